@@ -1,0 +1,1 @@
+"""Models, losses, data and plumbing behind the four notebook series."""
