@@ -1,0 +1,92 @@
+"""The graph: sources, cases, notebooks, figures and tables, built from the contracts in the notebooks' metadata.
+
+`make reproduce` runs it on the local cores. On a cluster, from a shared folder, with the extra `cluster` installed:
+    snakemake --profile cluster/slurm --config profile=gpu
+Set `profile` and `rows` (core or all) with --config. `pending` names the cases to compute before any notebook runs;
+without it all cases get a job, which reads its record if that is current.
+
+Everything declared here lies under build/: Snakemake deletes what it declares, so published files are not declared.
+"""
+
+import re
+import shlex
+import sys
+
+from lib import contract, paths, reproduce, running
+
+PROFILE = config.get("profile", "cpu")
+ROWS = config.get("rows", "core")
+ROOT = (paths.work_root() or paths.BUILD).absolute()
+STAMPS = ROOT / "work" / PROFILE / "stamps"
+SOURCES = STAMPS / "sources"
+PYTHON = shlex.quote(sys.executable)
+CORES = workflow.cores or 16  # of one cluster job that runs alone
+GPUS = 1 if PROFILE in ("gpu", "paper") else 0
+
+CONTRACTS = contract.all_notebooks()
+NEEDED = [case.name for case in reproduce.needed(CONTRACTS, PROFILE, ROWS)]
+PENDING = set(str(config["pending"]).split()) if "pending" in config else set(NEEDED)
+
+
+def executed(notebook):
+    return ROOT / "notebooks" / PROFILE / f"{notebook.name}.ipynb"
+
+
+def stamps(notebook):
+    return [STAMPS / f"{case.name}.done" for case in reproduce.cases_of(notebook, PROFILE, ROWS) if case.name in PENDING]
+
+
+rule all:
+    default_target: True
+    input:
+        [executed(notebook) for notebook in CONTRACTS],
+
+
+rule sources:
+    output:
+        touch(str(SOURCES)),
+    params:
+        command=f"{PYTHON} -m lib.sources",
+    shell:
+        "{params.command}"
+
+
+# Training and timing run alone, with all threads.
+rule case:
+    input:
+        SOURCES,
+    output:
+        touch(f"{STAMPS}/{{case}}.done"),
+    wildcard_constraints:
+        case=r"\d_.+",
+    params:
+        tally=lambda wildcards: running.tally_file(PROFILE, wildcards.case).absolute(),
+        command=f"{PYTHON} -m lib.cases run --profile {shlex.quote(PROFILE)} --rows {ROWS} --only",
+    threads: CORES
+    resources:
+        gpu=GPUS,
+    shell:
+        "mkdir -p $(dirname {params.tally:q}) && rm -f {params.tally:q} && "
+        "REPRODUCTION_TALLY={params.tally:q} {params.command} {wildcards.case:q}"
+
+
+for NOTEBOOK in CONTRACTS:
+
+    rule:
+        name:
+            "notebook_" + re.sub(r"\W", "_", NOTEBOOK.name)
+        input:
+            SOURCES,
+            stamps(NOTEBOOK),
+            NOTEBOOK.notebook,
+        output:
+            executed(NOTEBOOK),
+            [paths.work_figures(PROFILE).absolute() / file for file in NOTEBOOK.files],
+        params:
+            command=f"{PYTHON} -m lib.running {shlex.quote(str(NOTEBOOK.notebook))} --profile {shlex.quote(PROFILE)}"
+            + (" --record" if int(config.get("record", 0)) else ""),
+        threads: 1 if NOTEBOOK.load == "light" else CORES
+        resources:
+            gpu=GPUS,
+        shell:
+            "{params.command}"

@@ -1,0 +1,59 @@
+"""What a case keeps in the cache, which git ignores: checkpoints while it runs, trained weights afterwards."""
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import safetensors.torch
+import torch
+
+from lib import files, paths, record_files
+
+if TYPE_CHECKING:
+    from lib.records import Case
+
+Tensors = Mapping[str, torch.Tensor]
+
+
+def workspace(case: "Case") -> Path:
+    """Folder for the checkpoints of a computation under way; removed once the record is stored."""
+    place = folder("runs", case, case.fingerprint())
+    place.mkdir(parents=True, exist_ok=True)
+    return place
+
+
+def store_weights(case: "Case", name: str, tensors: Tensors | Path) -> str:
+    """Keep tensors, or a safetensors file, in the cache under the fingerprint of the case; return their SHA-256."""
+    return keep(folder("weights", case, case.fingerprint()), name, tensors)
+
+
+def load_weights(case: "Case", name: str) -> dict[str, torch.Tensor] | None:
+    """Return cached weights, or None if there are none; damaged ones are named on standard error and count as none."""
+    path = folder("weights", case, case.fingerprint()) / f"{name}.safetensors"
+    if not path.is_file():
+        return None
+    try:
+        expected = json.loads(path.with_suffix(".json").read_text())["sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
+        expected = None
+    if files.sha256(path) != expected:
+        print(f"{paths.relative(path)}: truncated or edited: not used", file=sys.stderr)
+        return None
+    return safetensors.torch.load_file(path)
+
+
+def keep(place: Path, name: str, tensors: Tensors | Path) -> str:
+    """Write weights and their digest to the folder `place`; return the SHA-256."""
+    data = tensors.read_bytes() if isinstance(tensors, Path) else record_files.safetensors_bytes(tensors)
+    path = place / f"{name}.safetensors"
+    files.write_atomically(path, lambda temporary: temporary.write_bytes(data))
+    digest = files.sha256(path)
+    files.write_json(path.with_suffix(".json"), {"sha256": digest, "bytes": len(data)})
+    return digest
+
+
+def folder(kind: str, case: "Case", fingerprint: dict[str, str]) -> Path:
+    """Folder of a case with this fingerprint; `kind` is `runs` (checkpoints) or `weights`."""
+    return paths.cache() / kind / case.name / fingerprint["total"][:16]

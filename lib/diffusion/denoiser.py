@@ -1,0 +1,139 @@
+"""The network that estimates the clean target embeddings from the noised ones and the source (both models)."""
+
+import math
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class DenoiserConfig(BaseModel):
+    """Shape of the network; the defaults are the paper's (BERT base, embeddings of 128)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    vocabulary: int
+    embedding: int = 128
+    width: int = 768
+    layers: int = 12
+    heads: int = 12
+    dropout: float = 0.1
+    embedding_scale: float = 1.0  # our choice: norm of a word vector over sqrt(embedding); smaller is noisier
+
+
+class Denoiser(nn.Module):
+    """Transformer over source and noised target together (partial noising); returns an estimate of x0.
+
+    Our choices: word vectors have a fixed norm, so the squared error cannot shrink them to nothing; positions are
+    rotary and start at zero in the source and again in the target, so that the same place has the same angle; one
+    vector tells source from target.
+    """
+
+    def __init__(self, config: DenoiserConfig) -> None:
+        """Build the network with fresh weights from torch's global generator."""
+        super().__init__()
+        self.config = config
+        width = config.width
+        self.words = nn.Parameter(torch.randn(config.vocabulary, config.embedding))
+        self.enter = nn.Linear(2 * config.embedding, width)
+        self.part = nn.Parameter(torch.randn(2, width) * 0.02)
+        self.time = nn.Sequential(nn.Linear(128, width), nn.SiLU(), nn.Linear(width, width))
+        self.blocks = nn.ModuleList(Block(width, config.heads, config.dropout) for _ in range(config.layers))
+        self.norm = nn.LayerNorm(width)
+        self.leave = nn.Linear(width, config.embedding)
+        self.bias = nn.Parameter(torch.zeros(config.vocabulary))
+
+    def vectors(self) -> Tensor:
+        """Return all word vectors (vocabulary, embedding), each of norm scale * sqrt(embedding)."""
+        scale = self.config.embedding_scale * math.sqrt(self.config.embedding)
+        return functional.normalize(self.words, dim=-1) * scale
+
+    def logits(self, estimate: Tensor, vectors: Tensor) -> Tensor:
+        """Score every word for estimates (..., embedding): the output layer tied to the word vectors."""
+        # Divided by the vectors' norm, so that the scale of the noise does not set the temperature.
+        norm = self.config.embedding_scale * math.sqrt(self.config.embedding)
+        return functional.linear(estimate / norm, vectors) + self.bias
+
+    def forward(self, source: Tensor, noised: Tensor, previous: Tensor, t: Tensor, steps: int) -> Tensor:
+        """Estimate x0 (sentences, target words, embedding) in float32.
+
+        `source` (sentences, source words, embedding) clean; `noised` x_t and `previous`, the last estimate of x0 or
+        zeros (self-conditioning), both (sentences, target words, embedding); `t` (sentences,) in [0, T = steps].
+        """
+        scale = 1 / self.config.embedding_scale  # back to unit variance per dimension at t = 0
+        source_part = functional.linear(source * scale, self.enter.weight[:, : source.shape[-1]], self.enter.bias)
+        target_part = self.enter(torch.cat([noised, previous * scale], -1))
+        hidden = torch.cat([source_part + self.part[0], target_part + self.part[1]], 1)
+        hidden = hidden + self.time(time_features(t / steps))[:, None]
+        head = self.config.width // self.config.heads
+        angles = rotary_angles(source.shape[1], noised.shape[1], head, hidden.device)
+        for block in self.blocks:
+            hidden = block(hidden, angles)
+        return self.leave(self.norm(hidden[:, source.shape[1] :])).float()
+
+
+class Block(nn.Module):
+    """One pre-norm transformer layer with full attention."""
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        """Build one layer of `heads` attention heads; raises `ValueError` when they do not divide the width."""
+        super().__init__()
+        if width % (2 * heads):
+            raise ValueError(f"the width {width} must be a multiple of twice the number of heads, {heads}")
+        self.heads = heads
+        self.norm_attention, self.norm_feed_forward = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.attend = nn.Linear(width, 3 * width)
+        self.merge = nn.Linear(width, width)
+        self.expand, self.contract = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, hidden: Tensor, angles: tuple[Tensor, Tensor]) -> Tensor:
+        """Return the hidden states (sentences, words, width) after attention and feed-forward."""
+        sentences, words, width = hidden.shape
+        mixed = self.attend(self.norm_attention(hidden)).view(sentences, words, 3, self.heads, -1)
+        query, key, value = mixed.permute(2, 0, 3, 1, 4)
+        attended = attention(rotate(query, angles), rotate(key, angles), value)
+        hidden = hidden + self.dropout(self.merge(attended.transpose(1, 2).reshape(sentences, words, width)))
+        fed = self.contract(functional.gelu(self.expand(self.norm_feed_forward(hidden))))
+        return hidden + self.dropout(fed)
+
+
+def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Return softmax(q k^T / sqrt(head)) v for (sentences, heads, words, head)."""
+    if query.is_cuda:
+        return functional.scaled_dot_product_attention(query, key, value)
+    # On a CPU and for a few dozen words, two batched products run three times as fast as the fused kernel.
+    return (query * query.shape[-1] ** -0.5 @ key.transpose(-1, -2)).softmax(-1).to(value) @ value
+
+
+def time_features(fraction: Tensor, size: int = 128) -> Tensor:
+    """Return sines and cosines (sentences, size) of t/T in [0, 1]."""
+    frequencies = torch.exp(torch.linspace(0, math.log(1000), size // 2, device=fraction.device))
+    angles = fraction[:, None].float() * frequencies
+    return torch.cat([angles.sin(), angles.cos()], -1)
+
+
+def rotary_angles(source_words: int, target_words: int, head: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return cosines and sines (words, head / 2) of the rotary positions; source and target both count from 0."""
+    place = torch.cat([torch.arange(source_words), torch.arange(target_words)]).to(device, torch.float32)
+    frequencies = 100.0 ** (-torch.arange(0, head, 2, device=device) / head)
+    angles = place[:, None] * frequencies
+    return angles.cos(), angles.sin()
+
+
+def rotate(vectors: Tensor, angles: tuple[Tensor, Tensor]) -> Tensor:
+    """Turn each pair of dimensions of (..., words, head) by its place's angle."""
+    cosine, sine = (part.to(vectors) for part in angles)
+    left, right = vectors.chunk(2, -1)
+    return torch.cat([left * cosine - right * sine, left * sine + right * cosine], -1)
+
+
+def forward_flops(config: DenoiserConfig) -> float:
+    """Return the floating-point operations of one forward pass per word, matrix products only (attention left out).
+
+    A backward pass costs twice as much. The output layer counts for half of the words: the source has none.
+    """
+    blocks = config.layers * 12 * config.width**2
+    ends = 3 * config.embedding * config.width
+    return 2 * (blocks + ends + 0.5 * config.embedding * config.vocabulary)

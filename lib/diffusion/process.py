@@ -1,0 +1,90 @@
+"""The diffusion over word embeddings: noising, training loss, and one step back by DDIM or ancestral sampling."""
+
+from typing import Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+from torch.nn import functional
+
+from lib.diffusion import schedule as noise_schedule
+from lib.diffusion.denoiser import Denoiser
+
+
+class ProcessConfig(BaseModel):
+    """The process of one model; the defaults are InfoDiffusion's, as published or released."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    steps: int = 2000  # T
+    schedule: noise_schedule.ScheduleName = "information"
+    lam: float = 0.5  # lambda, Figure 3
+    self_conditioning: float = 0.5  # probability in training (the released "denoise rate"); 0 switches it off
+    timesteps: Literal["uniform", "skewed", "loss_aware"] = "loss_aware"
+    squared_error: float = 1.0
+    rounding: float = 1.0
+    rounding_of: Literal["estimate", "clean"] = "clean"  # "clean" is DiffuSeq's, "estimate" is our choice
+
+
+def noise(x0: Tensor, abar: Tensor, epsilon: Tensor) -> Tensor:
+    """Draw x_t ~ N(sqrt(abar) x0, (1 - abar) I) for every word from standard normal `epsilon`.
+
+    x0 and epsilon (sentences, words, embedding), abar (sentences, words).
+    """
+    abar = abar[..., None]
+    return abar.sqrt() * x0 + (1 - abar).sqrt() * epsilon
+
+
+def losses(
+    model: Denoiser,
+    config: ProcessConfig,
+    source: Tensor,
+    target: Tensor,
+    e: Tensor,
+    t: Tensor,
+    generator: torch.Generator,
+    conditioned: bool,
+) -> dict[str, Tensor]:
+    """Return the terms of the training loss for each sentence: `squared_error`, `rounding`, `prior` (DiffuSeq).
+
+    source and target are word ids (sentences, words), e (sentences, target words), t (sentences,) in 1..T. With
+    `conditioned`, a first estimate without gradient is given back to the network (self-conditioning). `squared_error`
+    is a mean per dimension relative to the variance of a word vector, `rounding` the mean of -log p(w | x0) in nats,
+    `prior` the mean square of the mean of x_T.
+    """
+    vectors = model.vectors()
+    clean, x0 = functional.embedding(source, vectors), functional.embedding(target, vectors)
+    abar = noise_schedule.abar(config.schedule, t, config.steps, e, config.lam)
+    noised = noise(x0, abar, torch.randn(x0.shape, generator=generator).to(x0))
+    previous = torch.zeros_like(x0)
+    if conditioned:
+        with torch.no_grad():
+            previous = model(clean, noised, previous, t, config.steps)
+    estimate = model(clean, noised, previous, t, config.steps)
+    read = estimate if config.rounding_of == "estimate" else x0
+    scores = model.logits(read, vectors).float().flatten(0, 1)
+    last = noise_schedule.abar(config.schedule, torch.full_like(t, config.steps), config.steps, e, config.lam)
+    return {
+        "squared_error": ((estimate - x0) ** 2).mean((1, 2)) / model.config.embedding_scale**2,
+        "rounding": functional.cross_entropy(scores, target.flatten(), reduction="none").view(target.shape).mean(1),
+        "prior": (last[..., None] * x0**2).mean((1, 2)),
+    }
+
+
+def ddim_step(x_t: Tensor, estimate: Tensor, abar_t: Tensor, abar_s: Tensor) -> Tensor:
+    """Go from x_t to x_s, s < t, without new noise (DDIM, eta = 0); abar (sentences, words) at t and s."""
+    abar_t, abar_s = abar_t[..., None], abar_s[..., None]
+    epsilon = (x_t - abar_t.sqrt() * estimate) / (1 - abar_t).sqrt()
+    return abar_s.sqrt() * estimate + (1 - abar_s).sqrt() * epsilon
+
+
+def ancestral_step(x_t: Tensor, estimate: Tensor, abar_t: Tensor, abar_s: Tensor, epsilon: Tensor) -> Tensor:
+    """Draw x_s, s < t, from the posterior q(x_s | x_t, x0 = estimate); `epsilon` is standard normal.
+
+    With alpha = abar_t / abar_s: mean = (sqrt(abar_s) (1 - alpha) x0 + sqrt(alpha) (1 - abar_s) x_t) / (1 - abar_t),
+    variance = (1 - abar_s) (1 - alpha) / (1 - abar_t).
+    """
+    abar_t, abar_s = abar_t[..., None], abar_s[..., None]
+    alpha = (abar_t / abar_s).clamp(max=1)
+    mean = (abar_s.sqrt() * (1 - alpha) * estimate + alpha.sqrt() * (1 - abar_s) * x_t) / (1 - abar_t)
+    return mean + ((1 - abar_s) * (1 - alpha) / (1 - abar_t)).sqrt() * epsilon

@@ -1,0 +1,65 @@
+"""Noise schedules: abar, the share of signal variance left in each word at each time (InfoDiffusion, Figure 3)."""
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+ScheduleName = Literal["information", "sqrt", "linear", "cosine"]
+
+# Our choice: at the ends abar would be 0 or 1 (sqrt even falls below 0), where a step divides by zero.
+FLOOR = 1e-4
+
+
+def relative_information(information: Tensor) -> Tensor:
+    """Centre and scale the information of the words of each sentence: e(w) = (H(w) - mean H) / (max H - min H).
+
+    `information` (..., words) holds H in nats: positive for words, 0 for END, PAD and UNK, which take no part in mean,
+    maximum and minimum. Returns e of the same shape: 0 for those and where all H are equal or only one word counts
+    (our choice), else between -1 and 1 with mean 0 over the words.
+    """
+    counted = information > 0
+    count = counted.sum(-1, keepdim=True).clamp(min=1)
+    mean = (information * counted).sum(-1, keepdim=True) / count
+    highest = information.masked_fill(~counted, -math.inf).amax(-1, keepdim=True)
+    lowest = information.masked_fill(~counted, math.inf).amin(-1, keepdim=True)
+    spread = highest - lowest
+    varied = counted & (spread > 0) & spread.isfinite()
+    return torch.where(varied, (information - mean) / spread.where(varied, torch.ones_like(spread)), 0.0)
+
+
+def information_abar(t: Tensor, steps: int, e: Tensor, lam: float) -> Tensor:
+    """Return abar = 1 - t/T + lambda sin(pi t/T) e, unclipped (InfoDiffusion, Section 3.2); t and e broadcast."""
+    fraction = t / steps
+    return 1 - fraction + lam * torch.sin(math.pi * fraction) * e
+
+
+def sqrt_abar(t: Tensor, steps: int) -> Tensor:
+    """Return abar = 1 - sqrt(t/T + 1e-4), unclipped: DiffuSeq's schedule, the same for every word."""
+    return 1 - torch.sqrt(t / steps + 1e-4)
+
+
+def cosine_abar(t: Tensor, steps: int) -> Tensor:
+    """Return abar = cos^2(pi/2 (t/T + 0.008)/1.008), unclipped: the schedule of improved DDPM."""
+    return torch.cos(math.pi / 2 * (t / steps + 0.008) / 1.008) ** 2
+
+
+def abar(name: ScheduleName, t: Tensor, steps: int, e: Tensor, lam: float) -> Tensor:
+    """Return abar (sentences, words), clipped to [1e-4, 1 - 1e-4], of the schedule called `name`.
+
+    `t` is (sentences,) in [0, T = steps]; `e` is (sentences, words) and matters for "information" only, whose
+    lambda is `lam`; "linear" is its lambda = 0. Never rises with t. Raises `ValueError` for an unknown name.
+    """
+    t = t[:, None]
+    if name == "information":
+        signal = information_abar(t, steps, e, lam)
+    elif name == "linear":
+        signal = information_abar(t, steps, e, 0.0)
+    elif name == "sqrt":
+        signal = sqrt_abar(t, steps)
+    elif name == "cosine":
+        signal = cosine_abar(t, steps)
+    else:
+        raise ValueError(f"unknown schedule {name!r}: use information, sqrt, linear or cosine")
+    return signal.expand_as(e).clamp(FLOOR, 1 - FLOOR)

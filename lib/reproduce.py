@@ -1,0 +1,152 @@
+"""All notebooks of a profile through the Snakemake graph, and the closing table.
+
+Run as `python -m lib.reproduce --profile cpu [--fresh 1|all] [--record] [--report]`.
+"""
+
+import argparse
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from lib import cases, contract, paths, profiles, records, running
+from lib.contract import Contract
+from lib.errors import UserError, command
+
+
+def run(profile: str, lock: int, rows: cases.Rows = "core", record: bool = False) -> int:
+    """Execute every notebook of a profile, reading the records that are current and computing the others first.
+
+    One failure does not stop the others. Prints the closing table; returns 1 if anything failed, else 0. Raises
+    `UserError` before anything runs for a wrong profile, contract or case prefix. `lock` is what `only_one` holds.
+    """
+    profiles.profile(profile)
+    notebooks = contract.all_notebooks()
+    pending = [case.name for case in needed(notebooks, profile, rows) if records.status(case) != "current"]
+    for stale in ("runs", "tally"):
+        shutil.rmtree(paths.work(profile) / stale, ignore_errors=True)
+    print(f"{len(notebooks)} notebooks, profile {profile}; records to compute first: {len(pending)}", flush=True)
+    failed = _snakemake({"profile": profile, "rows": rows, "pending": " ".join(pending), "record": int(record)}, lock)
+    print("\n".join(report(notebooks, profile)))
+    return 1 if failed else 0
+
+
+def run_from_scratch(profile: str, lock: int, rows: cases.Rows) -> int:
+    """Recompute everything in `build/fresh/`, publish nothing, and compare with the published numbers.
+
+    A run that was killed or failed goes on where it stood; after one that completed the folder starts empty. Returns 1
+    if anything failed or a number left its tolerance.
+    """
+    root = paths.BUILD.absolute() / "fresh"
+    completed = root / "completed"
+    if completed.exists():
+        shutil.rmtree(root)
+    elif root.exists():
+        print(f"{paths.relative(root)}: goes on with the run that did not complete")
+    os.environ["REPRODUCTION_WORK_ROOT"] = str(root)
+    if run(profile, lock, rows):
+        return 1
+    completed.touch()
+    folders = [str(paths.FIGURES), str(paths.work_figures(profile))]
+    return subprocess.run([sys.executable, "-m", "lib.tolerances", *folders, "--across-machines"]).returncode
+
+
+def needed(notebooks: Sequence[Contract], profile: str, rows: cases.Rows) -> list[cases.Case]:
+    """Return the cases that some notebook reads, each once, in the order of the notebooks."""
+    found = {case.name: case for notebook in notebooks for case in cases_of(notebook, profile, rows)}
+    return list(found.values())
+
+
+def cases_of(notebook: Contract, profile: str, rows: cases.Rows) -> list[cases.Case]:
+    """Return the cases that a notebook reads; none where its contract names none."""
+    return cases.find(notebook.cases, profile, rows) if notebook.cases else []
+
+
+def report(notebooks: Sequence[Contract], profile: str) -> list[str]:
+    """Return the closing table as lines: notebook, item, seconds, files, changed or not, and the count of records."""
+    lines = [("notebook", "paper item", "seconds", "files", "published")]
+    lines += [_line(notebook, profile) for notebook in notebooks]
+    widths = [max(len(line[column]) for line in lines) for column in range(4)]
+    table = [
+        f"{name:{widths[0]}}  {item:{widths[1]}}  {seconds:>{widths[2]}}  {count:>{widths[3]}}  {state}"
+        for name, item, seconds, count, state in lines
+    ]
+    how = _records_used(profile)
+    computed = sum(action == "computed" for action in how.values())
+    return ["", *table, "", f"records: {len(how) - computed} read, {computed} computed"]
+
+
+def _line(notebook: Contract, profile: str) -> tuple[str, str, str, str, str]:
+    path = running.run_file(profile, notebook.name)
+    if not path.is_file():
+        return notebook.name, notebook.item, "-", "-", "did not run: see above"
+    last = json.loads(path.read_text())
+    seconds = f"{last['seconds']:.1f}"
+    if last["error"]:
+        return notebook.name, notebook.item, seconds, "0", f"FAILED {last['error'].splitlines()[0]}"
+    state = f"{len(last['changed'])} changed" if last["changed"] else "unchanged"
+    return notebook.name, notebook.item, seconds, str(len(notebook.files)), state if last["published"] else "no"
+
+
+def _records_used(profile: str) -> dict[str, str]:
+    """How each record came: "computed" if any process of this run computed it, else "read"."""
+    how: dict[str, str] = {}
+    for path in sorted((paths.work(profile) / "tally").rglob("*.jsonl")):
+        for line in path.read_text().splitlines():
+            entry = json.loads(line)
+            if how.get(entry["case"]) != "computed":
+                how[entry["case"]] = entry["action"]
+    return how
+
+
+@contextmanager
+def only_one() -> Iterator[int]:
+    """Hold the lock of the build folder, which the system frees however its holders end; `UserError` if it is taken."""
+    paths.BUILD.mkdir(parents=True, exist_ok=True)
+    with open(paths.BUILD / "lock", "a") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(
+                f"{paths.relative(paths.BUILD)}/: another run is under way: wait for it or stop it"
+            ) from error
+        yield handle.fileno()
+
+
+def _snakemake(settings: dict[str, str | int], lock: int) -> bool:
+    """Run the graph on the local cores, everything afresh; return whether anything failed.
+
+    Its own lock and marks of incomplete files would stop the run after a killed one, so ours takes their place: the
+    child holds it too, and is not overtaken should this process be killed.
+    """
+    options = ["--forceall", "--keep-going", "--nolock", "--rerun-incomplete", "--quiet", "all", "--cores", "all"]
+    config = [f"{key}={value}" for key, value in settings.items()]
+    snakefile = str(Path(__file__).resolve().parents[1] / "Snakefile")
+    line = [sys.executable, "-m", "snakemake", "--snakefile", snakefile, *options, "--config", *config]
+    return subprocess.run(line, cwd=paths.ROOT, pass_fds=[lock]).returncode != 0
+
+
+def main() -> int:
+    """Reproduce from the command line: exit 0 when all went well, 1 when something failed, 2 for a wrong call."""
+    parser = argparse.ArgumentParser(prog="python -m lib.reproduce", description=run.__doc__.splitlines()[0])
+    parser.add_argument("--profile", default="cpu")
+    parser.add_argument("--fresh", choices=["1", "all"], help="use no record: recompute the core rows, or all")
+    parser.add_argument("--record", action="store_true", help="renew the committed notebooks too")
+    parser.add_argument("--report", action="store_true", help="only print the table of the last run")
+    arguments = parser.parse_args()
+    if arguments.report:
+        print("\n".join(report(contract.all_notebooks(), arguments.profile)))
+        return 0
+    with only_one() as lock:
+        if arguments.fresh:
+            return run_from_scratch(arguments.profile, lock, "all" if arguments.fresh == "all" else "core")
+        return run(arguments.profile, lock, record=arguments.record)
+
+
+if __name__ == "__main__":
+    command(main)

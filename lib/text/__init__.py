@@ -1,0 +1,1 @@
+"""Sentence pairs, vocabularies, text metrics and the choice among candidates."""

@@ -1,0 +1,29 @@
+"""Minimum Bayes risk choice among the candidates decoded for one source."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from lib.text import metrics
+
+
+def choose(candidates: Sequence[Sequence[str]]) -> list[int]:
+    """Return the number of the candidate of highest summed BLEU against the others, for each source (sheet, Metrics).
+
+    The candidate is the hypothesis and each of the others in turn its reference; a repeated candidate counts as often
+    as it occurs. Among equals (to 12 digits) the first is taken. Raises `ValueError` for a source without candidates.
+    """
+    return [_best(texts) for texts in candidates]
+
+
+def select(candidates: Sequence[Sequence[str]]) -> list[str]:
+    """Return the chosen text of each source; `ValueError` for a source without candidates."""
+    return [texts[number] for texts, number in zip(candidates, choose(candidates), strict=True)]
+
+
+def _best(texts: Sequence[str]) -> int:
+    if not texts:
+        raise ValueError("a source without candidates")
+    scores = metrics.pairwise_bleu(texts)
+    np.fill_diagonal(scores, 0.0)
+    return int(scores.sum(axis=1).round(12).argmax())

@@ -1,0 +1,121 @@
+"""Noising, losses and steps back: moments, a plain re-derivation, and exactness where the denoiser is known."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from lib.diffusion import decoding, process, schedule
+from lib.diffusion.denoiser import Denoiser, DenoiserConfig
+
+SHAPE = DenoiserConfig(vocabulary=11, embedding=4, width=16, layers=1, heads=2, dropout=0.0, embedding_scale=0.5)
+
+
+@pytest.mark.parametrize("abar", [0.05, 0.5, 0.95])
+def test_noise_has_the_stated_moments(abar: float) -> None:
+    x0 = torch.tensor([0.7, -1.3]).expand(200_000, 1, 2)
+    generator = torch.Generator().manual_seed(0)
+    x_t = process.noise(x0, torch.full((200_000, 1), abar), torch.randn(x0.shape, generator=generator))
+    tolerance = 5 * math.sqrt((1 - abar) / 200_000)
+    assert torch.allclose(x_t.mean((0, 1)), math.sqrt(abar) * x0[0, 0], atol=tolerance)
+    assert x_t.var(0).flatten().tolist() == pytest.approx([1 - abar] * 2, rel=0.02)
+
+
+@pytest.mark.parametrize("rounding_of", ["estimate", "clean"])
+@pytest.mark.parametrize("name", ["information", "sqrt"])
+def test_losses_against_a_plain_derivation(name: schedule.ScheduleName, rounding_of: str) -> None:
+    torch.manual_seed(3)
+    model = Denoiser(SHAPE)
+    config = process.ProcessConfig(steps=50, schedule=name, rounding_of=rounding_of)
+    source, target = torch.randint(3, 11, (5, 3)), torch.randint(3, 11, (5, 4))
+    t, information = torch.tensor([1.0, 10.0, 25.0, 40.0, 50.0]), torch.rand(11) * 5 + 0.1
+    e = schedule.relative_information(information[target])
+    found = process.losses(model, config, source, target, e, t, torch.Generator().manual_seed(9), conditioned=True)
+
+    draws = torch.randn(5, 4, 4, generator=torch.Generator().manual_seed(9))
+    table = torch.stack([w / w.norm() * 0.5 * math.sqrt(4) for w in model.words.detach()])
+    for row in range(5):
+        signal = []
+        for place in range(4):
+            tau = t[row].item() / 50
+            if name == "sqrt":
+                value = 1 - math.sqrt(tau + 1e-4)
+            else:
+                value = 1 - tau + 0.5 * math.sin(math.pi * tau) * e[row, place].item()
+            signal.append(min(max(value, 1e-4), 1 - 1e-4))
+        x0 = table[target[row]]
+        noised = torch.stack(
+            [math.sqrt(a) * x + math.sqrt(1 - a) * d for a, x, d in zip(signal, x0, draws[row], strict=True)]
+        )
+        clean, one = table[source[row]][None], t[row : row + 1]
+        first = model(clean, noised[None], torch.zeros(1, 4, 4), one, 50)
+        second = model(clean, noised[None], first, one, 50)[0]
+        assert found["squared_error"][row].item() == pytest.approx(((second - x0) ** 2).mean().item() / 0.25, rel=1e-4)
+        read = second if rounding_of == "estimate" else x0
+        p = torch.softmax(read @ table.T / (0.5 * 2) + model.bias, -1)
+        expected = -sum(math.log(p[k, target[row, k]].item()) for k in range(4)) / 4
+        assert found["rounding"][row].item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_loss_teaches_only_through_the_second_estimate() -> None:
+    model = Denoiser(SHAPE)
+    config = process.ProcessConfig(steps=50, schedule="sqrt", rounding_of="estimate")
+    ids, e, t = torch.randint(3, 11, (2, 4)), torch.zeros(2, 4), torch.tensor([30.0, 40.0])
+    calls: list[bool] = []
+    original = model.forward
+    model.forward = lambda *a: (calls.append(torch.is_grad_enabled()), original(*a))[1]  # type: ignore[method-assign]
+    process.losses(model, config, ids, ids, e, t, torch.Generator().manual_seed(0), conditioned=True)
+    process.losses(model, config, ids, ids, e, t, torch.Generator().manual_seed(0), conditioned=False)
+    assert calls == [False, True, True]
+
+
+class Oracle:
+    """A denoiser that knows x0, to see what sampling makes of a perfect estimate."""
+
+    def __init__(self, target: Tensor, table: Tensor) -> None:
+        self.target, self.table = target, table
+
+    def vectors(self) -> Tensor:
+        return self.table
+
+    def logits(self, estimate: Tensor, vectors: Tensor) -> Tensor:
+        return -torch.cdist(estimate, vectors)
+
+    def __call__(self, clean: Tensor, x_t: Tensor, previous: Tensor, t: Tensor, steps: int) -> Tensor:
+        return self.table[self.target]
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "ancestral"])
+@pytest.mark.parametrize("steps", [1, 3, 20])
+def test_sampling_with_a_perfect_denoiser_gives_the_target(sampler: str, steps: int) -> None:
+    torch.manual_seed(0)
+    target, table = torch.randint(3, 11, (6, 5)), torch.randn(11, 4)
+    config = decoding.DecodingConfig(steps=steps, sampler=sampler, precision="float32")
+    diffusion = process.ProcessConfig(steps=20)
+    generator = torch.Generator().manual_seed(1)
+    found = decoding.reverse(Oracle(target, table), diffusion, config, target, 5, torch.rand(11), generator)
+    assert torch.equal(found, target)
+
+
+def test_ddim_keeps_the_noise_and_ancestral_keeps_the_marginal() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x0 = torch.tensor([1.0, -2.0]).expand(100_000, 1, 2)
+    abar_t, abar_s = torch.full((100_000, 1), 0.3), torch.full((100_000, 1), 0.7)
+    epsilon = torch.randn(x0.shape, generator=generator)
+    x_t = process.noise(x0, abar_t, epsilon)
+    assert torch.allclose(process.ddim_step(x_t, x0, abar_t, abar_s), process.noise(x0, abar_s, epsilon), atol=1e-5)
+    x_s = process.ancestral_step(x_t, x0, abar_t, abar_s, torch.randn(x0.shape, generator=generator))
+    assert torch.allclose(x_s.mean((0, 1)), math.sqrt(0.7) * x0[0, 0], atol=0.01)
+    assert x_s.var(0).flatten().tolist() == pytest.approx([0.3] * 2, rel=0.03)
+
+
+def test_sampling_steps_outside_1_to_t_are_refused() -> None:
+    table = torch.randn(11, 4)
+    ids = torch.randint(3, 11, (1, 2))
+    for steps in (0, 21):
+        config = decoding.DecodingConfig(steps=steps, sampler="ddim")
+        with pytest.raises(ValueError, match="1 to T = 20"):
+            decoding.reverse(
+                Oracle(ids, table), process.ProcessConfig(steps=20), config, ids, 2, torch.rand(11), torch.Generator()
+            )

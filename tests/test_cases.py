@@ -1,0 +1,119 @@
+"""The registry finds cases by prefix; its command lists, computes and re-verifies them."""
+
+import json
+import sys
+
+import pytest
+
+from lib import cases, errors, fingerprints
+from lib.errors import UserError
+
+SERIES_MODULE = """
+import json
+import os
+from lib.records import Case, Outcome
+
+def cases(profile):
+    settings = json.loads(os.environ["FAKE_SETTINGS"])
+    def case(name, row="core"):
+        return Case(
+            name=name, profile=profile, config={"steps": settings["steps"]}, data={}, code=(), seed=0, row=row,
+            compute=lambda: Outcome(values={"name": name}), prefix=lambda: settings["bits"],
+        )
+    return [case("9_fake/a/seed0"), case("9_fake/a/seed1"), case("9_fake/ab/seed0"), case("9_fake/long", "extended")]
+"""
+
+
+@pytest.fixture
+def settings(tmp_path, monkeypatch):
+    """Register a series of four cases; call it to change what they compute."""
+    (tmp_path / "fake_series.py").write_text(SERIES_MODULE)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(cases, "SERIES", {"9_fake": "fake_series", "8_absent": "module_that_must_not_be_imported"})
+    monkeypatch.setenv("REPRODUCTION_WORK_ROOT", str(tmp_path / "work"))
+    for name in ("REPRODUCTION_RECORDS", "REPRODUCTION_STALE", "REPRODUCTION_TALLY"):
+        monkeypatch.delenv(name, raising=False)
+
+    def change(steps=1, bits="0"):
+        monkeypatch.setenv("FAKE_SETTINGS", json.dumps({"steps": steps, "bits": bits}))
+
+    change()
+    yield change
+    sys.modules.pop("fake_series", None)
+
+
+def names(*prefixes, rows="all"):
+    return [case.name.removeprefix("9_fake/") for case in cases.find(prefixes, "smoke", rows)]
+
+
+def test_prefixes_end_where_a_part_of_a_name_ends(settings):
+    assert names("9_fake") == names("9_fake/") == ["a/seed0", "a/seed1", "ab/seed0", "long"]
+    assert names("9_fake/a") == ["a/seed0", "a/seed1"]
+    assert names("9_fake/ab/seed0", "9_fake/a/seed1") == ["a/seed1", "ab/seed0"]
+    assert names("9_fake", rows="core") == ["a/seed0", "a/seed1", "ab/seed0"]
+    assert {case.profile for case in cases.find(["9_fake"], "smoke")} == {"smoke"}
+
+
+@pytest.mark.parametrize("prefix", ["9_fake/b", "9_fake/a/seed", "7_none", "9"])
+def test_a_prefix_without_cases_is_an_error(settings, prefix):
+    with pytest.raises(UserError, match=f"^{prefix}: no case of profile smoke begins so"):
+        cases.find(["9_fake", prefix], "smoke")
+
+
+def test_no_prefix_means_every_series(settings, monkeypatch):
+    monkeypatch.setattr(cases, "SERIES", {"9_fake": "fake_series"})
+    assert names() == names("9_fake")
+
+
+def command(*arguments, profile="smoke"):
+    return cases.main([*arguments, "--profile", profile, "--only", "9_fake"])
+
+
+def test_run_computes_what_is_not_current_and_status_tells(settings, capsys):
+    assert command("status") == 1
+    assert "9_fake/a/seed0: missing" in capsys.readouterr().out
+    assert command("run") == 0
+    out = capsys.readouterr().out
+    assert out.count(": computed in 0 s") == 3
+    assert "9_fake/long" not in out
+    assert command("status") == 0
+    assert "3 of 3 records are current" in capsys.readouterr().out
+    assert command("run", "--rows", "all") == 0
+    out = capsys.readouterr().out
+    assert out.count(": read") == 3
+    assert "9_fake/long: computed" in out
+    settings(steps=2)
+    assert command("status") == 1
+    assert "9_fake/ab/seed0: stale: config" in capsys.readouterr().out
+
+
+def test_list_shows_row_status_and_seconds(settings, capsys):
+    cases.main(["run", "--profile", "smoke", "--only", "9_fake/a/seed0"])
+    capsys.readouterr()
+    assert command("list", "--rows", "all") == 0
+    table = {line.split()[0]: line.split()[1:] for line in capsys.readouterr().out.splitlines()}
+    assert table["9_fake/a/seed0"] == ["core", "0", "current"]
+    assert table["9_fake/long"] == ["extended", "-", "missing"]
+
+
+def test_recheck_reverifies_equal_bits_and_fails_for_the_others(settings, capsys, monkeypatch):
+    command("run")
+    monkeypatch.setattr(fingerprints, "code_fingerprint", lambda modules: "changed")
+    capsys.readouterr()
+    settings(bits="1")
+    assert command("recheck") == 1
+    out = capsys.readouterr().out
+    assert "9_fake/a/seed0: recompute: stale: code, and its prefix gives other bits" in out
+    assert "0 re-verified, 3 to compute again, 0 current" in out
+    settings(bits="0")
+    assert command("recheck") == 0
+    assert "3 re-verified, 0 to compute again, 0 current" in capsys.readouterr().out
+    assert command("status") == 0
+    assert command("recheck") == 0
+    assert "0 re-verified, 0 to compute again, 3 current" in capsys.readouterr().out
+
+
+def test_an_error_of_the_command_is_one_line(settings, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        errors.command(lambda: cases.main(["list", "--only", "9_fake/none"]))
+    assert len(capsys.readouterr().err.splitlines()) == 1
