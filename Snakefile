@@ -12,7 +12,7 @@ import re
 import shlex
 import sys
 
-from lib import contract, paths, reproduce, running
+from lib import contract, paths, runs
 
 PROFILE = config.get("profile", "cpu")
 ROWS = config.get("rows", "core")
@@ -20,12 +20,16 @@ ROOT = (paths.work_root() or paths.BUILD).absolute()
 STAMPS = ROOT / "work" / PROFILE / "stamps"
 SOURCES = STAMPS / "sources"
 PYTHON = shlex.quote(sys.executable)
-CORES = workflow.cores or 16  # of one cluster job that runs alone
+CORES = workflow.cores
 GPUS = 1 if PROFILE in ("gpu", "paper") else 0
 
 CONTRACTS = contract.all_notebooks()
-NEEDED = [case.name for case in reproduce.needed(CONTRACTS, PROFILE, ROWS)]
-PENDING = set(str(config["pending"]).split()) if "pending" in config else set(NEEDED)
+if "pending" in config:
+    PENDING = (config["pending"] or "").split()
+else:
+    from lib import reproduce
+
+    PENDING = [case.name for case in reproduce.needed(CONTRACTS, PROFILE, ROWS)]
 
 
 def executed(notebook):
@@ -33,7 +37,7 @@ def executed(notebook):
 
 
 def stamps(notebook):
-    return [STAMPS / f"{case.name}.done" for case in reproduce.cases_of(notebook, PROFILE, ROWS) if case.name in PENDING]
+    return [STAMPS / f"{case}.done" for case in PENDING if notebook.reads(case)]
 
 
 rule all:
@@ -46,7 +50,7 @@ rule sources:
     output:
         touch(str(SOURCES)),
     params:
-        command=f"{PYTHON} -m lib.sources",
+        command=f"{PYTHON} -m lib.sources > /dev/null",
     shell:
         "{params.command}"
 
@@ -60,7 +64,7 @@ rule case:
     wildcard_constraints:
         case=r"\d_.+",
     params:
-        tally=lambda wildcards: running.tally_file(PROFILE, wildcards.case).absolute(),
+        tally=lambda wildcards: runs.tally(PROFILE, wildcards.case).absolute(),
         command=f"{PYTHON} -m lib.cases run --profile {shlex.quote(PROFILE)} --rows {ROWS} --only",
     threads: CORES
     resources:

@@ -61,6 +61,10 @@ class Contract(BaseModel):
         """Name of the notebook: its path under notebooks/ without the suffix."""
         return name(self.notebook)
 
+    def reads(self, case: str) -> bool:
+        """Whether the notebook reads the case of that name: one of its prefixes ends with a part of the name."""
+        return any(f"{case}/".startswith(f"{prefix}/") for prefix in self.cases)
+
     @property
     def files(self) -> list[str]:
         """Files promised under figures/, in the order of `writes`."""

@@ -87,7 +87,7 @@ PROFILES: dict[str, Profile] = {
         backbone_layers=4,
         diffusion=_CPU.model_copy(
             update={
-                "vocabulary": 4000,
+                "vocabulary": 6000,
                 "train_pairs": 2000,
                 "test_pairs": 16,
                 "whole_verses": 8,

@@ -5,7 +5,6 @@ Run as `python -m lib.reproduce --profile cpu [--fresh 1|all] [--record] [--repo
 
 import argparse
 import fcntl
-import json
 import os
 import shutil
 import subprocess
@@ -14,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from lib import cases, contract, paths, profiles, records, running
+from lib import cases, contract, paths, profiles, records, runs
 from lib.contract import Contract
 from lib.errors import UserError, command
 
@@ -32,7 +31,7 @@ def run(profile: str, lock: int, rows: cases.Rows = "core", record: bool = False
         shutil.rmtree(paths.work(profile) / stale, ignore_errors=True)
     print(f"{len(notebooks)} notebooks, profile {profile}; records to compute first: {len(pending)}", flush=True)
     failed = _snakemake({"profile": profile, "rows": rows, "pending": " ".join(pending), "record": int(record)}, lock)
-    print("\n".join(report(notebooks, profile)))
+    print(f"\n{runs.report(notebooks, profile)}")
     return 1 if failed else 0
 
 
@@ -57,51 +56,9 @@ def run_from_scratch(profile: str, lock: int, rows: cases.Rows) -> int:
 
 
 def needed(notebooks: Sequence[Contract], profile: str, rows: cases.Rows) -> list[cases.Case]:
-    """Return the cases that some notebook reads, each once, in the order of the notebooks."""
-    found = {case.name: case for notebook in notebooks for case in cases_of(notebook, profile, rows)}
-    return list(found.values())
-
-
-def cases_of(notebook: Contract, profile: str, rows: cases.Rows) -> list[cases.Case]:
-    """Return the cases that a notebook reads; none where its contract names none."""
-    return cases.find(notebook.cases, profile, rows) if notebook.cases else []
-
-
-def report(notebooks: Sequence[Contract], profile: str) -> list[str]:
-    """Return the closing table as lines: notebook, item, seconds, files, changed or not, and the count of records."""
-    lines = [("notebook", "paper item", "seconds", "files", "published")]
-    lines += [_line(notebook, profile) for notebook in notebooks]
-    widths = [max(len(line[column]) for line in lines) for column in range(4)]
-    table = [
-        f"{name:{widths[0]}}  {item:{widths[1]}}  {seconds:>{widths[2]}}  {count:>{widths[3]}}  {state}"
-        for name, item, seconds, count, state in lines
-    ]
-    how = _records_used(profile)
-    computed = sum(action == "computed" for action in how.values())
-    return ["", *table, "", f"records: {len(how) - computed} read, {computed} computed"]
-
-
-def _line(notebook: Contract, profile: str) -> tuple[str, str, str, str, str]:
-    path = running.run_file(profile, notebook.name)
-    if not path.is_file():
-        return notebook.name, notebook.item, "-", "-", "did not run: see above"
-    last = json.loads(path.read_text())
-    seconds = f"{last['seconds']:.1f}"
-    if last["error"]:
-        return notebook.name, notebook.item, seconds, "0", f"FAILED {last['error'].splitlines()[0]}"
-    state = f"{len(last['changed'])} changed" if last["changed"] else "unchanged"
-    return notebook.name, notebook.item, seconds, str(len(notebook.files)), state if last["published"] else "no"
-
-
-def _records_used(profile: str) -> dict[str, str]:
-    """How each record came: "computed" if any process of this run computed it, else "read"."""
-    how: dict[str, str] = {}
-    for path in sorted((paths.work(profile) / "tally").rglob("*.jsonl")):
-        for line in path.read_text().splitlines():
-            entry = json.loads(line)
-            if how.get(entry["case"]) != "computed":
-                how[entry["case"]] = entry["action"]
-    return how
+    """Return the cases that some notebook reads, each once, in the order of the registry."""
+    prefixes = [prefix for notebook in notebooks for prefix in notebook.cases]
+    return cases.find(prefixes, profile, rows) if prefixes else []
 
 
 @contextmanager
@@ -140,7 +97,7 @@ def main() -> int:
     parser.add_argument("--report", action="store_true", help="only print the table of the last run")
     arguments = parser.parse_args()
     if arguments.report:
-        print("\n".join(report(contract.all_notebooks(), arguments.profile)))
+        print(runs.report(contract.all_notebooks(), arguments.profile))
         return 0
     with only_one() as lock:
         if arguments.fresh:

@@ -10,7 +10,6 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +20,10 @@ from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
 from papermill.execute import ERROR_MARKER_TAG
 
-from lib import contract, files, parameters, paths, profiles
+from lib import contract, files, parameters, paths, profiles, runs
 from lib.contract import Contract
 from lib.errors import UserError, command
+from lib.runs import Run
 
 KERNEL = "python3"
 START_TIMEOUT = 180  # seconds; a busy machine needs some for a kernel that imports torch
@@ -39,17 +39,6 @@ class NotebookFailedError(Exception):
 
 class BrokenPromiseError(NotebookFailedError):
     """A notebook ran to its end without writing what it promised."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """How the last run of a notebook went; `changed` lists the published files whose bytes are new."""
-
-    notebook: str
-    seconds: float
-    error: str | None = None
-    published: bool = False
-    changed: tuple[str, ...] = ()
 
 
 def run(
@@ -69,7 +58,7 @@ def run(
     profiles.profile(profile)
     promise = contract.load(notebook)
     injected = parameters.changes(notebook, {"profile": profile, **(values or {})})
-    _check_kernel(notebook)
+    check_kernel(notebook)
     publish = profile == "cpu" and not injected and paths.work_root() is None
     if record and not publish:
         raise UserError(
@@ -98,10 +87,11 @@ def run(
     if record and notebook.read_text(encoding="utf-8") != text:
         files.write_text(notebook, text)
         changed.append(paths.relative(notebook))
-    return _summarise(profile, Run(promise.name, time.monotonic() - began, None, publish, tuple(changed)))
+    return runs.store(profile, Run(promise.name, time.monotonic() - began, None, publish, tuple(changed)))
 
 
-def _check_kernel(notebook: Path) -> None:
+def check_kernel(notebook: Path) -> None:
+    """Raise `UserError` if a notebook asks for another kernel than `python3`, which exists everywhere."""
     name = contract.read(notebook)["metadata"].get("kernelspec", {}).get("name")
     if name != KERNEL:
         raise UserError(f"{paths.relative(notebook)}: kernelspec.name is {name!r}: choose the kernel {KERNEL} and save")
@@ -136,20 +126,10 @@ def kernel_environment(load: str) -> dict[str, str]:
     return variables | (dict.fromkeys(THREADS, "1") if load == "light" else {})
 
 
-def run_file(profile: str, name: str) -> Path:
-    """File that holds the `Run` of a notebook's last run."""
-    return paths.work(profile) / "runs" / f"{name}.json"
-
-
-def tally_file(profile: str, name: str) -> Path:
-    """File in which `lib.records` counts the records that a notebook or a case read or computed."""
-    return paths.work(profile) / "tally" / f"{name}.jsonl"
-
-
 @contextmanager
 def _environment(promise: Contract, profile: str) -> Iterator[None]:
     """Set the kernel's variables for the time of a run."""
-    tally = tally_file(profile, promise.name).absolute()
+    tally = runs.tally(profile, promise.name).absolute()
     tally.parent.mkdir(parents=True, exist_ok=True)
     tally.unlink(missing_ok=True)
     before = dict(os.environ)
@@ -208,7 +188,7 @@ def _keep_failed(promise: Contract, profile: str, partial: Path, seconds: float,
             place = _last_cell(nbformat.read(partial, as_version=4)) or place
         kept.parent.mkdir(parents=True, exist_ok=True)
         shutil.move(partial, kept)
-    _summarise(profile, Run(promise.name, seconds, str(failure)))
+    runs.store(profile, Run(promise.name, seconds, str(failure)))
     raise NotebookFailedError(
         f"FAILED   {promise.name}, {place}, after {seconds:.1f} s\n"
         f"         {failure}\n"
@@ -235,11 +215,6 @@ def _publish(promise: Contract, profile: str) -> list[str]:
             files.write_atomically(target, lambda temporary, source=source: shutil.copyfile(source, temporary))
             changed.append(paths.relative(target))
     return changed
-
-
-def _summarise(profile: str, outcome: Run) -> Run:
-    files.write_json(run_file(profile, outcome.notebook), asdict(outcome))
-    return outcome
 
 
 def main() -> int:

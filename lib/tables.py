@@ -73,9 +73,7 @@ class Table:
 
     def html(self) -> str:
         """The table as an HTML element with a caption: escaped, without style or random ids."""
-        # pandas cuts long cells unless told otherwise.
-        with pd.option_context("display.max_colwidth", None):
-            element = self.cells().to_html(index=False, border=0)
+        element = self.cells().to_html(index=False, border=0)
         return element.replace(">", f">\n  <caption>{html.escape(self.caption)}</caption>", 1)
 
     def markdown(self) -> str:

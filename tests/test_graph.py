@@ -1,4 +1,4 @@
-"""The graph on a toy project: order, one failure among others, killed runs, and the same graph on SLURM as a dry run."""
+"""The graph on a toy project: order, one failure among others, a killed run, and the same graph on SLURM (dry)."""
 
 import json
 import os
@@ -11,28 +11,43 @@ from pathlib import Path
 
 import pytest
 
+from lib import contract, files, paths, reproduce, runs
+
 ROOT = Path(__file__).parents[1]
 
-# Two core cases, the second of which waits while a file `wait` exists, and one of hours.
+# In place of lib/cases.py and lib/records.py, without torch: two core cases, the second of which waits while a file
+# `wait` exists, and one of hours.
 TOY_CASES = """
-import time
-from lib import paths
-from lib.records import Case, Outcome
+import json, os, sys, time
+from lib import files, paths
+from typing import Literal, NamedTuple
 
-def compute(name):
-    while name == "b" and (paths.ROOT / "wait").exists():
+Rows = Literal["core", "all"]
+
+class Case(NamedTuple):
+    name: str
+    row: str
+    path: object
+
+def find(prefixes, profile, rows="all"):
+    found = [("a", "core"), ("b", "core"), ("hours", "extended")]
+    cases = [Case(f"0_toy/{name}", row, paths.results(profile) / f"0_toy/{name}.json") for name, row in found]
+    return [case for case in cases if rows == "all" or case.row == "core"]
+
+def obtain(case):
+    action = "read" if case.path.exists() else "computed"
+    while action == "computed" and case.name == "0_toy/b" and (paths.ROOT / "wait").exists():
         time.sleep(0.05)
-    return Outcome(values={"half": 0.5})
+    if action == "computed":
+        files.write_json(case.path, {"half": 0.5, "when": time.time()})
+    with open(os.environ["REPRODUCTION_TALLY"], "a") as tally:
+        print(json.dumps({"case": case.name, "action": action}), file=tally)
 
-def cases(profile):
-    rows = {"a": "core", "b": "core", "hours": "extended"}
-    return [
-        Case(name=f"0_toy/{name}", profile=profile, config={}, data={}, code=["lib.toy"], seed=0, row=row,
-             compute=lambda name=name: compute(name))
-        for name, row in rows.items()
-    ]
+if __name__ == "__main__":
+    obtain(next(case for case in find([], "cpu") if case.name == sys.argv[-1]))
 """
-READ = "from lib import cases, records\n\nhalves = [records.get(case).values for case in cases.find(['0_toy'], profile, 'core')]"
+TOY_RECORDS = "def status(case): return 'current' if case.path.exists() else 'missing'"
+READ = "from lib import cases\n\nfor case in cases.find(['0_toy'], profile, 'core'):\n    cases.obtain(case)"
 
 
 @pytest.fixture
@@ -41,12 +56,8 @@ def project(tmp_path):
     shutil.copytree(ROOT / "lib", tmp_path / "lib", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "Snakefile", tmp_path)
     shutil.copytree(ROOT / "cluster", tmp_path / "cluster")
-    (tmp_path / "lib/toy.py").write_text(TOY_CASES)
-    (tmp_path / "lib/sources.py").write_text("")
-    with open(tmp_path / "lib/cases.py", "r+") as file:
-        text = file.read().replace("Rows = Literal", 'SERIES = {"0_toy": "lib.toy"}\nRows = Literal', 1)
-        file.seek(0)
-        file.write(text)
+    for name, source in [("cases", TOY_CASES), ("records", TOY_RECORDS), ("sources", "")]:
+        (tmp_path / f"lib/{name}.py").write_text(source)
     add_notebook(tmp_path, "0_good", "well_behaved", cases=["0_toy"])
     add_notebook(tmp_path, "1_series/1.1_bad", "raises")
     return tmp_path
@@ -98,15 +109,8 @@ def test_one_failure_stops_nothing_else_and_the_table_tells(project):
     assert sorted(path.name for path in (project / "data/results/cpu/0_toy").glob("*.json")) == ["a.json", "b.json"]
     assert len(list((project / "figures").rglob("*.*"))) == 4
 
-    (project / "notebooks/1_series/1.1_bad.ipynb").unlink()
-    status, output = finish(project)
-    assert status == 0, output
-    assert "records to compute first: 0" in output
-    assert "records: 2 read, 0 computed" in output
-    assert [line for line in output.splitlines() if line.startswith("0_good")][-1].endswith("unchanged")
 
-
-def test_a_killed_run_from_scratch_goes_on_and_the_next_starts_empty(project):
+def test_a_killed_run_from_scratch_goes_on_where_it_stood(project):
     (project / "notebooks/1_series/1.1_bad.ipynb").unlink()
     published = project / "figures/fixtures/well_behaved.json"
     published.parent.mkdir(parents=True)
@@ -119,8 +123,7 @@ def test_a_killed_run_from_scratch_goes_on_and_the_next_starts_empty(project):
     first = record.read_bytes()
 
     status, output = finish(project)
-    assert status == 2
-    assert output == "error: build/: another run is under way: wait for it or stop it\n"
+    assert (status, output) == (2, "error: build/: another run is under way: wait for it or stop it\n")
 
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
@@ -135,10 +138,43 @@ def test_a_killed_run_from_scratch_goes_on_and_the_next_starts_empty(project):
     assert published.read_text() == "0.25\n"
     assert not (project / "data").exists()
 
-    published.write_text("0\n")
-    status, output = finish(project, "--fresh", "1")
-    assert status == 0, output
-    assert "records to compute first: 2" in output
+
+def test_after_a_completed_run_from_scratch_the_next_starts_empty(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "BUILD", tmp_path)
+    monkeypatch.setenv("REPRODUCTION_WORK_ROOT", "")  # restored after the test
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], 0))
+    failed, seen = iter([1, 0, 0]), []
+
+    def run(*_):
+        seen.append(sorted(path.name for path in (tmp_path / "fresh").rglob("*")))
+        (tmp_path / "fresh").mkdir(exist_ok=True)
+        (tmp_path / "fresh/record").touch()
+        return next(failed)
+
+    monkeypatch.setattr(reproduce, "run", run)
+    assert [reproduce.run_from_scratch("cpu", 0, "core") for _ in range(3)] == [1, 0, 0]
+    assert seen == [[], ["record"], []]
+
+
+def test_the_table_tells_what_was_read_published_or_did_not_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "BUILD", tmp_path)
+    good = contract.load(ROOT / "tests/fixtures/notebooks/well_behaved.ipynb")
+    bad = contract.load(ROOT / "tests/fixtures/notebooks/raises.ipynb")
+    runs.store("cpu", runs.Run("well_behaved", 12.34, published=True))
+    for name, lines in [("well_behaved", ["a read", "b read", "c read"]), ("b", ["b computed"])]:
+        entries = [dict(zip(("case", "action"), line.split(), strict=True)) for line in lines]
+        files.write_text(runs.tally("cpu", name), "".join(json.dumps(entry) + "\n" for entry in entries))
+    lines = runs.report([good, bad], "cpu").splitlines()
+    assert lines[1].split() == ["well_behaved", "Table", "0", "12.3", "4", "unchanged"]
+    assert lines[2].split()[-6:] == ["-", "did", "not", "run:", "see", "above"]
+    assert lines[-1] == "records: 2 read, 1 computed"
+
+
+def test_a_notebook_reads_the_cases_below_its_prefixes():
+    notebook = contract.load(ROOT / "tests/fixtures/notebooks/well_behaved.ipynb").model_copy(
+        update={"cases": ["1_a/b"]}
+    )
+    assert [notebook.reads(name) for name in ("1_a/b", "1_a/b/c", "1_a/bc", "1_a")] == [True, True, False, False]
 
 
 def test_a_wrong_notebook_or_profile_is_one_line_before_anything_runs(project):

@@ -9,7 +9,7 @@ import nbformat
 import papermill
 import pytest
 
-from lib import errors, parameters, paths, running
+from lib import errors, parameters, paths, running, runs
 from lib.errors import UserError
 
 FIXTURES = Path(__file__).parent / "fixtures/notebooks"
@@ -175,7 +175,7 @@ def test_a_failed_run_is_named_kept_apart_and_publishes_nothing(project, name, p
     assert notebook.read_bytes() == (FIXTURES / f"{name}.ipynb").read_bytes()
     assert published.read_text() == "old"
     assert not (project / f"build/notebooks/cpu/{name}.ipynb").exists()
-    assert json.loads(running.run_file("cpu", name).read_text())["error"].startswith(reason)
+    assert json.loads(runs.file("cpu", name).read_text())["error"].startswith(reason)
 
 
 def test_kernels_run_in_the_notebooks_folder_with_the_threads_of_their_load(project, monkeypatch):

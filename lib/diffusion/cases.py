@@ -14,6 +14,7 @@ from lib import profiles, records, speed
 from lib.diffusion import batches, decoding, training
 from lib.diffusion.denoiser import Denoiser, DenoiserConfig, forward_flops
 from lib.diffusion.process import ProcessConfig
+from lib.errors import UserError
 from lib.text import metrics, pairs
 from lib.text.vocabulary import Vocabulary
 
@@ -23,6 +24,7 @@ CODE = ("lib.diffusion.training", "lib.diffusion.decoding")
 WATCHED = 100  # validation sentences behind each point of the curve
 TRACED = 20  # test sentences whose decoding is kept step by step
 PREFIX_STEPS = 5
+PUBLISHED, FIRST_SEED = "infodiffusion", 0  # the one model whose weights travel with its record
 
 
 @dataclass(frozen=True)
@@ -75,14 +77,14 @@ class Task:
 
 @lru_cache(maxsize=4)
 def task(name: str, profile: str) -> Task:
-    """Load the pairs of a task at a profile's size, and the vocabulary of their training split."""
+    """Load the pairs of a task at a profile's size, and the vocabulary of the whole training split."""
     sizes = profiles.profile(profile).diffusion
     loaded, whole = pairs.load(name), pairs.load(name, whole=True)
-    if sizes.train_pairs is not None:
-        loaded = pairs.subset(loaded, sizes.train_pairs)
     texts = loaded.sources("train") + loaded.targets("train")
     vocabulary = Vocabulary.build(texts, sizes.vocabulary)
     vocabulary.check_coverage(loaded.sources("validation") + loaded.targets("validation"), f"task {name}")
+    if sizes.train_pairs is not None:
+        loaded = pairs.subset(loaded, sizes.train_pairs)
     return Task(loaded, whole, vocabulary, vocabulary.information())
 
 
@@ -163,6 +165,7 @@ def compute(case: records.Case, config: RunConfig, data: Task) -> records.Outcom
         },
         frames={"outputs": outputs(drawn), "trace": trace(trained.model, config, data, shown[:TRACED], case.seed)},
         weights={"model": weights},
+        published={"model": weights} if config.model == PUBLISHED and case.seed == FIRST_SEED else {},
         cost={
             "training_seconds": trained.seconds,
             "words_per_second": rate,
@@ -249,3 +252,48 @@ def trace(model: Denoiser, config: RunConfig, data: Task, sources: list[str], se
             for place, word in enumerate(sentence)
         ]
     return pd.DataFrame(rows)
+
+
+def candidates(record: records.Record, split: str) -> list[list[str]]:
+    """Return the sentences that a record holds for every item of a split, "test" or "whole"."""
+    frame = record.frames["outputs"]
+    frame = frame[frame["split"] == split].sort_values(["item", "candidate"])
+    return [list(texts) for _, texts in frame.groupby("item")["text"]]
+
+
+@dataclass(frozen=True)
+class Writer:
+    """A trained model that rewrites one sentence at a time, from the weights published with its record."""
+
+    model: Denoiser
+    config: RunConfig
+    data: Task
+
+    @classmethod
+    def of(cls, record: records.Record) -> "Writer":
+        """Build the model of a record; raises `KeyError` where no weights are published with it."""
+        config = RunConfig.model_validate(record.config)
+        model = Denoiser(config.shape)
+        model.load_state_dict({name: value.float() for name, value in record.weights("model").items()})
+        return cls(model.eval(), config, task(config.task, record.profile))
+
+    def steps(self, source: str, seed: int) -> dict[int, str]:
+        """Return {sampling step: text of the estimate} for a source of words separated by blanks.
+
+        Raises `UserError` for an empty sentence and for one longer than the window takes.
+        """
+        ids = self.data.vocabulary.encode(source)
+        places = self.config.window.places(len(ids))
+        if not ids or places < len(ids):
+            raise UserError(f"the sentence has {len(ids)} words: give 1 to {self.config.window.most}")
+        drawn = decoding.reverse(
+            self.model,
+            self.config.process,
+            self.config.decoding,
+            torch.tensor([ids]),
+            places,
+            self.data.information,
+            torch.Generator().manual_seed(seed),
+            trace=True,
+        )
+        return {step + 1: self.data.vocabulary.decode(words) for step, words in enumerate(drawn[:, 0].tolist())}

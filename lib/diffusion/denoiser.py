@@ -20,6 +20,7 @@ class DenoiserConfig(BaseModel):
     heads: int = 12
     dropout: float = 0.1
     embedding_scale: float = 1.0  # our choice: norm of a word vector over sqrt(embedding); smaller is noisier
+    sharpness: float = 1.0  # our choice: scale of the scores of the output layer
 
 
 class Denoiser(nn.Module):
@@ -51,9 +52,10 @@ class Denoiser(nn.Module):
 
     def logits(self, estimate: Tensor, vectors: Tensor) -> Tensor:
         """Score every word for estimates (..., embedding): the output layer tied to the word vectors."""
-        # Divided by the vectors' norm, so that the scale of the noise does not set the temperature.
-        norm = self.config.embedding_scale * math.sqrt(self.config.embedding)
-        return functional.linear(estimate / norm, vectors) + self.bias
+        # A perfect estimate scores sharpness * sqrt(embedding), whatever the scale of the word vectors.
+        config = self.config
+        factor = config.sharpness / (config.embedding_scale**2 * math.sqrt(config.embedding))
+        return functional.linear(estimate * factor, vectors) + self.bias
 
     def forward(self, source: Tensor, noised: Tensor, previous: Tensor, t: Tensor, steps: int) -> Tensor:
         """Estimate x0 (sentences, target words, embedding) in float32.

@@ -53,7 +53,7 @@ def test_losses_against_a_plain_derivation(name: schedule.ScheduleName, rounding
         second = model(clean, noised[None], first, one, 50)[0]
         assert found["squared_error"][row].item() == pytest.approx(((second - x0) ** 2).mean().item() / 0.25, rel=1e-4)
         read = second if rounding_of == "estimate" else x0
-        p = torch.softmax(read @ table.T / (0.5 * 2) + model.bias, -1)
+        p = torch.softmax(read @ table.T / (0.25 * 2) + model.bias, -1)
         expected = -sum(math.log(p[k, target[row, k]].item()) for k in range(4)) / 4
         assert found["rounding"][row].item() == pytest.approx(expected, rel=1e-4)
 

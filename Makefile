@@ -1,0 +1,56 @@
+# The verbs of this project; `make` alone lists them.
+PYTHON ?= python3
+PROFILE ?= cpu
+RUN := .venv/bin/python
+
+.DEFAULT_GOAL := help
+.PHONY: help environment setup reproduce test lab smoke notebooks recheck lint lock clean distclean
+
+help:
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+environment:
+	@command -v $(PYTHON) > /dev/null || { echo "error: $(PYTHON): not found: install Python 3.11 to 3.13 or set PYTHON" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v <= (3, 13) else "error: this is Python %d.%d: run make PYTHON=... with one of 3.11 to 3.13" % v)'
+	@$(PYTHON) -m lib.installation
+
+setup: environment ## create .venv from the lock; fetch models and texts into data/external
+	@$(RUN) -m lib.sources
+
+reproduce: setup ## run every notebook, renew figures/; FRESH=1 (core rows) or all: compute everything again and compare
+	@$(RUN) -m lib.reproduce --profile $(PROFILE) $(if $(FRESH),--fresh $(FRESH))
+
+test: setup ## the tests, and every notebook against its stored outputs
+	@$(RUN) -m pytest -n 2 --dist loadgroup $(ARGS)
+
+lab: setup ## open the notebooks in JupyterLab
+	@$(RUN) -m jupyterlab notebooks/0_start_here.ipynb
+
+smoke: setup ## every notebook, from scratch, in tiny sizes
+	@rm -rf build/smoke
+	@REPRODUCTION_WORK_ROOT="$(CURDIR)/build/smoke" $(RUN) -m lib.reproduce --profile smoke
+
+notebooks: setup ## record the outputs of the committed notebooks again
+	@$(RUN) -m lib.reproduce --profile cpu --record
+
+recheck: setup ## verify the records that changed code made stale
+	@$(RUN) -m lib.cases recheck --profile cpu --rows all
+
+lint: environment ## check style and format, notebooks too
+	@$(RUN) -m ruff check .
+	@$(RUN) -m ruff format --check .
+
+lock: ## write requirements.lock again from pyproject.toml; ARGS=--upgrade for newer versions
+	@$(PYTHON) -m venv build/uv && build/uv/bin/python -m pip install --quiet uv==0.13.9
+	@cp requirements.lock build/requirements.lock
+	@build/uv/bin/uv pip compile pyproject.toml --extra test --universal --python-version 3.11 --quiet $(ARGS) \
+		--no-header --no-annotate --no-emit-index-url --output-file build/requirements.lock
+	@# Without what only the CUDA build of torch needs: torch itself pins that, and the lock accepts the CPU build too.
+	@grep -vE '^(cuda|nvidia|triton)' build/requirements.lock > requirements.lock
+
+clean: ## remove build/ and the caches of tools; keeps .venv, sources and trained weights
+	@rm -rf build .snakemake .pytest_cache .ruff_cache .hypothesis
+	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+
+distclean: clean ## also remove .venv, data/external and data/cache, which must then be fetched or trained again
+	@rm -rf .venv data/external data/cache *.egg-info

@@ -1,0 +1,52 @@
+"""All scores of one system's sentences, item by item, as the InfoDiffusion authors report them."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from lib.statistics import mean_interval
+from lib.text import bertscore, mbr, metrics
+
+# As the authors: quality from all candidates by minimum Bayes risk, diversity from three.
+DIVERSITY = 3
+NAMES = {
+    "bleu": "BLEU",
+    "rouge_l": "ROUGE-L",
+    "bertscore": f"BERTScore ({bertscore.ENCODER})",
+    "dist_1": "Dist-1",
+    "self_bleu": "Self-BLEU",
+    "diverse_4": "Diverse-4",
+    "length": "Length (words)",
+}
+
+
+def per_item(candidates: Sequence[Sequence[str]], references: Sequence[str]) -> pd.DataFrame:
+    """Return one row per item and the columns of `NAMES`.
+
+    `candidates` holds the sentences drawn for each item. BLEU, ROUGE-L, BERTScore, Dist-1 and length are those of the
+    candidate that minimum Bayes risk chooses; Self-BLEU and Diverse-4 are over the first three candidates, and NaN
+    where there is but one. Raises `ValueError` when items and references differ in number.
+    """
+    if len(candidates) != len(references):
+        raise ValueError(f"{len(candidates)} items but {len(references)} references")
+    chosen = mbr.select(candidates)
+    several = [list(texts[:DIVERSITY]) for texts in candidates]
+    alone = min(len(texts) for texts in several) < 2
+    nothing = np.full(len(references), np.nan)
+    return pd.DataFrame(
+        {
+            "bleu": metrics.bleu(chosen, references),
+            "rouge_l": metrics.rouge_l(chosen, references),
+            "bertscore": bertscore.bertscore(chosen, references),
+            "dist_1": metrics.dist_1(chosen),
+            "self_bleu": nothing if alone else metrics.self_bleu(several),
+            "diverse_4": nothing if alone else metrics.diverse_4(several),
+            "length": metrics.length(chosen),
+        }
+    )
+
+
+def summary(scores: pd.DataFrame) -> dict[str, object]:
+    """Return the mean of every column with its bootstrap interval over items, None for a column without numbers."""
+    return {name: None if column.isna().any() else mean_interval(column) for name, column in scores.items()}
