@@ -5,6 +5,7 @@
 Set `profile` and `rows` (core or all) with --config. `pending` names the cases to compute before any notebook runs;
 without it all cases get a job, which reads its record if that is current.
 
+Jobs print to standard output only: what Snakemake itself says goes to standard error, and from there to a log.
 Everything declared here lies under build/: Snakemake deletes what it declares, so published files are not declared.
 """
 
@@ -50,9 +51,9 @@ rule sources:
     output:
         touch(str(SOURCES)),
     params:
-        command=f"{PYTHON} -m lib.sources > /dev/null",
+        command=f"{PYTHON} -m lib.sources",
     shell:
-        "{params.command}"
+        "{params.command} 2>&1 > /dev/null"
 
 
 # Training and timing run alone, with all threads.
@@ -71,7 +72,7 @@ rule case:
         gpu=GPUS,
     shell:
         "mkdir -p $(dirname {params.tally:q}) && rm -f {params.tally:q} && "
-        "REPRODUCTION_TALLY={params.tally:q} {params.command} {wildcards.case:q}"
+        "REPRODUCTION_TALLY={params.tally:q} {params.command} {wildcards.case:q} 2>&1"
 
 
 for NOTEBOOK in CONTRACTS:
@@ -93,4 +94,4 @@ for NOTEBOOK in CONTRACTS:
         resources:
             gpu=GPUS,
         shell:
-            "{params.command}"
+            "{params.command} 2>&1"

@@ -29,6 +29,8 @@ class DiffusionSizes(BaseModel):
     layers: int
     heads: int
     dropout: float
+    embedding_scale: float  # norm of a word vector over sqrt(embedding)
+    sharpness: float  # scale of the scores of the output layer
     sampling_steps: int
     sampler: Literal["ddim", "ancestral"]
     candidates: int  # for MBR; diversity uses the first 3
@@ -56,18 +58,20 @@ SMOLLM2 = "SmolLM2-135M-Instruct (Q4_1, dequantised)"
 
 _CPU = DiffusionSizes(
     data="embedded",
-    vocabulary=6000,
+    vocabulary=8000,
     train_pairs=None,
     test_pairs=500,
     whole_verses=200,
     diffusion_steps=200,
-    training_steps=800,
-    tokens=4096,
+    training_steps=1200,
+    tokens=2048,
     embedding=128,
     width=256,
     layers=4,
     heads=4,
     dropout=0.0,
+    embedding_scale=0.3,
+    sharpness=0.3,
     sampling_steps=20,
     sampler="ddim",
     candidates=10,
@@ -87,7 +91,6 @@ PROFILES: dict[str, Profile] = {
         backbone_layers=4,
         diffusion=_CPU.model_copy(
             update={
-                "vocabulary": 6000,
                 "train_pairs": 2000,
                 "test_pairs": 16,
                 "whole_verses": 8,
@@ -153,6 +156,8 @@ PROFILES: dict[str, Profile] = {
             layers=12,
             heads=12,
             dropout=0.1,
+            embedding_scale=1.0,
+            sharpness=1.0,
             sampling_steps=2000,
             sampler="ancestral",
             candidates=10,

@@ -78,14 +78,20 @@ def only_one() -> Iterator[int]:
 def _snakemake(settings: dict[str, str | int], lock: int) -> bool:
     """Run the graph on the local cores, everything afresh; return whether anything failed.
 
-    Its own lock and marks of incomplete files would stop the run after a killed one, so ours takes their place: the
-    child holds it too, and is not overtaken should this process be killed.
+    What the jobs print goes to the terminal, what Snakemake says of itself to `build/snakemake.log`. Its own lock and
+    marks of incomplete files would stop the run after a killed one, so ours takes their place: the child holds it too,
+    and is not overtaken should this process be killed.
     """
-    options = ["--forceall", "--keep-going", "--nolock", "--rerun-incomplete", "--quiet", "all", "--cores", "all"]
+    options = ["--forceall", "--keep-going", "--nolock", "--rerun-incomplete", "--cores", "all"]
     config = [f"{key}={value}" for key, value in settings.items()]
     snakefile = str(Path(__file__).resolve().parents[1] / "Snakefile")
     line = [sys.executable, "-m", "snakemake", "--snakefile", snakefile, *options, "--config", *config]
-    return subprocess.run(line, cwd=paths.ROOT, pass_fds=[lock]).returncode != 0
+    log = paths.BUILD / "snakemake.log"
+    with open(log, "w") as stream:
+        failed = subprocess.run(line, cwd=paths.ROOT, stderr=stream, pass_fds=[lock]).returncode != 0
+    if failed:
+        print(f"something failed: see above, and {paths.relative(log)}")
+    return failed
 
 
 def main() -> int:

@@ -186,6 +186,15 @@ def test_a_wrong_notebook_or_profile_is_one_line_before_anything_runs(project):
     assert output.count("\n") == 1
 
 
+def test_an_error_of_the_graph_itself_is_not_lost(project):
+    (project / "Snakefile").write_text("1 / 0\n")
+    status, output = finish(project)
+    assert status == 1
+    assert "something failed: see above, and build/snakemake.log" in output
+    assert "did not run: see above" in output
+    assert "ZeroDivisionError" in (project / "build/snakemake.log").read_text()
+
+
 def test_the_same_graph_runs_on_slurm(project):
     add_notebook(project, "2_alone", "well_behaved", load="alone", writes=[], kinds={})
     line = ["--profile", "cluster/slurm", "--dry-run", "--config", "profile=gpu"]

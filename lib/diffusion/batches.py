@@ -18,8 +18,8 @@ class Window:
     The reference never sets the length. The target is followed by END and filled up with PAD.
     """
 
-    ratio: float = 1.25
-    extra: int = 2
+    ratio: float = 1.0
+    extra: int = 3
     most: int = 64
 
     def places(self, source_words: int) -> int:

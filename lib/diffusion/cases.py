@@ -1,30 +1,23 @@
-"""The cases of the InfoDiffusion series: one per task, model and seed."""
+"""The cases of the InfoDiffusion series: one per task, model and seed, at a profile's size."""
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
 
-import pandas as pd
 import torch
-from pydantic import BaseModel, ConfigDict
-from torch import Tensor
 
 from lib import profiles, records, speed
-from lib.diffusion import batches, decoding, training
+from lib.diffusion import batches, decoding, experiment, training
 from lib.diffusion.denoiser import Denoiser, DenoiserConfig, forward_flops
+from lib.diffusion.experiment import Data, RunConfig
 from lib.diffusion.process import ProcessConfig
 from lib.errors import UserError
-from lib.text import metrics, pairs
+from lib.text import pairs
 from lib.text.vocabulary import Vocabulary
 
 SERIES = "1_infodiffusion"
-# Where the numbers come from: a change in what these reach makes a record stale.
-CODE = ("lib.diffusion.training", "lib.diffusion.decoding")
-WATCHED = 100  # validation sentences behind each point of the curve
-TRACED = 20  # test sentences whose decoding is kept step by step
-PREFIX_STEPS = 5
-PUBLISHED, FIRST_SEED = "infodiffusion", 0  # the one model whose weights travel with its record
+CODE = ("lib.diffusion.experiment",)
+PUBLISHED = "infodiffusion"  # the model whose weights (of the profile's first seed) travel with its record
 
 
 @dataclass(frozen=True)
@@ -35,7 +28,7 @@ class Model:
     process: Callable[[int], ProcessConfig]
 
 
-# Our choice for both models: the rounding loss reads the network's estimate, and weighs as much as the squared error.
+# Our choice, for all models: the rounding loss reads the network's estimate.
 _ours = partial(ProcessConfig, rounding_of="estimate")
 MODELS: dict[str, Model] = {
     "infodiffusion": Model("InfoDiffusion", lambda steps: _ours(steps=steps, timesteps="skewed")),
@@ -47,32 +40,23 @@ MODELS: dict[str, Model] = {
 }
 
 
-class RunConfig(BaseModel):
-    """All that decides the outcome of one case, besides data, code and seed."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    task: str
-    model: str
-    vocabulary: int
-    test_pairs: int
-    whole_verses: int
-    watch_at: tuple[int, ...]
-    window: batches.Window
-    shape: DenoiserConfig
-    process: ProcessConfig
-    training: training.TrainingConfig
-    decoding: decoding.DecodingConfig
-
-
 @dataclass(frozen=True)
 class Task:
-    """The data of one task as the models see it."""
+    """The pairs of one task, those of its longer test sentences, and both as a model sees them."""
 
     pairs: pairs.PairSet
     whole: pairs.PairSet
-    vocabulary: Vocabulary
-    information: Tensor
+    data: Data
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """Return the vocabulary of the training split."""
+        return self.data.vocabulary
+
+    @property
+    def information(self) -> torch.Tensor:
+        """Return H(w) in nats for every word, (vocabulary,)."""
+        return self.data.information
 
 
 @lru_cache(maxsize=4)
@@ -80,18 +64,20 @@ def task(name: str, profile: str) -> Task:
     """Load the pairs of a task at a profile's size, and the vocabulary of the whole training split."""
     sizes = profiles.profile(profile).diffusion
     loaded, whole = pairs.load(name), pairs.load(name, whole=True)
-    texts = loaded.sources("train") + loaded.targets("train")
-    vocabulary = Vocabulary.build(texts, sizes.vocabulary)
+    vocabulary = Vocabulary.build(loaded.sources("train") + loaded.targets("train"), sizes.vocabulary)
     vocabulary.check_coverage(loaded.sources("validation") + loaded.targets("validation"), f"task {name}")
     if sizes.train_pairs is not None:
         loaded = pairs.subset(loaded, sizes.train_pairs)
-    return Task(loaded, whole, vocabulary, vocabulary.information())
+    splits = {split: (loaded.sources(split), loaded.targets(split)) for split in pairs.SPLITS}
+    splits["whole"] = whole.sources("test"), whole.targets("test")
+    return Task(loaded, whole, Data(splits, vocabulary, vocabulary.information()))
 
 
 def configuration(name: str, model: str, profile: str) -> RunConfig:
     """Return the configuration of a model on a task at a profile's size."""
     sizes = profiles.profile(profile).diffusion
     every = max(1, sizes.training_steps // sizes.curve_points)
+    shape = ("embedding", "width", "layers", "heads", "dropout", "embedding_scale", "sharpness")
     return RunConfig(
         task=name,
         model=model,
@@ -101,8 +87,7 @@ def configuration(name: str, model: str, profile: str) -> RunConfig:
         watch_at=tuple(range(every, sizes.training_steps + 1, every)),
         window=batches.Window(),
         shape=DenoiserConfig(
-            vocabulary=len(task(name, profile).vocabulary),
-            **{key: getattr(sizes, key) for key in ("embedding", "width", "layers", "heads", "dropout")},
+            vocabulary=len(task(name, profile).vocabulary), **{key: getattr(sizes, key) for key in shape}
         ),
         process=MODELS[model].process(sizes.diffusion_steps),
         training=training.TrainingConfig(
@@ -122,136 +107,45 @@ def cases(profile: str) -> list[records.Case]:
 
 def case(name: str, model: str, seed: int, profile: str) -> records.Case:
     """Return the case of one model on one task with one seed."""
-    config, data = configuration(name, model, profile), task(name, profile)
+    config, loaded, device = configuration(name, model, profile), task(name, profile), profiles.profile(profile).device
     found = records.Case(
         name=f"{SERIES}/{name}/{model}/seed{seed}",
         profile=profile,
         config=config,
-        data={"pairs": pairs.content_hash(data.pairs), "whole": pairs.content_hash(data.whole)},
+        data={"pairs": pairs.content_hash(loaded.pairs), "whole": pairs.content_hash(loaded.whole)},
         code=CODE,
         seed=seed,
-        compute=lambda: compute(found, config, data),
-        prefix=lambda: prefix(config, data, seed, profile),
+        compute=lambda: compute(found, config, loaded.data, device),
+        prefix=lambda: experiment.prefix(config, loaded.data, seed, device),
     )
     return found
 
 
-def compute(case: records.Case, config: RunConfig, data: Task) -> records.Outcome:
-    """Train, then decode the test sentences; the sentences are the raw outputs that every score comes from."""
-    encoded = encode(config, data)
-    held_out = data.pairs["validation"].select(range(min(WATCHED, len(data.pairs["validation"]))))
-    one = config.decoding.model_copy(update={"candidates": 1})
-
-    def watch(model: Denoiser) -> dict[str, float]:
-        found = draw(model, config, one, data, list(held_out["src"]), seed=0)
-        return {"validation_bleu": float(metrics.bleu([c[0] for c in found], list(held_out["trg"])).mean())}
-
-    trained = train(config, data, encoded, case.seed, case.profile, case, watch)
-    shown = data.pairs.sources("test")[: config.test_pairs]
-    sentences = {"test": shown, "whole": data.whole.sources("test")[: config.whole_verses]}
-    drawn = {
-        split: draw(trained.model, config, config.decoding, data, sources, case.seed)
-        for split, sources in sentences.items()
-    }
+def compute(case: records.Case, config: RunConfig, data: Data, device: str) -> records.Outcome:
+    """Run the experiment of a case; the sentences are the raw outputs that every score comes from."""
+    results = experiment.run(config, data, case.seed, device, records.workspace(case))
+    trained = results.trained
     weights = {name: value.detach().cpu() for name, value in trained.model.named_parameters()}
-    rate, device = trained.words / trained.seconds, profiles.profile(case.profile).device
-    flops = forward_flops(config.shape) * (3 + config.process.self_conditioning)
+    rate = trained.words / trained.seconds
+    # A backward pass costs two forward passes; self-conditioning adds its share of one more.
+    operations = rate * forward_flops(config.shape) * (3 + config.process.self_conditioning)
+    published = config.model == PUBLISHED and case.seed == profiles.profile(case.profile).diffusion.seeds[0]
     return records.Outcome(
         values={
             "curve": trained.curve,
             "parameters": sum(value.numel() for value in weights.values()),
-            "pairs": encoded.pairs,
-            "left_out": encoded.left_out,
+            "pairs": results.encoded.pairs,
+            "left_out": results.encoded.left_out,
         },
-        frames={"outputs": outputs(drawn), "trace": trace(trained.model, config, data, shown[:TRACED], case.seed)},
+        frames={"outputs": results.outputs, "trace": results.trace},
         weights={"model": weights},
-        published={"model": weights} if config.model == PUBLISHED and case.seed == FIRST_SEED else {},
+        published={"model": weights} if published else {},
         cost={
-            "training_seconds": trained.seconds,
-            "words_per_second": rate,
-            "share_of_matrix_rate": rate * flops / speed.matrix_rate(torch.bfloat16, device),
+            "training_seconds": round(trained.seconds, 1),
+            "words_per_second": round(rate),
+            "share_of_matrix_rate": round(operations / speed.matrix_rate(torch.bfloat16, device), 3),
         },
     )
-
-
-def encode(config: RunConfig, data: Task) -> batches.Encoded:
-    """Encode the training split."""
-    return batches.encode_targets(
-        data.vocabulary, data.pairs.sources("train"), data.pairs.targets("train"), config.window
-    )
-
-
-def train(
-    config: RunConfig,
-    data: Task,
-    encoded: batches.Encoded,
-    seed: int,
-    profile: str,
-    case: records.Case | None = None,
-    watch: Callable[[Denoiser], dict[str, float]] | None = None,
-) -> training.Trained:
-    """Train one model; with a case, from its last checkpoint."""
-    return training.train(
-        config.shape,
-        config.process,
-        config.training,
-        encoded,
-        data.information,
-        seed,
-        device=profiles.profile(profile).device,
-        workspace=None if case is None else records.workspace(case),
-        watch=watch,
-        watch_at=config.watch_at,
-    )
-
-
-def prefix(config: RunConfig, data: Task, seed: int, profile: str) -> str:
-    """Return a digest of the weights after five steps and of four sentences drawn with them."""
-    begun = config.model_copy(update={"training": config.training.model_copy(update={"steps": PREFIX_STEPS})})
-    trained = train(begun, data, encode(config, data), seed, profile)
-    digest = hashlib.sha256()
-    for _, value in sorted(trained.model.named_parameters()):
-        digest.update(value.detach().cpu().numpy().tobytes())
-    drawn = draw(trained.model, config, config.decoding, data, data.pairs.sources("test")[:4], seed)
-    digest.update(repr(drawn).encode())
-    return digest.hexdigest()
-
-
-def draw(
-    model: Denoiser, config: RunConfig, how: decoding.DecodingConfig, data: Task, sources: list[str], seed: int
-) -> list[list[str]]:
-    """Return the candidates for each source."""
-    return decoding.decode(model, config.process, how, data.vocabulary, sources, data.information, config.window, seed)
-
-
-def outputs(drawn: dict[str, list[list[str]]]) -> pd.DataFrame:
-    """Return the raw outputs as rows: split, item, candidate, text."""
-    return pd.DataFrame(
-        [
-            {"split": split, "item": item, "candidate": candidate, "text": text}
-            for split, sentences in drawn.items()
-            for item, candidates in enumerate(sentences)
-            for candidate, text in enumerate(candidates)
-        ]
-    )
-
-
-def trace(model: Denoiser, config: RunConfig, data: Task, sources: list[str], seed: int) -> pd.DataFrame:
-    """Return the words of the estimate after every sampling step: item, step (1 is the first), place, word."""
-    rows = []
-    for item, source in enumerate(sources):
-        ids = torch.tensor([data.vocabulary.encode(source)])
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + item)
-        places = config.window.places(ids.shape[1])
-        steps = decoding.reverse(
-            model, config.process, config.decoding, ids, places, data.information, generator, trace=True
-        )
-        rows += [
-            {"item": item, "step": step + 1, "place": place, "word": data.vocabulary.words[word]}
-            for step, sentence in enumerate(steps[:, 0].tolist())
-            for place, word in enumerate(sentence)
-        ]
-    return pd.DataFrame(rows)
 
 
 def candidates(record: records.Record, split: str) -> list[list[str]]:
@@ -267,7 +161,7 @@ class Writer:
 
     model: Denoiser
     config: RunConfig
-    data: Task
+    data: Data
 
     @classmethod
     def of(cls, record: records.Record) -> "Writer":
@@ -275,7 +169,7 @@ class Writer:
         config = RunConfig.model_validate(record.config)
         model = Denoiser(config.shape)
         model.load_state_dict({name: value.float() for name, value in record.weights("model").items()})
-        return cls(model.eval(), config, task(config.task, record.profile))
+        return cls(model.eval(), config, task(config.task, record.profile).data)
 
     def steps(self, source: str, seed: int) -> dict[int, str]:
         """Return {sampling step: text of the estimate} for a source of words separated by blanks.
@@ -283,17 +177,7 @@ class Writer:
         Raises `UserError` for an empty sentence and for one longer than the window takes.
         """
         ids = self.data.vocabulary.encode(source)
-        places = self.config.window.places(len(ids))
-        if not ids or places < len(ids):
-            raise UserError(f"the sentence has {len(ids)} words: give 1 to {self.config.window.most}")
-        drawn = decoding.reverse(
-            self.model,
-            self.config.process,
-            self.config.decoding,
-            torch.tensor([ids]),
-            places,
-            self.data.information,
-            torch.Generator().manual_seed(seed),
-            trace=True,
-        )
-        return {step + 1: self.data.vocabulary.decode(words) for step, words in enumerate(drawn[:, 0].tolist())}
+        if not ids or len(ids) >= self.config.window.most:
+            raise UserError(f"the sentence has {len(ids)} words: give 1 to {self.config.window.most - 1}")
+        drawn = experiment.estimates(self.model, self.config, self.data, ids, torch.Generator().manual_seed(seed))
+        return {step + 1: self.data.vocabulary.decode(words) for step, words in enumerate(drawn.tolist())}

@@ -62,7 +62,10 @@ def reverse(
         previous = estimate if diffusion.self_conditioning else torch.zeros_like(estimate)
         with torch.autocast(vectors.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
             estimate = model(clean, x_t, previous, t, diffusion.steps)
-            guess = model.logits(estimate, vectors).argmax(-1)
+            scores = model.logits(estimate, vectors)
+            guess = scores.argmax(-1)
+            if diffusion.estimate == "expected":
+                estimate = model.expected(scores, vectors)
         words.append(guess)
         e = schedule.relative_information(information[guess])
         behind = carried if config.information == "carried" and carried is not None else e

@@ -55,7 +55,11 @@ class Denoiser(nn.Module):
         # A perfect estimate scores sharpness * sqrt(embedding), whatever the scale of the word vectors.
         config = self.config
         factor = config.sharpness / (config.embedding_scale**2 * math.sqrt(config.embedding))
-        return functional.linear(estimate * factor, vectors) + self.bias
+        return functional.linear(estimate * factor, vectors, self.bias)
+
+    def expected(self, scores: Tensor, vectors: Tensor) -> Tensor:
+        """Return the mean word vector (..., embedding) under the softmax of `scores` (..., vocabulary), in float32."""
+        return (scores.softmax(-1).to(vectors.dtype) @ vectors).float()
 
     def forward(self, source: Tensor, noised: Tensor, previous: Tensor, t: Tensor, steps: int) -> Tensor:
         """Estimate x0 (sentences, target words, embedding) in float32.
@@ -66,7 +70,8 @@ class Denoiser(nn.Module):
         scale = 1 / self.config.embedding_scale  # back to unit variance per dimension at t = 0
         source_part = functional.linear(source * scale, self.enter.weight[:, : source.shape[-1]], self.enter.bias)
         target_part = self.enter(torch.cat([noised, previous * scale], -1))
-        hidden = torch.cat([source_part + self.part[0], target_part + self.part[1]], 1)
+        part = self.part.to(source_part.dtype)  # keeps the residual stream in the precision of autocast
+        hidden = torch.cat([source_part + part[0], target_part + part[1]], 1)
         hidden = hidden + self.time(time_features(t / steps))[:, None]
         head = self.config.width // self.config.heads
         angles = rotary_angles(source.shape[1], noised.shape[1], head, hidden.device)

@@ -23,6 +23,9 @@ class ProcessConfig(BaseModel):
     timesteps: Literal["uniform", "skewed", "loss_aware"] = "loss_aware"
     squared_error: float = 1.0
     rounding: float = 1.0
+    # "network" is the paper's; "expected" replaces the network's estimate by the mean word vector under its own
+    # distribution over words, so that it never leaves the words' hull (our choice).
+    estimate: Literal["network", "expected"] = "network"
     rounding_of: Literal["estimate", "clean"] = "clean"  # "clean" is DiffuSeq's, "estimate" is our choice
 
 
@@ -60,9 +63,11 @@ def losses(
     if conditioned:
         with torch.no_grad():
             previous = model(clean, noised, previous, t, config.steps)
+            if config.estimate == "expected":
+                previous = model.expected(model.logits(previous, vectors), vectors)
     estimate = model(clean, noised, previous, t, config.steps)
     read = estimate if config.rounding_of == "estimate" else x0
-    scores = model.logits(read, vectors).float().flatten(0, 1)
+    scores = model.logits(read, vectors).flatten(0, 1)
     last = noise_schedule.abar(config.schedule, torch.full_like(t, config.steps), config.steps, e, config.lam)
     return {
         "squared_error": ((estimate - x0) ** 2).mean((1, 2)) / model.config.embedding_scale**2,

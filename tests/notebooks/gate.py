@@ -94,7 +94,7 @@ def faults(path: Path, skips: Sequence[Skip] = ()) -> list[str]:
 def compared_cells(notebook: Mapping[str, Any]) -> list[str]:
     """Return the ids of the cells whose stored text nbval compares: run, tagged, and with more than a picture."""
     cells = [cell for cell in _code(notebook) if COMPARED in _tags(cell) and not SKIPPING & _tags(cell)]
-    return [cell["id"] for cell in cells if cell["execution_count"] and any(map(_is_value, cell["outputs"]))]
+    return [cell.get("id", "") for cell in cells if cell["execution_count"] and any(map(_is_value, cell["outputs"]))]
 
 
 def run_nbval(notebook: Path, report: Path, environment: Mapping[str, str], sanitize: Path = SANITIZE) -> Outcome:

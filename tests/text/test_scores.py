@@ -1,0 +1,42 @@
+"""The scores of one system, against direct calls of the metrics."""
+
+import math
+
+import pytest
+from rouge_score import rouge_scorer
+
+from lib.text import metrics, scores
+
+REFERENCES = ["the king went to the old city .", "they said to his son , come ."]
+CANDIDATES = [
+    ["the king went to the city .", "the king went to a city .", "a dog", "the king went to the city ."],
+    ["they said to the son , come .", "they said , come .", "go .", "they said to the son , come ."],
+]
+
+
+def test_quality_is_that_of_the_minimum_risk_candidate_and_diversity_that_of_the_first_three() -> None:
+    found = scores.per_item(CANDIDATES, REFERENCES)
+    assert list(found.columns) == list(scores.NAMES)
+    chosen = [candidates[0] for candidates in CANDIDATES]  # drawn twice, so closest to the others
+    assert found["bleu"].tolist() == pytest.approx(metrics.bleu(chosen, REFERENCES).tolist())
+    scorer = rouge_scorer.RougeScorer(["rougeL"])
+    expected = [scorer.score(r, c)["rougeL"].fmeasure for r, c in zip(REFERENCES, chosen, strict=True)]
+    assert found["rouge_l"].tolist() == pytest.approx(expected)
+    three = [candidates[:3] for candidates in CANDIDATES]
+    assert found["self_bleu"].tolist() == pytest.approx(metrics.self_bleu(three).tolist())
+    assert found["diverse_4"].tolist() == pytest.approx(metrics.diverse_4(three).tolist())
+
+
+def test_one_candidate_has_no_diversity() -> None:
+    found = scores.per_item([[r] for r in REFERENCES], REFERENCES)
+    assert found["bleu"].tolist() == pytest.approx([1, 1])
+    assert found["bertscore"].tolist() == pytest.approx([1, 1], abs=1e-5)
+    assert all(math.isnan(value) for value in found["self_bleu"])
+    summary = scores.summary(found)
+    assert summary["self_bleu"] is None
+    assert summary["bleu"].estimate == pytest.approx(1)
+
+
+def test_another_number_of_references_is_refused() -> None:
+    with pytest.raises(ValueError, match="2 items but 1 references"):
+        scores.per_item(CANDIDATES, REFERENCES[:1])
