@@ -36,9 +36,10 @@ notebooks: setup ## record the outputs of the committed notebooks again
 recheck: setup ## verify the records that changed code made stale
 	@$(RUN) -m lib.cases recheck --profile cpu --rows all
 
-lint: environment ## check style and format, notebooks too
+lint: environment ## check style and format, notebooks too, and that the README is current
 	@$(RUN) -m ruff check .
 	@$(RUN) -m ruff format --check .
+	@$(RUN) -m lib.readme --check
 
 lock: ## write requirements.lock again from pyproject.toml; ARGS=--upgrade for newer versions
 	@$(PYTHON) -m venv build/uv && build/uv/bin/python -m pip install --quiet uv==0.13.9

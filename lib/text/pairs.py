@@ -253,6 +253,13 @@ def read_jsonl(path: Path, max_words: int | None = None) -> Dataset:
     return Dataset(pa.Table.from_pylist(rows))
 
 
+def read_folder(folder: Path, max_words: int | None = None) -> PairSet:
+    """Read a set of the user's own, train.jsonl, valid.jsonl and test.jsonl in `folder`; raises as `read_jsonl`."""
+    files_of = {"train": "train.jsonl", "validation": "valid.jsonl", "test": "test.jsonl"}
+    splits = {split: read_jsonl(folder / file, max_words) for split, file in files_of.items()}
+    return PairSet(folder.name, DatasetDict(splits), "see the owner of the files", {})
+
+
 def _parse(line: bytes, place: str, max_words: int | None) -> dict[str, str]:
     """Return one pair of a JSON lines file; `place` names file and line in errors."""
     try:
