@@ -26,7 +26,7 @@ PLUMBING = frozenset(
 )
 
 # Fields without effect at run time, and those that only some of Python 3.11 to 3.13 have.
-SILENT_FIELDS = frozenset({"annotation", "returns", "type_comment", "type_params", "kind"})
+SILENT_FIELDS = frozenset({"annotation", "returns", "type_comment", "type_params"})
 
 # What this process had on disk when it began, to notice modules edited under its feet.
 AT_START = {path: path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py") if path.is_file()}

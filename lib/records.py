@@ -277,7 +277,7 @@ def _refuse_edited_code(case: Case) -> None:
 
 
 def _lock(case: Case) -> filelock.FileLock:
-    path = paths.cache() / "locks" / f"{case.name}.lock"
+    path = paths.cache() / "locks" / case.profile / f"{case.name}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     return filelock.FileLock(path)
 

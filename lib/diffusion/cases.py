@@ -45,11 +45,12 @@ MODELS: dict[str, Model] = {
 
 @dataclass(frozen=True)
 class Task:
-    """The pairs of one task, those of its longer test sentences, and both as a model sees them."""
+    """The pairs of one task, those of its longer test sentences, both as a model sees them, and their hashes."""
 
     pairs: pairs.PairSet
     whole: pairs.PairSet
     data: Data
+    hashes: dict[str, str]  # of the rows of both
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -84,7 +85,8 @@ def task(name: str, profile: str) -> Task:
         loaded = pairs.subset(loaded, sizes.train_pairs)
     splits = {split: (loaded.sources(split), loaded.targets(split)) for split in pairs.SPLITS}
     splits["whole"] = whole.sources("test"), whole.targets("test")
-    return Task(loaded, whole, Data(splits, vocabulary, vocabulary.information()))
+    hashes = {"pairs": pairs.content_hash(loaded), "whole": pairs.content_hash(whole)}
+    return Task(loaded, whole, Data(splits, vocabulary, vocabulary.information()), hashes)
 
 
 def own_folder(name: str, profile: str) -> Path:
@@ -134,7 +136,7 @@ def case(name: str, model: str, seed: int, profile: str) -> records.Case:
         name=f"{SERIES}/{name}/{model}/seed{seed}",
         profile=profile,
         config=config,
-        data={"pairs": pairs.content_hash(loaded.pairs), "whole": pairs.content_hash(loaded.whole)},
+        data=loaded.hashes,
         code=CODE,
         seed=seed,
         compute=lambda: compute(found, config, loaded.data, device),

@@ -1,0 +1,73 @@
+"""The cache of a case gives back what was kept, or says that it was damaged."""
+
+import pytest
+import safetensors.torch
+import torch
+from made_records import NAME, Counted, case, make_package, outcome
+
+from lib import paths, records
+from lib.errors import UserError
+from lib.records import Outcome
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    return make_package(tmp_path, monkeypatch)
+
+
+def test_weights_are_kept_in_the_cache_and_computed_again_when_lost(package, capsys, monkeypatch):
+    compute = Counted()
+    record = records.get(case(compute))
+    expected = outcome().weights["denoiser"]
+    (file,) = paths.cache().rglob("weights/**/denoiser.safetensors")
+    whole = file.read_bytes()
+    for damaged in (whole[:-1], whole[:-4] + b"\1\2\3\4", b""):
+        file.write_bytes(damaged)
+        assert records.load_weights(case(compute), "denoiser") is None
+        assert "denoiser.safetensors: truncated or edited: not used" in capsys.readouterr().err
+    monkeypatch.setenv("REPRODUCTION_RECORDS", "read")
+    with pytest.raises(UserError, match="without its weights 'denoiser'"):
+        records.trained_weights(case(compute), "denoiser")
+    monkeypatch.delenv("REPRODUCTION_RECORDS")
+    loaded = records.trained_weights(case(compute), "denoiser")
+    assert compute.runs == 2
+    assert records.load_weights(case(compute), "denoiser").keys() == loaded.keys() == expected.keys()
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in expected.items())
+    assert record.weight_digests["denoiser"] == records.store_weights(case(), "denoiser", expected)
+    assert records.load_weights(case(seed=1), "denoiser") is None  # another fingerprint
+
+
+def test_weights_may_be_given_as_a_file_and_may_be_tied(package):
+    shared = torch.ones(2)
+
+    def compute() -> Outcome:
+        path = records.workspace(case()) / "last.safetensors"
+        safetensors.torch.save_file({"w": shared}, path)
+        return Outcome(values={}, weights={"file": path, "tied": {"a": shared, "b": shared}})
+
+    records.get(case(compute))
+    assert torch.equal(records.load_weights(case(), "file")["w"], shared)
+    assert records.load_weights(case(), "tied").keys() == {"a", "b"}
+
+
+def test_published_weights_are_rounded_to_bf16(package):
+    loaded = records.get(case()).weights("denoiser")
+    expected = outcome().published["denoiser"]
+    assert loaded["weight"].dtype == torch.bfloat16
+    assert torch.equal(loaded["weight"], expected["weight"].bfloat16())
+    assert torch.equal(loaded["step"], expected["step"])
+
+
+def test_a_computation_that_failed_finds_its_checkpoints(package):
+    def compute() -> Outcome:
+        checkpoint = records.workspace(case()) / "checkpoint"
+        if not checkpoint.exists():
+            checkpoint.write_text("step 5")
+            raise InterruptedError
+        return Outcome(values={"resumed": checkpoint.read_text()})
+
+    with pytest.raises(InterruptedError):
+        records.get(case(compute))
+    assert records.status(case()) == "missing"
+    assert records.get(case(compute)).values == {"resumed": "step 5"}
+    assert not (paths.cache() / "runs" / NAME / case().fingerprint()["total"][:16]).exists()
