@@ -50,6 +50,19 @@ TOY_RECORDS = "def status(case): return 'current' if case.path.exists() else 'mi
 READ = "from lib import cases\n\nfor case in cases.find(['0_toy'], profile, 'core'):\n    cases.obtain(case)"
 
 
+STARTED: list[subprocess.Popen] = []
+
+
+@pytest.fixture(autouse=True)
+def nothing_runs_on():
+    """End what a failed test left running."""
+    yield
+    for process in STARTED:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    STARTED.clear()
+
+
 @pytest.fixture
 def project(tmp_path):
     """A project with toy cases and two notebooks; the second one raises."""
@@ -58,8 +71,8 @@ def project(tmp_path):
     shutil.copytree(ROOT / "cluster", tmp_path / "cluster")
     for name, source in [("cases", TOY_CASES), ("records", TOY_RECORDS), ("sources", "")]:
         (tmp_path / f"lib/{name}.py").write_text(source)
-    add_notebook(tmp_path, "0_good", "well_behaved", cases=["0_toy"])
-    add_notebook(tmp_path, "1_series/1.1_bad", "raises")
+    add_notebook(tmp_path, "0_good", "well_behaved", cases=["0_toy"], load="alone")
+    add_notebook(tmp_path, "1_series/1.1_bad", "raises", load="alone")
     return tmp_path
 
 
@@ -77,12 +90,13 @@ def start(project, *arguments, module="lib.reproduce"):
     environment = os.environ | {"PYTHONPATH": str(project), "REPRODUCTION_RECORDS": "compute"}
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     line = [sys.executable, "-m", module, *arguments]
-    return subprocess.Popen(line, cwd=project, env=environment, start_new_session=True, **streams)
+    STARTED.append(subprocess.Popen(line, cwd=project, env=environment, start_new_session=True, **streams))
+    return STARTED[-1]
 
 
 def finish(project, *arguments, module="lib.reproduce"):
     process = start(project, *arguments, module=module)
-    output, _ = process.communicate(timeout=300)
+    output, _ = process.communicate(timeout=600)
     return process.returncode, output
 
 
@@ -128,6 +142,9 @@ def test_a_killed_run_from_scratch_goes_on_where_it_stood(project):
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     wait.unlink()
+    (
+        fresh / "work/cpu/stamps/0_toy/b.done"
+    ).touch()  # as if killed while it finished: Snakemake holds it for incomplete
     status, output = finish(project, "--fresh", "1")
     assert "goes on with the run that did not complete" in output
     assert "records to compute first: 1" in output
@@ -196,15 +213,23 @@ def test_an_error_of_the_graph_itself_is_not_lost(project):
 
 
 def test_the_same_graph_runs_on_slurm(project):
-    add_notebook(project, "2_alone", "well_behaved", load="alone", writes=[], kinds={})
+    add_notebook(project, "2_light", "well_behaved", writes=[], kinds={})
     line = ["--profile", "cluster/slurm", "--dry-run", "--config", "profile=gpu"]
     status, output = finish(project, *line, module="snakemake")
     assert status == 0, output
     jobs = dict(line.split() for line in output.split("\n-----")[1].splitlines()[1:] if len(line.split()) == 2)
-    counted = {"sources": "1", "case": "2", "notebook_0_good": "1", "notebook_1_series_1_1_bad": "1"}
+    counted = {
+        "sources": "1",
+        "case": "2",
+        "notebook_0_good": "1",
+        "notebook_1_series_1_1_bad": "1",
+        "notebook_2_light": "1",
+    }
     assert counted.items() <= jobs.items(), output
-    alone = output.split("rule notebook_2_alone:")[1].split("resources:")
-    assert "threads: 16" in alone[0]
-    assert "gpu=1" in alone[1].splitlines()[0]
+    described = {block.split(":")[0]: block.split("\n[")[0] for block in output.split("\nrule ")[1:]}
+    assert "threads: 16" in described["case"]
+    assert "threads: 16" in described["notebook_0_good"]
+    assert "threads" not in described["notebook_2_light"]  # one
+    assert all("gpu=1" in described[name] for name in ("case", "notebook_0_good", "notebook_2_light"))
     status, output = finish(project, *line, "rows=all", module="snakemake")
     assert "case                             3" in output
