@@ -16,7 +16,7 @@ from lib import contract, files, paths, reproduce, runs
 ROOT = Path(__file__).parents[1]
 
 # In place of lib/cases.py and lib/records.py, without torch: two core cases, the second of which waits while a file
-# `wait` exists, and one of hours.
+# `wait` exists, one of hours, and one that fails.
 TOY_CASES = """
 import json, os, sys, time
 from lib import files, paths
@@ -30,11 +30,13 @@ class Case(NamedTuple):
     path: object
 
 def find(prefixes, profile, rows="all"):
-    found = [("a", "core"), ("b", "core"), ("hours", "extended")]
-    cases = [Case(f"0_toy/{name}", row, paths.results(profile) / f"0_toy/{name}.json") for name, row in found]
-    return [case for case in cases if rows == "all" or case.row == "core"]
+    found = [("0_toy/a", "core"), ("0_toy/b", "core"), ("0_toy/hours", "extended"), ("1_fails/c", "core")]
+    cases = [Case(name, row, paths.results(profile) / f"{name}.json") for name, row in found]
+    return [case for case in cases if case.name.startswith(tuple(prefixes)) and (rows == "all" or case.row == "core")]
 
 def obtain(case):
+    if case.name == "1_fails/c":
+        sys.exit("error: c cannot be computed")
     action = "read" if case.path.exists() else "computed"
     while action == "computed" and case.name == "0_toy/b" and (paths.ROOT / "wait").exists():
         time.sleep(0.05)
@@ -44,7 +46,7 @@ def obtain(case):
         print(json.dumps({"case": case.name, "action": action}), file=tally)
 
 if __name__ == "__main__":
-    obtain(next(case for case in find([], "cpu") if case.name == sys.argv[-1]))
+    obtain(find([sys.argv[-1]], "cpu")[0])
 """
 TOY_RECORDS = "def status(case): return 'current' if case.path.exists() else 'missing'"
 READ = "from lib import cases\n\nfor case in cases.find(['0_toy'], profile, 'core'):\n    cases.obtain(case)"
@@ -72,7 +74,7 @@ def project(tmp_path):
     for name, source in [("cases", TOY_CASES), ("records", TOY_RECORDS), ("sources", "")]:
         (tmp_path / f"lib/{name}.py").write_text(source)
     add_notebook(tmp_path, "0_good", "well_behaved", cases=["0_toy"], load="alone")
-    add_notebook(tmp_path, "1_series/1.1_bad", "raises", load="alone")
+    add_notebook(tmp_path, "1_series/1.1_bad", "raises")
     return tmp_path
 
 
@@ -110,13 +112,16 @@ def wait_for(condition, process, seconds=120):
 
 
 def test_one_failure_stops_nothing_else_and_the_table_tells(project):
+    add_notebook(project, "2_starved", "well_behaved", cases=["1_fails"], writes=[], kinds={})
     status, output = finish(project)
     assert status == 1, output
-    assert "records to compute first: 2" in output
+    assert "records to compute first: 3" in output
+    assert "error: c cannot be computed" in output
     rows = {line.split()[0]: line for line in output.split("\nnotebook ")[1].splitlines() if line}
     assert rows["0_good"].split()[1:3] == ["Table", "0"]
     assert rows["0_good"].endswith("  4  4 changed")
     assert "FAILED ValueError: no sentence for seed 0" in rows["1_series/1.1_bad"]
+    assert rows["2_starved"].endswith("did not run: see above")
     assert "records: 0 read, 2 computed" in output
     assert "cell 4 `# The next line fails.`" in output
     assert "Traceback" not in output

@@ -203,5 +203,7 @@ class Writer:
         ids = self.data.vocabulary.encode(source)
         if not ids or len(ids) >= self.config.window.most:
             raise UserError(f"the sentence has {len(ids)} words: give 1 to {self.config.window.most - 1}")
-        drawn = experiment.estimates(self.model, self.config, self.data, ids, torch.Generator().manual_seed(seed))
+        # Not the seed of the training run itself: its draw would repeat the initial word vectors.
+        generator = torch.Generator().manual_seed(10_000 + seed)
+        drawn = experiment.estimates(self.model, self.config, self.data, ids, generator)
         return {step + 1: self.data.vocabulary.decode(words) for step, words in enumerate(drawn.tolist())}
