@@ -1,4 +1,4 @@
-"""Training of a diffusion model: a step count, an average of the weights, and exact resume after a kill."""
+"""Training of any of the models: a step count, an average of the weights, and exact resume after a kill."""
 
 import json
 import math
@@ -14,12 +14,12 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
-from lib import files, paths, progress
-from lib.diffusion import batches, process, schedule
-from lib.diffusion.denoiser import Denoiser, DenoiserConfig
-from lib.diffusion.timesteps import Timesteps
+from lib import files, paths, progress, seeds
+from lib.errors import UserError
+from lib.seq2seq import batches
+from lib.seq2seq.counts import Count
 
 
 class TrainingConfig(BaseModel):
@@ -27,9 +27,9 @@ class TrainingConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    steps: int
-    tokens: int = 4096  # source and target words in a batch
-    optimiser: str = "muon"  # "muon" for the matrices of the blocks and "adamw" for the rest, or "adamw" for all
+    steps: Count
+    tokens: Count = 4096  # source and target words in a batch
+    optimiser: str = "adamw"  # or "muon": for the matrices that the model names, AdamW for the rest
     rate: float = 2e-3  # AdamW
     matrix_rate: float = 2e-2  # Muon
     weight_decay: float = 0.01
@@ -39,32 +39,33 @@ class TrainingConfig(BaseModel):
     precision: str = "bfloat16"
 
 
-class DivergedError(Exception):
-    """The loss is not a number; the last good weights are kept in the checkpoint."""
+class DivergedError(UserError):
+    """The loss or its gradient is not a number; the last good weights are kept in the checkpoint."""
 
 
 @dataclass
 class Trained:
     """What training leaves: the averaged model and its curve."""
 
-    model: Denoiser
+    model: nn.Module
     curve: list[dict[str, float]] = field(default_factory=list)
     seconds: float = 0.0
     words: int = 0
 
 
-def optimisers(model: Denoiser, config: TrainingConfig) -> list[torch.optim.Optimizer]:
-    """Return the optimisers: Muon for the blocks' matrices and AdamW for the rest, or AdamW alone."""
+def optimisers(model: nn.Module, config: TrainingConfig) -> list[torch.optim.Optimizer]:
+    """Return the optimisers: AdamW, or Muon for the matrices below the model's `hidden` and AdamW for the rest."""
     named = dict(model.named_parameters())
-    matrices = {n for n, p in named.items() if config.optimiser == "muon" and n.startswith("blocks.") and p.ndim == 2}
-    rest = [p for n, p in named.items() if n not in matrices]
+    hidden = getattr(model, "hidden", ()) if config.optimiser == "muon" else ()
+    matrices = sorted(n for n, p in named.items() if p.ndim == 2 and n.startswith(tuple(hidden)) and hidden)
+    rest = [p for n, p in named.items() if n not in set(matrices) and p.requires_grad]
     decay = config.weight_decay
     found: list[torch.optim.Optimizer] = [
         torch.optim.AdamW(rest, config.rate, betas=(0.9, 0.98), weight_decay=decay, fused=True)
     ]
     if matrices:
         # adjust_lr_fn="match_rms_adamw" would tie the rate to AdamW's; the original scale keeps two plain numbers.
-        chosen = [named[n] for n in sorted(matrices)]
+        chosen = [named[n] for n in matrices]
         found.append(torch.optim.Muon(chosen, config.matrix_rate, weight_decay=decay, momentum=0.95))
     return found
 
@@ -78,34 +79,27 @@ def rate_factor(step: int, config: TrainingConfig) -> float:
 
 
 def train(
-    shape: DenoiserConfig,
-    diffusion: process.ProcessConfig,
+    build: Callable[[], nn.Module],
     config: TrainingConfig,
     encoded: batches.Encoded,
-    information: Tensor,
     seed: int,
-    vectors: Tensor | None = None,
     device: str = "cpu",
     workspace: Path | None = None,
     save_every: int = 200,
-    watch: Callable[[Denoiser], dict[str, float]] | None = None,
+    watch: Callable[[nn.Module], dict[str, float]] | None = None,
     watch_at: Collection[int] = (),
 ) -> Trained:
-    """Train a denoiser for `config.steps` steps; equal arguments give equal weights on an equal environment.
+    """Train what `build` makes for `config.steps` steps; equal arguments give equal weights on an equal environment.
 
-    `information` is H of every word (vocabulary,); `vectors` (vocabulary, embedding) starts the word vectors. With a
-    `workspace`, the state is saved there every `save_every` steps and training resumes from it, bit for bit: every
-    draw of step n comes from (seed, n) alone. After the steps in `watch_at`, `watch` sees the averaged model and adds
-    columns to the curve; its time is not counted. Raises `DivergedError`.
+    `build` draws its weights from torch's global generator, which is seeded here. With a `workspace`, the state is
+    saved there every `save_every` steps and training resumes from it, bit for bit: every draw of step n comes from
+    streams of (seed, n) alone. After the steps in `watch_at`, `watch` sees the averaged model and adds columns to the
+    curve; its time is not counted. Raises `DivergedError`, after the last good state is saved.
     """
-    torch.manual_seed(seed)
-    model = Denoiser(shape)
-    if vectors is not None:
-        model.words.data.copy_(vectors)
-    model.to(device).train()
-    information = information.to(device)
+    torch.manual_seed(seeds.seed_of("weights", seed))
+    model = build().to(device).train()
     average = {name: value.detach().clone() for name, value in model.named_parameters()}
-    state = State(model, average, optimisers(model, config), Timesteps(diffusion))
+    state = State(model, average, optimisers(model, config))
     if workspace is not None:
         state.load(workspace)
     order: list[Any] = []
@@ -118,7 +112,13 @@ def train(
         length, rows = order[step - first]
         source, target = (part[rows].to(device) for part in encoded.groups[length])
         began = time.perf_counter()
-        terms = advance(state, diffusion, config, source, target, information, (seed, step))
+        try:
+            terms = advance(state, config, source, target, (seed, step))
+        except DivergedError as error:
+            if workspace is None:
+                raise
+            state.save(workspace)
+            raise DivergedError(f"{error} in {paths.relative(workspace)}") from None
         state.step, state.seconds = step + 1, state.seconds + time.perf_counter() - began
         state.words += source.numel() + target.numel()
         if (step + 1) % 50 == 0 or step + 1 == config.steps or step + 1 in watch_at:
@@ -129,54 +129,51 @@ def train(
             state.curve.append({"step": step + 1, **terms, **seen})
         if workspace is not None and (step + 1) % save_every == 0:
             state.save(workspace)
-    model.load_state_dict(state.average)
+    put(model, state.average)
     return Trained(model.eval(), state.curve, state.seconds, state.words)
+
+
+def put(model: nn.Module, weights: dict[str, Tensor]) -> None:
+    """Copy named weights into a model; raises `KeyError` where one is missing."""
+    with torch.no_grad():
+        for name, value in model.named_parameters():
+            value.copy_(weights[name])
 
 
 @contextmanager
 def averaged(state: "State") -> Iterator[None]:
     """Put the averaged weights into the model, in evaluation mode, for the length of a `with` block."""
     model, trained = state.model, {name: value.detach().clone() for name, value in state.model.named_parameters()}
-    model.load_state_dict(state.average)
+    put(model, state.average)
     model.eval()
     try:
         yield
     finally:
-        model.load_state_dict(trained)
+        put(model, trained)
         model.train()
 
 
 def advance(
-    state: "State",
-    diffusion: process.ProcessConfig,
-    config: TrainingConfig,
-    source: Tensor,
-    target: Tensor,
-    information: Tensor,
-    draw: tuple[int, int],
+    state: "State", config: TrainingConfig, source: Tensor, target: Tensor, draw: tuple[int, int]
 ) -> dict[str, float]:
-    """Take one optimiser step on a batch of word ids; returns the mean of each loss term."""
-    generator = torch.Generator().manual_seed(draw[0] * 1_000_003 + draw[1])
-    torch.manual_seed(draw[0] * 1_000_003 + draw[1])  # dropout draws from the global generator
-    e = schedule.relative_information(information[target])
-    # Everything is drawn on the CPU, so that a seed means the same on every device.
-    t, weights = (drawn.to(target.device) for drawn in state.timesteps.draw(len(target), generator))
-    conditioned = bool(torch.rand((), generator=generator) < diffusion.self_conditioning)
+    """Take one optimiser step on a batch of word ids; returns the mean of each loss term. Raises `DivergedError`."""
+    torch.manual_seed(seeds.seed_of("dropout", *draw))
+    generator = seeds.generator("training", *draw)
     with torch.autocast(target.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
-        terms = process.losses(state.model, diffusion, source, target, e, t, generator, conditioned)
-    each = diffusion.squared_error * terms["squared_error"] + diffusion.rounding * terms["rounding"] + terms["prior"]
-    loss = (weights * each).mean()
+        terms = state.model.losses(source, target, generator)
+    loss = torch.stack(list(terms.values())).sum(0).mean()
     if not torch.isfinite(loss):
         raise DivergedError(f"the loss is {loss.item()} at step {draw[1] + 1}; the last good weights are kept")
     loss.backward()
-    torch.nn.utils.clip_grad_norm_(state.model.parameters(), config.clip)
+    norm = torch.nn.utils.clip_grad_norm_(state.model.parameters(), config.clip)
+    if not torch.isfinite(norm):
+        raise DivergedError(f"the gradient is {norm.item()} at step {draw[1] + 1}; the last good weights are kept")
     for optimiser in state.optimisers:
         for group in optimiser.param_groups:
             peak = config.matrix_rate if isinstance(optimiser, torch.optim.Muon) else config.rate
             group["lr"] = peak * rate_factor(draw[1], config)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
-    state.timesteps.record(t.cpu(), each.detach().float().cpu())
     keep = min(config.average, (1 + draw[1]) / (10 + draw[1]))
     named = [(state.average[name], value.detach()) for name, value in state.model.named_parameters()]
     torch._foreach_lerp_(*map(list, zip(*named, strict=True)), 1 - keep)
@@ -187,10 +184,9 @@ def advance(
 class State:
     """All that a later step depends on: saved as safetensors and JSON, never pickled."""
 
-    model: Denoiser
+    model: nn.Module
     average: dict[str, Tensor]
     optimisers: list[torch.optim.Optimizer]
-    timesteps: Timesteps
     step: int = 0
     seconds: float = 0.0
     words: int = 0
@@ -199,8 +195,8 @@ class State:
     def save(self, folder: Path) -> None:
         """Write the state as one file, in one step."""
         tensors = {f"model/{n}": p.detach() for n, p in self.model.named_parameters()}
+        tensors |= {f"buffer/{n}": b for n, b in self._buffers().items()}
         tensors |= {f"average/{n}": p for n, p in self.average.items()}
-        tensors |= {f"timesteps/{n}": p for n, p in self.timesteps.tensors().items()}
         for number, optimiser in enumerate(self.optimisers):
             for place, values in optimiser.state_dict()["state"].items():
                 tensors |= {f"optimiser/{number}/{place}/{n}": v for n, v in values.items()}
@@ -223,13 +219,15 @@ class State:
             print(f"{paths.relative(path)} is damaged ({error}); training starts anew", file=sys.stderr)
             path.unlink()
             return
-        parts: dict[str, dict[str, Tensor]] = {}
+        parts: dict[str, dict[str, Tensor]] = {"buffer": {}, "optimiser": {}}
         for name, tensor in tensors.items():
             part, rest = name.split("/", 1)
             parts.setdefault(part, {})[rest] = tensor
-        self.model.load_state_dict(parts["model"])
-        self.average = parts["average"]
-        self.timesteps.restore(parts["timesteps"])
+        put(self.model, parts["model"])
+        for name, buffer in self._buffers().items():
+            buffer.copy_(parts["buffer"][name])
+        for name, value in self.average.items():
+            value.copy_(parts["average"][name])
         for number, optimiser in enumerate(self.optimisers):
             saved = optimiser.state_dict()
             for name, tensor in parts["optimiser"].items():
@@ -239,3 +237,7 @@ class State:
             optimiser.load_state_dict(saved)
         self.step, self.seconds, self.words = told["step"], told["seconds"], told["words"]
         self.curve = told["curve"]
+
+    def _buffers(self) -> dict[str, Tensor]:
+        kept = self.model.state_dict()
+        return {name: buffer for name, buffer in self.model.named_buffers() if name in kept}

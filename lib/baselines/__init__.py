@@ -1,0 +1,1 @@
+"""The models of Table 1 that are no diffusion."""
