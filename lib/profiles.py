@@ -106,7 +106,7 @@ _CPU = DiffusionSizes(
     traced_pairs=200,
     swept_steps=(1, 2, 5, 10, 20, 50, 100, 200),
     swept_pairs=40,
-    curve_points=4,
+    curve_points=6,
     optimiser="muon",
     rate=2e-3,
 )
