@@ -1,6 +1,5 @@
 """How big everything is: four profiles as typed, frozen data, and one table that shows them."""
 
-from collections.abc import Mapping
 from typing import Any, Literal
 
 import pandas as pd
@@ -17,7 +16,8 @@ class TaskSizes(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     data: str  # "embedded", or the name of a folder of JSON lines under BENCHMARK_DIR
-    training_steps: int  # optimiser steps
+    training_steps: int  # optimiser steps of the diffusion models
+    baseline_steps: int  # and of the others
     test_pairs: int  # of the 500 fixed ones where the data is embedded
     whole_verses: int = 0  # test sentences of up to 40 words, a second row
 
@@ -76,10 +76,12 @@ SMOLLM2 = "SmolLM2-135M-Instruct (Q4_1, dequantised)"
 
 _CPU = DiffusionSizes(
     tasks={
-        "paraphrase": TaskSizes(data="embedded", training_steps=600, test_pairs=500, whole_verses=100),
-        "simplification": TaskSizes(data="embedded", training_steps=300, test_pairs=200),
-        "dialogue": TaskSizes(data="embedded", training_steps=300, test_pairs=200),
-        "question_generation": TaskSizes(data="embedded", training_steps=300, test_pairs=200),
+        "paraphrase": TaskSizes(
+            data="embedded", training_steps=600, baseline_steps=200, test_pairs=500, whole_verses=100
+        ),
+        "simplification": TaskSizes(data="embedded", training_steps=200, baseline_steps=200, test_pairs=200),
+        "dialogue": TaskSizes(data="embedded", training_steps=200, baseline_steps=200, test_pairs=200),
+        "question_generation": TaskSizes(data="embedded", training_steps=200, baseline_steps=200, test_pairs=200),
     },
     seeds=(0,),
     ablation_steps=300,
@@ -96,7 +98,7 @@ _CPU = DiffusionSizes(
     layers=4,
     heads=4,
     dropout=0.0,
-    large=(384, 6, 6),
+    large=(320, 5, 5),
     embedding_scale=0.3,
     sharpness=0.3,
     sampling_steps=20,
@@ -112,16 +114,12 @@ _CPU = DiffusionSizes(
 )
 
 
-def _sized(
-    sizes: DiffusionSizes, steps: Mapping[str, int] | int, pairs: int | None = None, **other: Any
-) -> DiffusionSizes:
+def _sized(sizes: DiffusionSizes, steps: int, pairs: int, **other: Any) -> DiffusionSizes:
     """Return `sizes` with other training steps and test pairs for every task, and other fields."""
     tasks = {}
     for name, task in sizes.tasks.items():
-        changes: dict[str, Any] = {"training_steps": steps if isinstance(steps, int) else steps[name]}
-        if pairs is not None:
-            changes |= {"test_pairs": pairs, "whole_verses": min(task.whole_verses, pairs)}
-        tasks[name] = task.model_copy(update=changes)
+        changes = {"training_steps": steps, "baseline_steps": steps, "test_pairs": pairs}
+        tasks[name] = task.model_copy(update=changes | {"whole_verses": min(task.whole_verses, pairs)})
     return sizes.model_copy(update={"tasks": tasks, **other})
 
 
@@ -203,10 +201,14 @@ PROFILES: dict[str, Profile] = {
         # Training steps: InfoDiffusion's for QQP, DiffuSeq's released ones for the others.
         diffusion=DiffusionSizes(
             tasks={
-                "paraphrase": TaskSizes(data="QQP", training_steps=50_000, test_pairs=2500),
-                "simplification": TaskSizes(data="Wiki-Auto", training_steps=80_000, test_pairs=5000),
-                "dialogue": TaskSizes(data="CC", training_steps=140_000, test_pairs=10_000),
-                "question_generation": TaskSizes(data="Quasar-T", training_steps=40_000, test_pairs=10_000),
+                "paraphrase": TaskSizes(data="QQP", training_steps=50_000, baseline_steps=50_000, test_pairs=2500),
+                "simplification": TaskSizes(
+                    data="Wiki-Auto", training_steps=80_000, baseline_steps=80_000, test_pairs=5000
+                ),
+                "dialogue": TaskSizes(data="CC", training_steps=140_000, baseline_steps=140_000, test_pairs=10_000),
+                "question_generation": TaskSizes(
+                    data="Quasar-T", training_steps=40_000, baseline_steps=40_000, test_pairs=10_000
+                ),
             },
             seeds=(102,),
             ablation_steps=50_000,

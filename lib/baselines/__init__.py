@@ -1,1 +1,1 @@
-"""The models of Table 1 that are no diffusion."""
+"""The models that InfoDiffusion is compared with in Table 1, all behind one interface."""

@@ -1,7 +1,6 @@
-"""The cases of the InfoDiffusion series at a profile's size: the rows of Table 1, the ablations, the sampling sweeps."""
+"""The cases of the InfoDiffusion series at a profile's size: rows of Table 1, ablations, sampling sweeps."""
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -11,9 +10,9 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from lib import profiles, records, seeds, sources, speed
-from lib.diffusion import models, sweep, tracing
-from lib.diffusion.denoiser import DenoiserConfig, forward_flops
+from lib import profiles, records, sources, speed
+from lib.diffusion import sweep, tracing
+from lib.diffusion.denoiser import forward_flops
 from lib.diffusion.model import DiffusionModel
 from lib.diffusion.models import MODELS, VARIANTS, Row
 from lib.errors import UserError
@@ -107,7 +106,7 @@ def configuration(name: str, row: Row, profile: str) -> RunConfig:
     """Return the configuration of one row on a task at a profile's size; ablations have a smaller budget."""
     sizes, own = profiles.profile(profile).diffusion, task_sizes(name, profile)
     ablation = row.name in VARIANTS
-    steps = sizes.ablation_steps if ablation else own.training_steps
+    steps = sizes.ablation_steps if ablation else own.training_steps if row.diffusion else own.baseline_steps
     every = max(1, steps // sizes.curve_points)
     method = row.configure(sizes, len(task(name, profile).vocabulary), task(name, profile).vocabulary.end)
     return RunConfig(
@@ -119,9 +118,7 @@ def configuration(name: str, row: Row, profile: str) -> RunConfig:
         watch_at=tuple(range(every, steps + 1, every)),
         window=batches.Window(*sizes.window),
         method=method.model_dump(mode="json"),
-        training=training.TrainingConfig(
-            steps=steps, tokens=sizes.tokens, optimiser=sizes.optimiser, rate=sizes.rate * row.rate
-        ),
+        training=training.TrainingConfig(steps=steps, tokens=sizes.tokens, optimiser=sizes.optimiser, rate=sizes.rate),
         decoding=decoding.DecodingConfig(candidates=sizes.ablation_candidates if ablation else sizes.candidates),
     )
 
@@ -233,7 +230,9 @@ def compute(case: records.Case, run: Experiment) -> records.Outcome:
     )
 
 
-def _watched(model: DiffusionModel, run: Experiment, seed: int, sizes: profiles.DiffusionSizes) -> dict[str, pd.DataFrame]:
+def _watched(
+    model: DiffusionModel, run: Experiment, seed: int, sizes: profiles.DiffusionSizes
+) -> dict[str, pd.DataFrame]:
     """Watch test sentences being decoded: every word of the first 20, and the settling step of the words of more."""
     texts, config = run.data.splits["test"][0], model.config.sampling
     finer = config.model_copy(update={"steps": sizes.traced_steps})

@@ -8,9 +8,9 @@ from typing import Any
 from pydantic import BaseModel
 from torch import nn
 
-from lib.baselines.gpt2 import GPT2, GPT2Config
+from lib.baselines.gpt2 import Gpt2, Gpt2Config
 from lib.baselines.gpvae import GPVAE, GPVAEConfig
-from lib.baselines.gru import GRU, GRUConfig
+from lib.baselines.gru import Gru, GruConfig
 from lib.baselines.levenshtein import Levenshtein, LevenshteinConfig
 from lib.baselines.transformer import Transformer, TransformerConfig
 from lib.diffusion.denoiser import DenoiserConfig
@@ -25,8 +25,8 @@ from lib.text.vocabulary import Vocabulary
 class Row:
     """One row: its name, its title for readers, its configuration at a profile's size, and how it is built from it.
 
-    `code` are the modules that its training and decoding start from, `rate` multiplies the profile's learning rate,
-    `only` limits it to some tasks; a row that is not `core` is computed on request only.
+    `code` are the modules that its training and decoding start from, `only` limits it to some tasks; a row that is not
+    `core` is computed on request only.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Row:
     build: Callable[[Mapping[str, Any], Vocabulary], nn.Module]
     code: tuple[str, ...]
     core: bool = True
-    rate: float = 1.0
+    diffusion: bool = True
     only: tuple[str, ...] = ()
 
 
@@ -69,30 +69,58 @@ def _diffusion(
 
 
 def _baseline(
-    name: str, title: str, config: type[BaseModel], model: Callable[[Any], nn.Module], large: bool = False, **other: Any
+    name: str,
+    title: str,
+    config: type[BaseModel],
+    model: Callable[[Any], nn.Module],
+    shape: Callable[[DiffusionSizes], dict[str, int]],
+    core: bool = True,
 ) -> Row:
-    """Return a row of Table 1 that is no diffusion; `large` takes the profile's large shape."""
+    """Return a row of Table 1 that is no diffusion, of the given shape."""
 
     def configure(sizes: DiffusionSizes, vocabulary: int, end: int) -> BaseModel:
-        width, layers, heads = sizes.large if large else (sizes.width, sizes.layers, sizes.heads)
-        shape = {"width": width, "layers": layers, "heads": heads, "dropout": sizes.dropout}
-        known = {key: value for key, value in shape.items() if key in config.model_fields}
-        return config(vocabulary=vocabulary, end=end, **known)
+        return config(vocabulary=vocabulary, end=end, dropout=sizes.dropout, **shape(sizes))
 
     def build(method: Mapping[str, Any], vocabulary: Vocabulary) -> nn.Module:
         return model(config.model_validate(method))
 
-    return Row(name, title, configure, build, (model.__module__,), **other)
+    return Row(name, title, configure, build, (model.__module__,), core=core, diffusion=False)
+
+
+def _decoder_only(sizes: DiffusionSizes) -> dict[str, int]:
+    return {"width": sizes.width, "layers": sizes.layers, "heads": sizes.heads}
+
+
+def _large(sizes: DiffusionSizes) -> dict[str, int]:
+    width, layers, heads = sizes.large
+    return {"width": width, "layers": layers, "heads": heads}
+
+
+def _encoder_decoder(sizes: DiffusionSizes) -> dict[str, int]:
+    """Half of the layers on either side, so that all rows have about as many."""
+    return {**_decoder_only(sizes), "layers": sizes.layers // 2}
+
+
+def _transformer(sizes: DiffusionSizes) -> dict[str, int]:
+    return {**_encoder_decoder(sizes), "inner": 4 * sizes.width}
+
+
+def _levenshtein(sizes: DiffusionSizes) -> dict[str, int]:
+    return {**_encoder_decoder(sizes), "most": sizes.window[2]}
+
+
+def _recurrent(sizes: DiffusionSizes) -> dict[str, int]:
+    return {"width": sizes.width}
 
 
 _sqrt = partial(_diffusion, schedule="sqrt", self_conditioning=0.0)
 _ROWS = (
-    _baseline("gru", "GRU-attention", GRUConfig, GRU),
-    _baseline("transformer", "Transformer-base", TransformerConfig, Transformer),
-    _baseline("gpt2_base", "GPT2-base", GPT2Config, GPT2),
-    _baseline("gpt2_large", "GPT2-large", GPT2Config, GPT2, large=True),
-    _baseline("gpvae", "GPVAE-T5", GPVAEConfig, GPVAE),
-    _baseline("levenshtein", "NAR-LevT", LevenshteinConfig, Levenshtein),
+    _baseline("gru", "GRU-attention", GruConfig, Gru, _recurrent),
+    _baseline("transformer", "Transformer-base", TransformerConfig, Transformer, _transformer),
+    _baseline("gpt2_base", "GPT2-base", Gpt2Config, Gpt2, _decoder_only),
+    _baseline("gpt2_large", "GPT2-large", Gpt2Config, Gpt2, _large),
+    _baseline("gpvae", "GPVAE-T5", GPVAEConfig, GPVAE, _encoder_decoder),
+    _baseline("levenshtein", "NAR-LevT", LevenshteinConfig, Levenshtein, _levenshtein),
     _sqrt("diffuseq", "DiffuSeq", timesteps="loss_aware"),
     _sqrt("diffuseq_skewed", "DiffuSeq, skewed times", only=("paraphrase",), core=False),
     _diffusion("infodiffusion", "InfoDiffusion"),

@@ -9,12 +9,16 @@ import time
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 
-from lib.diffusion import batches, training
 from lib.diffusion.denoiser import Denoiser, DenoiserConfig
+from lib.diffusion.model import DiffusionConfig, DiffusionModel
 from lib.diffusion.process import ProcessConfig
+from lib.diffusion.sampling import SamplingConfig
 from lib.diffusion.timesteps import Timesteps
+from lib.errors import UserError
+from lib.seq2seq import batches, training
 from lib.text.vocabulary import Vocabulary
 
 WORDS = ["the", "a", "king", "said", "to", "his", "son", "went", "city", "they", "and", "old"]
@@ -26,17 +30,19 @@ def train(workspace: Path | None = None, seed: int = 0, steps: int = 30, **proce
     texts = [" ".join(WORDS[(i * k + j) % 12] for j in range(4 + i % 3)) for i in range(40) for k in (1, 5)]
     vocabulary = Vocabulary.build(texts)
     encoded = batches.encode_targets(vocabulary, texts, texts[::-1], batches.Window(2.0, 2))
-    shape = DenoiserConfig(vocabulary=len(vocabulary), embedding=8, width=16, layers=1, heads=2, dropout=0.1)
+    config = DiffusionConfig(
+        shape=DenoiserConfig(vocabulary=len(vocabulary), embedding=8, width=16, layers=1, heads=2, dropout=0.1),
+        process=ProcessConfig(**{"steps": 4, "timesteps": "loss_aware", **process}),
+        sampling=SamplingConfig(steps=2),
+    )
     return training.train(
-        shape,
-        ProcessConfig(**{"steps": 4, "timesteps": "loss_aware", **process}),
-        training.TrainingConfig(steps=steps, tokens=120),
+        lambda: DiffusionModel(config, vocabulary.information()),
+        training.TrainingConfig(steps=steps, tokens=120, optimiser="muon"),
         encoded,
-        vocabulary.information(),
         seed,
         workspace=workspace,
         save_every=5,
-        watch=lambda model: {"average": model.words.detach().mean().item()},
+        watch=lambda model: {"average": model.denoiser.words.detach().mean().item()},
         watch_at=(7, 14, 21),
     )
 
@@ -54,7 +60,7 @@ def test_equal_seeds_give_equal_weights_and_others_do_not() -> None:
 
 def test_a_run_killed_in_training_resumes_to_the_same_bits(tmp_path: Path) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from lib.diffusion import training\n"
+        "import sys, time; from pathlib import Path; from lib.seq2seq import training\n"
         "sys.path.insert(0, sys.argv[1]); import test_training as test\n"
         "slow = training.advance\n"
         "training.advance = lambda *a: (time.sleep(0.1), slow(*a))[1]\n"
@@ -92,9 +98,35 @@ def test_a_loss_that_is_not_a_number_stops_with_its_step(tmp_path: Path, monkeyp
         return forward(self, *arguments) * (float("nan") if len(calls) > 12 else 1.0)
 
     monkeypatch.setattr(Denoiser, "forward", broken)
-    with pytest.raises(training.DivergedError, match="at step 13"):
+    with pytest.raises(training.DivergedError, match="the loss is nan at step 13; the last good weights are kept in"):
         train(tmp_path, self_conditioning=0.0)
-    assert (tmp_path / "state.safetensors").exists()
+    kept = safetensors.torch.load_file(tmp_path / "state.safetensors")
+    assert all(value.isfinite().all() for value in kept.values())
+    monkeypatch.setattr(Denoiser, "forward", forward)
+    assert equal(train(tmp_path, self_conditioning=0.0), train(self_conditioning=0.0))  # goes on from step 12
+
+
+def test_a_gradient_that_is_not_a_number_stops_before_it_reaches_the_weights(tmp_path: Path) -> None:
+    class Steep(torch.nn.Module):
+        """Its loss is a number and its gradient is not: the square root at 0."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.zeros(2))
+
+        def losses(self, source: torch.Tensor, *rest: object) -> dict[str, torch.Tensor]:
+            return {"likelihood": self.weight.abs().sqrt().sum().expand(len(source)) * 0}
+
+    encoded = batches.encode_targets(Vocabulary.build(WORDS), WORDS, WORDS, batches.Window(1.0, 2))
+    config = training.TrainingConfig(steps=3, tokens=8)
+    with pytest.raises(UserError, match="the gradient is nan at step 1"):
+        training.train(Steep, config, encoded, 0, workspace=tmp_path)
+    assert safetensors.torch.load_file(tmp_path / "state.safetensors")["model/weight"].tolist() == [0, 0]
+
+
+def test_a_budget_below_one_is_refused_in_one_line() -> None:
+    with pytest.raises(UserError, match="is 0: it must be at least 1"):
+        training.TrainingConfig(steps=0)
 
 
 def test_the_average_follows_its_rule() -> None:

@@ -2,24 +2,34 @@
 
 import torch
 
-from lib.diffusion import decoding, process, schedule
-from lib.diffusion.batches import Window
-from lib.diffusion.denoiser import Denoiser, DenoiserConfig
+import pytest
+
+from lib import seeds
+from lib.diffusion import process, sampling, schedule
+from lib.diffusion.denoiser import DenoiserConfig
+from lib.diffusion.model import DiffusionConfig, DiffusionModel
+from lib.errors import UserError
+from lib.seq2seq import decoding
+from lib.seq2seq.batches import Window
 from lib.text.vocabulary import Vocabulary
 
 TEXTS = ["the king said to his son", "they went to the old city", "a son said", "the old king went to a city and said"]
 VOCABULARY = Vocabulary.build(TEXTS)
 SHAPE = DenoiserConfig(vocabulary=len(VOCABULARY), embedding=8, width=16, layers=1, heads=2, dropout=0.0)
-CONFIG = decoding.DecodingConfig(steps=4, sampler="ddim", candidates=3, precision="float32")
+HOW = sampling.SamplingConfig(steps=4, sampler="ddim")
 DIFFUSION = process.ProcessConfig(steps=20)
 
 
-def draw(sources: list[str], seed: int = 0, **how: object) -> list[list[str]]:
+def network(how: sampling.SamplingConfig = HOW) -> DiffusionModel:
     torch.manual_seed(7)
-    model = Denoiser(SHAPE).eval()
-    config = CONFIG.model_copy(update=how)
-    window, information = Window(1.0, 2), VOCABULARY.information()
-    return decoding.decode(model, DIFFUSION, config, VOCABULARY, sources, information, window, seed)
+    config = DiffusionConfig(shape=SHAPE, process=DIFFUSION, sampling=how)
+    return DiffusionModel(config, VOCABULARY.information()).eval()
+
+
+def draw(sources: list[str], seed: int = 0, candidates: int = 3, **how: object) -> list[list[str]]:
+    model = network(HOW.model_copy(update=how))
+    config = decoding.DecodingConfig(candidates=candidates, precision="float32")
+    return decoding.decode(model.sample, config, VOCABULARY, sources, Window(1.0, 2), seed)
 
 
 def test_every_source_gets_its_candidates_in_its_place() -> None:
@@ -61,13 +71,26 @@ def test_one_e_from_the_latest_estimate_serves_both_ends(monkeypatch) -> None:
 
 
 def test_the_trace_ends_in_what_is_returned_without_it() -> None:
-    torch.manual_seed(7)
-    model, source = Denoiser(SHAPE).eval(), torch.tensor([VOCABULARY.encode(TEXTS[0])])
+    model, source = network(), torch.tensor([VOCABULARY.encode(TEXTS[0])])
     words = [
-        decoding.reverse(
-            model, DIFFUSION, CONFIG, source, 8, VOCABULARY.information(), torch.Generator().manual_seed(1), trace=trace
-        )
-        for trace in (False, True)
+        model.reverse(source, 8, torch.Generator().manual_seed(1), HOW, trace=trace) for trace in (False, True)
     ]
     assert words[1].shape == (4, 1, 8)
     assert torch.equal(words[0], words[1][-1])
+
+
+def test_step_counts_that_make_no_sense_are_refused() -> None:
+    with pytest.raises(UserError, match="is 0: it must be at least 1"):
+        sampling.SamplingConfig(steps=0)
+    with pytest.raises(UserError, match="is 0: it must be at least 1"):
+        process.ProcessConfig(steps=0)
+    with pytest.raises(UserError, match="1 to T = 20 steps, not 21"):
+        draw(TEXTS, steps=21)
+
+
+def test_no_noise_repeats_the_draw_of_the_weights() -> None:
+    """The first noise of seed 0 once was the draw of the initial word vectors."""
+    weights = torch.randn(4, generator=seeds.generator("weights", 0))
+    for purpose in ("decoding", "training", "tracing", "dropout"):
+        for number in range(50):
+            assert not torch.equal(weights, torch.randn(4, generator=seeds.generator(purpose, 0, number)))
