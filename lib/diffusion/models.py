@@ -115,12 +115,12 @@ def _recurrent(sizes: DiffusionSizes) -> dict[str, int]:
 
 _sqrt = partial(_diffusion, schedule="sqrt", self_conditioning=0.0)
 _ROWS = (
-    _baseline("gru", "GRU-attention", GruConfig, Gru, _recurrent),
-    _baseline("transformer", "Transformer-base", TransformerConfig, Transformer, _transformer),
-    _baseline("gpt2_base", "GPT2-base", Gpt2Config, Gpt2, _decoder_only),
-    _baseline("gpt2_large", "GPT2-large", Gpt2Config, Gpt2, _large),
-    _baseline("gpvae", "GPVAE-T5", GPVAEConfig, GPVAE, _encoder_decoder),
-    _baseline("levenshtein", "NAR-LevT", LevenshteinConfig, Levenshtein, _levenshtein),
+    _baseline("gru", "GRU-attention", GruConfig, Gru, _recurrent, core=False),
+    _baseline("transformer", "Transformer-base", TransformerConfig, Transformer, _transformer, core=False),
+    _baseline("gpt2_base", "GPT2-base", Gpt2Config, Gpt2, _decoder_only, core=False),
+    _baseline("gpt2_large", "GPT2-large", Gpt2Config, Gpt2, _large, core=False),
+    _baseline("gpvae", "GPVAE-T5", GPVAEConfig, GPVAE, _encoder_decoder, core=False),
+    _baseline("levenshtein", "NAR-LevT", LevenshteinConfig, Levenshtein, _levenshtein, core=False),
     _sqrt("diffuseq", "DiffuSeq", timesteps="loss_aware"),
     _sqrt("diffuseq_skewed", "DiffuSeq, skewed times", only=("paraphrase",), core=False),
     _diffusion("infodiffusion", "InfoDiffusion"),

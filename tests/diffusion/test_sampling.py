@@ -1,8 +1,7 @@
 """Decoding: what it may depend on, what a step uses, and inputs that it refuses."""
 
-import torch
-
 import pytest
+import torch
 
 from lib import seeds
 from lib.diffusion import process, sampling, schedule
@@ -72,9 +71,7 @@ def test_one_e_from_the_latest_estimate_serves_both_ends(monkeypatch) -> None:
 
 def test_the_trace_ends_in_what_is_returned_without_it() -> None:
     model, source = network(), torch.tensor([VOCABULARY.encode(TEXTS[0])])
-    words = [
-        model.reverse(source, 8, torch.Generator().manual_seed(1), HOW, trace=trace) for trace in (False, True)
-    ]
+    words = [model.reverse(source, 8, torch.Generator().manual_seed(1), HOW, trace=trace) for trace in (False, True)]
     assert words[1].shape == (4, 1, 8)
     assert torch.equal(words[0], words[1][-1])
 
