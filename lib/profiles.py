@@ -1,6 +1,6 @@
 """How big everything is: four profiles as typed, frozen data, and one table that shows them."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict
@@ -8,7 +8,18 @@ from pydantic import BaseModel, ConfigDict
 from lib.errors import UserError
 
 Name = Literal["smoke", "cpu", "gpu", "paper"]
-Row = Literal["core", "extended"]
+
+
+class TaskSizes(BaseModel):
+    """Sizes of one task of the InfoDiffusion series; all its models get the same budget."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    data: str  # "embedded", or the name of a folder of JSON lines under BENCHMARK_DIR
+    training_steps: int  # optimiser steps of the diffusion models
+    baseline_steps: int  # and of the others
+    test_pairs: int  # of the 500 fixed ones where the data is embedded
+    whole_verses: int = 0  # test sentences of up to 40 words, a second row
 
 
 class DiffusionSizes(BaseModel):
@@ -16,29 +27,35 @@ class DiffusionSizes(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    data: str  # "embedded", or the name of a folder of JSON lines under BENCHMARK_DIR
+    tasks: dict[str, TaskSizes]
+    seeds: tuple[int, ...]
+    ablation_steps: int  # optimiser steps of every row of the ablations
+    ablation_pairs: int  # their test sentences
+    ablation_candidates: int
+    ablation_seeds: tuple[int, ...]  # of the two main ablations; the other rows have the first
     vocabulary: int  # words; 30,522 is the uncased BERT vocabulary
     window: tuple[float, int, int]  # places of the target: ratio * source words + extra, at most
     train_pairs: int | None  # None: all
-    test_pairs: int  # of the 500 fixed ones where the data is embedded
-    whole_verses: int  # test sentences of the second row, up to 40 words
     diffusion_steps: int  # T
-    training_steps: int
     tokens: int  # source and target words in a batch
     embedding: int
     width: int
     layers: int
     heads: int
     dropout: float
+    large: tuple[int, int, int]  # width, layers, heads of GPT-2 large
     embedding_scale: float  # norm of a word vector over sqrt(embedding)
     sharpness: float  # scale of the scores of the output layer
     sampling_steps: int
     sampler: Literal["ddim", "ancestral"]
     candidates: int  # for MBR; diversity uses the first 3
+    traced_steps: int  # sampling steps of the settling statistics
+    traced_pairs: int
+    swept_steps: tuple[int, ...]  # sampling steps of Figure 6
+    swept_pairs: int
     curve_points: int  # times that training stops to score validation sentences
     optimiser: Literal["muon", "adamw"]
     rate: float
-    seeds: tuple[int, ...]
 
 
 class Profile(BaseModel):
@@ -58,30 +75,53 @@ class Profile(BaseModel):
 SMOLLM2 = "SmolLM2-135M-Instruct (Q4_1, dequantised)"
 
 _CPU = DiffusionSizes(
-    data="embedded",
+    tasks={
+        "paraphrase": TaskSizes(
+            data="embedded", training_steps=600, baseline_steps=200, test_pairs=500, whole_verses=100
+        ),
+        "simplification": TaskSizes(data="embedded", training_steps=200, baseline_steps=200, test_pairs=200),
+        "dialogue": TaskSizes(data="embedded", training_steps=200, baseline_steps=200, test_pairs=200),
+        "question_generation": TaskSizes(data="embedded", training_steps=200, baseline_steps=200, test_pairs=200),
+    },
+    seeds=(0,),
+    ablation_steps=300,
+    ablation_pairs=200,
+    ablation_candidates=5,
+    ablation_seeds=(0, 1, 2),
     vocabulary=8000,
     window=(1.0, 3, 64),
     train_pairs=None,
-    test_pairs=500,
-    whole_verses=200,
     diffusion_steps=200,
-    training_steps=1000,
     tokens=2048,
     embedding=128,
     width=256,
     layers=4,
     heads=4,
     dropout=0.0,
+    large=(320, 5, 5),
     embedding_scale=0.3,
     sharpness=0.3,
     sampling_steps=20,
     sampler="ddim",
     candidates=10,
-    curve_points=8,
+    traced_steps=50,
+    traced_pairs=200,
+    swept_steps=(1, 2, 5, 10, 20, 50, 100, 200),
+    swept_pairs=40,
+    curve_points=6,
     optimiser="muon",
     rate=2e-3,
-    seeds=(0,),
 )
+
+
+def _sized(sizes: DiffusionSizes, steps: int, pairs: int, **other: Any) -> DiffusionSizes:
+    """Return `sizes` with other training steps and test pairs for every task, and other fields."""
+    tasks = {}
+    for name, task in sizes.tasks.items():
+        changes = {"training_steps": steps, "baseline_steps": steps, "test_pairs": pairs}
+        tasks[name] = task.model_copy(update=changes | {"whole_verses": min(task.whole_verses, pairs)})
+    return sizes.model_copy(update={"tasks": tasks, **other})
+
 
 PROFILES: dict[str, Profile] = {
     "smoke": Profile(
@@ -91,20 +131,26 @@ PROFILES: dict[str, Profile] = {
         device="cpu",
         backbone=SMOLLM2,
         backbone_layers=4,
-        diffusion=_CPU.model_copy(
-            update={
-                "train_pairs": 2000,
-                "test_pairs": 16,
-                "whole_verses": 8,
-                "training_steps": 20,
-                "tokens": 512,
-                "width": 64,
-                "layers": 2,
-                "heads": 2,
-                "sampling_steps": 5,
-                "candidates": 3,
-                "curve_points": 2,
-            }
+        diffusion=_sized(
+            _CPU,
+            steps=8,
+            pairs=8,
+            ablation_steps=4,
+            ablation_pairs=4,
+            ablation_candidates=3,
+            train_pairs=1000,
+            tokens=512,
+            width=64,
+            layers=2,
+            heads=2,
+            large=(96, 2, 2),
+            sampling_steps=5,
+            candidates=3,
+            traced_steps=5,
+            traced_pairs=8,
+            swept_steps=(1, 2, 5),
+            swept_pairs=4,
+            curve_points=2,
         ),
     ),
     "cpu": Profile(
@@ -123,18 +169,26 @@ PROFILES: dict[str, Profile] = {
         device="cuda",
         backbone=SMOLLM2,
         backbone_layers=None,
-        diffusion=_CPU.model_copy(
-            update={
-                "vocabulary": 10000,
-                "diffusion_steps": 2000,
-                "training_steps": 20000,
-                "tokens": 16384,
-                "width": 768,
-                "layers": 12,
-                "heads": 12,
-                "dropout": 0.1,
-                "sampling_steps": 200,
-            }
+        diffusion=_sized(
+            _CPU,
+            steps=20000,
+            pairs=500,
+            ablation_steps=10000,
+            ablation_pairs=500,
+            ablation_candidates=10,
+            vocabulary=10000,
+            diffusion_steps=2000,
+            tokens=16384,
+            width=768,
+            layers=12,
+            heads=12,
+            large=(1280, 36, 20),
+            dropout=0.1,
+            sampling_steps=200,
+            traced_steps=200,
+            traced_pairs=500,
+            swept_steps=(1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000),
+            swept_pairs=200,
         ),
     ),
     "paper": Profile(
@@ -144,30 +198,46 @@ PROFILES: dict[str, Profile] = {
         device="cuda",
         backbone="meta-llama/Llama-2-7b-hf",
         backbone_layers=None,
+        # Training steps: InfoDiffusion's for QQP, DiffuSeq's released ones for the others.
         diffusion=DiffusionSizes(
-            data="QQP",
+            tasks={
+                "paraphrase": TaskSizes(data="QQP", training_steps=50_000, baseline_steps=50_000, test_pairs=2500),
+                "simplification": TaskSizes(
+                    data="Wiki-Auto", training_steps=80_000, baseline_steps=80_000, test_pairs=5000
+                ),
+                "dialogue": TaskSizes(data="CC", training_steps=140_000, baseline_steps=140_000, test_pairs=10_000),
+                "question_generation": TaskSizes(
+                    data="Quasar-T", training_steps=40_000, baseline_steps=40_000, test_pairs=10_000
+                ),
+            },
+            seeds=(102,),
+            ablation_steps=50_000,
+            ablation_pairs=2500,
+            ablation_candidates=10,
+            ablation_seeds=(102, 103, 104),
             vocabulary=30522,
             window=(0.0, 64, 64),
             train_pairs=None,
-            test_pairs=2500,
-            whole_verses=0,
             diffusion_steps=2000,
-            training_steps=50000,
             tokens=2048 * 128,
             embedding=128,
             width=768,
             layers=12,
             heads=12,
             dropout=0.1,
+            large=(1280, 36, 20),
             embedding_scale=1.0,
             sharpness=1.0,
             sampling_steps=2000,
             sampler="ancestral",
             candidates=10,
+            traced_steps=2000,
+            traced_pairs=500,
+            swept_steps=(1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000),
+            swept_pairs=500,
             curve_points=10,
             optimiser="adamw",
             rate=1e-4,
-            seeds=(102,),
         ),
     ),
 }
@@ -185,6 +255,8 @@ def table() -> pd.DataFrame:
     columns = {}
     for name, chosen in PROFILES.items():
         told = chosen.model_dump()
-        sizes = {f"diffusion: {key}": value for key, value in told.pop("diffusion").items()}
+        sizes = told.pop("diffusion")
+        tasks = {f"diffusion, {task}: {key}": v for task, own in sizes.pop("tasks").items() for key, v in own.items()}
+        sizes = tasks | {f"diffusion: {key}": value for key, value in sizes.items()}
         columns[name] = {key: "all" if value is None else str(value) for key, value in (told | sizes).items()}
     return pd.DataFrame(columns).drop(index=["name", "about"])

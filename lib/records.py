@@ -27,6 +27,7 @@ __all__ = [
     "Case",
     "Outcome",
     "Record",
+    "available",
     "get",
     "load_weights",
     "obtain",
@@ -126,6 +127,11 @@ def obtain(case: Case) -> tuple[Record, bool]:
                 return record, True
     _tally(case, "read")
     return record, False
+
+
+def available(case: Case) -> Record | None:
+    """Return the record of a case as `get` does, but None for an extended one that nobody has computed yet."""
+    return None if case.row == "extended" and status(case) != "current" else get(case)
 
 
 def recheck(case: Case) -> str:

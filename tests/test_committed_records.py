@@ -9,7 +9,10 @@ CASES = {case.name: case for case in cases.find([], "cpu")}
 
 @pytest.mark.parametrize("name", CASES)
 def test_the_record_is_current(name: str) -> None:
-    assert records.status(CASES[name]) == "current", "run `make recheck`, then `make reproduce`"
+    found = records.status(CASES[name])
+    if found == "missing" and CASES[name].row == "extended":
+        pytest.skip("an extended row that nobody has computed yet")
+    assert found == "current", "run `make recheck`, then `make reproduce`"
 
 
 def test_every_committed_record_belongs_to_a_case() -> None:

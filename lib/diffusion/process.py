@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from lib.diffusion import schedule as noise_schedule
 from lib.diffusion.denoiser import Denoiser
+from lib.seq2seq.counts import Count
 
 
 class ProcessConfig(BaseModel):
@@ -16,7 +17,7 @@ class ProcessConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    steps: int = 2000  # T
+    steps: Count = 2000  # T
     schedule: noise_schedule.ScheduleName = "information"
     lam: float = 0.5  # lambda, Figure 3
     self_conditioning: float = 0.5  # probability in training (the released "denoise rate"); 0 switches it off

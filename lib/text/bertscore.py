@@ -1,6 +1,6 @@
 """A BERTScore-like metric: greedy matching of the contextual vectors of tokens (Zhang et al., 2020)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,18 +13,25 @@ if TYPE_CHECKING:
 ENCODER = "all-MiniLM-L6-v2"  # named beside every score: the authors use microsoft/deberta-xlarge-mnli
 
 
-def bertscore(hypotheses: Sequence[str], references: Sequence[str]) -> np.ndarray:
+def token_vectors(texts: Iterable[str]) -> dict[str, "Tensor"]:
+    """Return {text: vectors (tokens, 384)} of MiniLM's last layer, each different text encoded once."""
+    different = list(dict.fromkeys(texts))
+    return dict(zip(different, backbones.encode_tokens(different), strict=True))
+
+
+def bertscore(
+    hypotheses: Sequence[str], references: Sequence[str], vectors: "Mapping[str, Tensor] | None" = None
+) -> np.ndarray:
     """F1 of greedy token matching over MiniLM's last layer, (n,); no idf weights, no rescaling by a baseline.
 
+    `vectors` are those of `token_vectors` for all these texts, to encode the texts of several systems only once.
     Raises `ValueError` unless both have the same number of sentences.
     """
     if len(hypotheses) != len(references):
         raise ValueError(f"{len(hypotheses)} hypotheses for {len(references)} references")
-    # Each different text is encoded once.
-    texts = list(dict.fromkeys([*hypotheses, *references]))
-    vectors = dict(zip(texts, backbones.encode_tokens(texts), strict=True))
+    known = token_vectors([*hypotheses, *references]) if vectors is None else vectors
     pairs = zip(hypotheses, references, strict=True)
-    return np.array([greedy_f1(vectors[text], vectors[reference])[2] for text, reference in pairs], dtype=float)
+    return np.array([greedy_f1(known[text], known[reference])[2] for text, reference in pairs], dtype=float)
 
 
 def greedy_f1(hypothesis: "Tensor", reference: "Tensor") -> tuple[float, float, float]:

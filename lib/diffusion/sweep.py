@@ -1,0 +1,66 @@
+"""One trained model sampled in few and in many steps, by DDIM and by ancestral sampling (Figure 6)."""
+
+import time
+from collections.abc import Sequence
+
+import pandas as pd
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+
+from lib.diffusion.model import DiffusionModel
+from lib.diffusion.sampling import SamplingConfig
+from lib.seq2seq import decoding
+from lib.seq2seq.experiment import Experiment
+
+SAMPLERS = ("ddim", "ancestral")
+
+
+class SweepConfig(BaseModel):
+    """Which numbers of sampling steps are tried, on how many test sentences, with how many candidates of each."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    steps: tuple[int, ...]
+    pairs: int
+    candidates: int = 3  # as many as diversity is measured on
+
+
+def run(
+    model: DiffusionModel, experiment: Experiment, config: SweepConfig, seed: int
+) -> tuple[pd.DataFrame, dict[str, dict[str, float]]]:
+    """Return the sentences as rows (sampler, steps, item, candidate, text) and seconds a sentence by sampler and steps.
+
+    The same noise x_T serves every number of steps of both samplers.
+    """
+    rows, seconds = [], {sampler: {} for sampler in SAMPLERS}
+    sources = list(experiment.data.splits["test"][0][: config.pairs])
+    how = experiment.config.decoding.model_copy(update={"candidates": config.candidates})
+    for sampler in SAMPLERS:
+        for steps in config.steps:
+            began = time.perf_counter()
+            walk = SamplingConfig(steps=steps, sampler=sampler)
+            written = _decode(model, experiment, how, walk, sources, seed)
+            seconds[sampler][str(steps)] = round((time.perf_counter() - began) / (len(sources) * config.candidates), 4)
+            rows += [
+                {"sampler": sampler, "steps": steps, "item": item, "candidate": candidate, "text": text}
+                for item, texts in enumerate(written)
+                for candidate, text in enumerate(texts)
+            ]
+    return pd.DataFrame(rows), seconds
+
+
+def _decode(
+    model: DiffusionModel,
+    experiment: Experiment,
+    how: decoding.DecodingConfig,
+    walk: SamplingConfig,
+    sources: Sequence[str],
+    seed: int,
+) -> list[list[str]]:
+    def sample(source: Tensor, places: int, generator: torch.Generator) -> Tensor:
+        return model.reverse(source, places, generator, walk)
+
+    return decoding.decode(
+        sample, how, experiment.data.vocabulary, sources, experiment.config.window, seed, experiment.device
+    )

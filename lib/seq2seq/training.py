@@ -1,0 +1,243 @@
+"""Training of any of the models: a step count, an average of the weights, and exact resume after a kill."""
+
+import json
+import math
+import sys
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from lib import files, paths, progress, seeds
+from lib.errors import UserError
+from lib.seq2seq import batches
+from lib.seq2seq.counts import Count
+
+
+class TrainingConfig(BaseModel):
+    """The budget and the optimiser; a budget is a number of steps, never a clock."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    steps: Count
+    tokens: Count = 4096  # source and target words in a batch
+    optimiser: str = "adamw"  # or "muon": for the matrices that the model names, AdamW for the rest
+    rate: float = 2e-3  # AdamW
+    matrix_rate: float = 2e-2  # Muon
+    weight_decay: float = 0.01
+    warm_up: float = 0.05  # share of the steps
+    clip: float = 1.0
+    average: float = 0.9999  # most that the average of the weights keeps; earlier (1 + n) / (10 + n)
+    precision: str = "bfloat16"
+
+
+class DivergedError(UserError):
+    """The loss or its gradient is not a number; the last good weights are kept in the checkpoint."""
+
+
+@dataclass
+class Trained:
+    """What training leaves: the averaged model and its curve."""
+
+    model: nn.Module
+    curve: list[dict[str, float]] = field(default_factory=list)
+    seconds: float = 0.0
+    words: int = 0
+
+
+def optimisers(model: nn.Module, config: TrainingConfig) -> list[torch.optim.Optimizer]:
+    """Return the optimisers: AdamW, or Muon for the matrices below the model's `hidden` and AdamW for the rest."""
+    named = dict(model.named_parameters())
+    hidden = getattr(model, "hidden", ()) if config.optimiser == "muon" else ()
+    matrices = sorted(n for n, p in named.items() if p.ndim == 2 and n.startswith(tuple(hidden)) and hidden)
+    rest = [p for n, p in named.items() if n not in set(matrices) and p.requires_grad]
+    decay = config.weight_decay
+    found: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(rest, config.rate, betas=(0.9, 0.98), weight_decay=decay, fused=True)
+    ]
+    if matrices:
+        # adjust_lr_fn="match_rms_adamw" would tie the rate to AdamW's; the original scale keeps two plain numbers.
+        chosen = [named[n] for n in matrices]
+        found.append(torch.optim.Muon(chosen, config.matrix_rate, weight_decay=decay, momentum=0.95))
+    return found
+
+
+def rate_factor(step: int, config: TrainingConfig) -> float:
+    """Return the share of the peak rate at a step: linear warm-up, then a cosine to zero."""
+    warm = max(1, round(config.warm_up * config.steps))
+    if step < warm:
+        return (step + 1) / warm
+    return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, config.steps - warm)))
+
+
+def train(
+    build: Callable[[], nn.Module],
+    config: TrainingConfig,
+    encoded: batches.Encoded,
+    seed: int,
+    device: str = "cpu",
+    workspace: Path | None = None,
+    save_every: int = 200,
+    watch: Callable[[nn.Module], dict[str, float]] | None = None,
+    watch_at: Collection[int] = (),
+) -> Trained:
+    """Train what `build` makes for `config.steps` steps; equal arguments give equal weights on an equal environment.
+
+    `build` draws its weights from torch's global generator, which is seeded here. With a `workspace`, the state is
+    saved there every `save_every` steps and training resumes from it, bit for bit: every draw of step n comes from
+    streams of (seed, n) alone. After the steps in `watch_at`, `watch` sees the averaged model and adds columns to the
+    curve; its time is not counted. Raises `DivergedError`, after the last good state is saved.
+    """
+    torch.manual_seed(seeds.seed_of("weights", seed))
+    model = build().to(device).train()
+    average = {name: value.detach().clone() for name, value in model.named_parameters()}
+    state = State(model, average, optimisers(model, config))
+    if workspace is not None:
+        state.load(workspace)
+    order: list[Any] = []
+    epoch, first = -1, 0
+    per_epoch = len(batches.order(encoded, config.tokens, seed, 0))
+    for step in progress.bar(range(state.step, config.steps), f"training, {config.steps} steps"):
+        if step // per_epoch != epoch:
+            epoch = step // per_epoch
+            first, order = epoch * per_epoch, batches.order(encoded, config.tokens, seed, epoch)
+        length, rows = order[step - first]
+        source, target = (part[rows].to(device) for part in encoded.groups[length])
+        began = time.perf_counter()
+        try:
+            terms = advance(state, config, source, target, (seed, step))
+        except DivergedError as error:
+            if workspace is None:
+                raise
+            state.save(workspace)
+            raise DivergedError(f"{error} in {paths.relative(workspace)}") from None
+        state.step, state.seconds = step + 1, state.seconds + time.perf_counter() - began
+        state.words += source.numel() + target.numel()
+        if (step + 1) % 50 == 0 or step + 1 == config.steps or step + 1 in watch_at:
+            seen = {}
+            if watch is not None and step + 1 in watch_at:
+                with averaged(state):
+                    seen = watch(model)
+            state.curve.append({"step": step + 1, **terms, **seen})
+        if workspace is not None and (step + 1) % save_every == 0:
+            state.save(workspace)
+    put(model, state.average)
+    return Trained(model.eval(), state.curve, state.seconds, state.words)
+
+
+def put(model: nn.Module, weights: dict[str, Tensor]) -> None:
+    """Copy named weights into a model; raises `KeyError` where one is missing."""
+    with torch.no_grad():
+        for name, value in model.named_parameters():
+            value.copy_(weights[name])
+
+
+@contextmanager
+def averaged(state: "State") -> Iterator[None]:
+    """Put the averaged weights into the model, in evaluation mode, for the length of a `with` block."""
+    model, trained = state.model, {name: value.detach().clone() for name, value in state.model.named_parameters()}
+    put(model, state.average)
+    model.eval()
+    try:
+        yield
+    finally:
+        put(model, trained)
+        model.train()
+
+
+def advance(
+    state: "State", config: TrainingConfig, source: Tensor, target: Tensor, draw: tuple[int, int]
+) -> dict[str, float]:
+    """Take one optimiser step on a batch of word ids; returns the mean of each loss term. Raises `DivergedError`."""
+    torch.manual_seed(seeds.seed_of("dropout", *draw))
+    generator = seeds.generator("training", *draw)
+    with torch.autocast(target.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
+        terms = state.model.losses(source, target, generator)
+    loss = torch.stack(list(terms.values())).sum(0).mean()
+    if not torch.isfinite(loss):
+        raise DivergedError(f"the loss is {loss.item()} at step {draw[1] + 1}; the last good weights are kept")
+    loss.backward()
+    norm = torch.nn.utils.clip_grad_norm_(state.model.parameters(), config.clip)
+    if not torch.isfinite(norm):
+        raise DivergedError(f"the gradient is {norm.item()} at step {draw[1] + 1}; the last good weights are kept")
+    for optimiser in state.optimisers:
+        for group in optimiser.param_groups:
+            peak = config.matrix_rate if isinstance(optimiser, torch.optim.Muon) else config.rate
+            group["lr"] = peak * rate_factor(draw[1], config)
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+    keep = min(config.average, (1 + draw[1]) / (10 + draw[1]))
+    named = [(state.average[name], value.detach()) for name, value in state.model.named_parameters()]
+    torch._foreach_lerp_(*map(list, zip(*named, strict=True)), 1 - keep)
+    return {name: term.mean().item() for name, term in terms.items()}
+
+
+@dataclass
+class State:
+    """All that a later step depends on: saved as safetensors and JSON, never pickled."""
+
+    model: nn.Module
+    average: dict[str, Tensor]
+    optimisers: list[torch.optim.Optimizer]
+    step: int = 0
+    seconds: float = 0.0
+    words: int = 0
+    curve: list[dict[str, float]] = field(default_factory=list)
+
+    def save(self, folder: Path) -> None:
+        """Write the state as one file, in one step."""
+        tensors = {f"model/{n}": p.detach() for n, p in self.model.named_parameters()}
+        tensors |= {f"buffer/{n}": b for n, b in self._buffers().items()}
+        tensors |= {f"average/{n}": p for n, p in self.average.items()}
+        for number, optimiser in enumerate(self.optimisers):
+            for place, values in optimiser.state_dict()["state"].items():
+                tensors |= {f"optimiser/{number}/{place}/{n}": v for n, v in values.items()}
+        told = {"step": self.step, "seconds": self.seconds, "words": self.words, "curve": self.curve}
+        tensors = {name: tensor.clone().contiguous() for name, tensor in tensors.items()}
+        files.write_atomically(
+            folder / "state.safetensors", lambda path: save_file(tensors, path, {"told": json.dumps(told)})
+        )
+
+    def load(self, folder: Path) -> None:
+        """Take up the saved state, if there is a whole one; a damaged file is named and training starts anew."""
+        path = folder / "state.safetensors"
+        if not path.exists():
+            return
+        try:
+            with safe_open(path, "pt") as stream:
+                told = json.loads(stream.metadata()["told"])
+            tensors = load_file(path)
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+            print(f"{paths.relative(path)} is damaged ({error}); training starts anew", file=sys.stderr)
+            path.unlink()
+            return
+        parts: dict[str, dict[str, Tensor]] = {"buffer": {}, "optimiser": {}}
+        for name, tensor in tensors.items():
+            part, rest = name.split("/", 1)
+            parts.setdefault(part, {})[rest] = tensor
+        put(self.model, parts["model"])
+        for name, buffer in self._buffers().items():
+            buffer.copy_(parts["buffer"][name])
+        for name, value in self.average.items():
+            value.copy_(parts["average"][name])
+        for number, optimiser in enumerate(self.optimisers):
+            saved = optimiser.state_dict()
+            for name, tensor in parts["optimiser"].items():
+                which, place, key = name.split("/")
+                if int(which) == number:
+                    saved["state"].setdefault(int(place), {})[key] = tensor
+            optimiser.load_state_dict(saved)
+        self.step, self.seconds, self.words = told["step"], told["seconds"], told["words"]
+        self.curve = told["curve"]
+
+    def _buffers(self) -> dict[str, Tensor]:
+        kept = self.model.state_dict()
+        return {name: buffer for name, buffer in self.model.named_buffers() if name in kept}

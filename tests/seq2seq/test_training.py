@@ -1,0 +1,187 @@
+"""Training: equal seeds give equal weights, a killed run resumes to the bit, and a bad loss stops it."""
+
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+
+from lib.diffusion.denoiser import Denoiser, DenoiserConfig
+from lib.diffusion.model import DiffusionConfig, DiffusionModel
+from lib.diffusion.process import ProcessConfig
+from lib.diffusion.sampling import SamplingConfig
+from lib.diffusion.timesteps import Timesteps
+from lib.errors import UserError
+from lib.seq2seq import batches, training
+from lib.text.vocabulary import Vocabulary
+
+WORDS = ["the", "a", "king", "said", "to", "his", "son", "went", "city", "they", "and", "old"]
+
+
+def train(workspace: Path | None = None, seed: int = 0, steps: int = 30, **process: object) -> training.Trained:
+    """A tiny run that takes a second, with dropout and loss-aware times, so that every kind of state matters."""
+    torch.set_num_threads(1)
+    texts = [" ".join(WORDS[(i * k + j) % 12] for j in range(4 + i % 3)) for i in range(40) for k in (1, 5)]
+    vocabulary = Vocabulary.build(texts)
+    encoded = batches.encode_targets(vocabulary, texts, texts[::-1], batches.Window(2.0, 2))
+    config = DiffusionConfig(
+        shape=DenoiserConfig(vocabulary=len(vocabulary), embedding=8, width=16, layers=1, heads=2, dropout=0.1),
+        process=ProcessConfig(**{"steps": 4, "timesteps": "loss_aware", **process}),
+        sampling=SamplingConfig(steps=2),
+    )
+    return training.train(
+        lambda: DiffusionModel(config, vocabulary.information()),
+        training.TrainingConfig(steps=steps, tokens=120, optimiser="muon"),
+        encoded,
+        seed,
+        workspace=workspace,
+        save_every=5,
+        watch=lambda model: {"average": model.denoiser.words.detach().mean().item()},
+        watch_at=(7, 14, 21),
+    )
+
+
+def equal(a: training.Trained, b: training.Trained) -> bool:
+    pairs = zip(a.model.state_dict().items(), b.model.state_dict().items(), strict=True)
+    return all(m == n and torch.equal(x, y) for (m, x), (n, y) in pairs) and a.curve == b.curve
+
+
+def test_equal_seeds_give_equal_weights_and_others_do_not() -> None:
+    first = train()
+    assert equal(first, train())
+    assert not equal(first, train(seed=1))
+
+
+def test_a_run_killed_in_training_resumes_to_the_same_bits(tmp_path: Path) -> None:
+    code = (
+        "import sys, time; from pathlib import Path; from lib.seq2seq import training\n"
+        "sys.path.insert(0, sys.argv[1]); import test_training as test\n"
+        "slow = training.advance\n"
+        "training.advance = lambda *a: (time.sleep(0.1), slow(*a))[1]\n"
+        "test.train(Path(sys.argv[2]))\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, str(Path(__file__).parent), str(tmp_path)])
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "state.safetensors").exists():
+        assert process.poll() is None, "the run ended before it saved anything"
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    time.sleep(0.25)  # somewhere between two checkpoints
+    assert process.poll() is None
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert equal(train(tmp_path), train())
+
+
+def test_a_damaged_checkpoint_is_named_and_training_starts_anew(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(tmp_path, steps=10)
+    path = tmp_path / "state.safetensors"
+    path.write_bytes(path.read_bytes()[:1000])
+    assert equal(train(tmp_path), train())
+    assert "state.safetensors is damaged" in capsys.readouterr().err
+
+
+def test_a_loss_that_is_not_a_number_stops_with_its_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    forward = Denoiser.forward
+    calls = []
+
+    def broken(self: Denoiser, *arguments: object) -> torch.Tensor:
+        calls.append(1)
+        return forward(self, *arguments) * (float("nan") if len(calls) > 12 else 1.0)
+
+    monkeypatch.setattr(Denoiser, "forward", broken)
+    with pytest.raises(training.DivergedError, match="the loss is nan at step 13; the last good weights are kept in"):
+        train(tmp_path, self_conditioning=0.0)
+    kept = safetensors.torch.load_file(tmp_path / "state.safetensors")
+    assert all(value.isfinite().all() for value in kept.values())
+    monkeypatch.setattr(Denoiser, "forward", forward)
+    assert equal(train(tmp_path, self_conditioning=0.0), train(self_conditioning=0.0))  # goes on from step 12
+
+
+def test_a_gradient_that_is_not_a_number_stops_before_it_reaches_the_weights(tmp_path: Path) -> None:
+    class Steep(torch.nn.Module):
+        """Its loss is a number and its gradient is not: the square root at 0."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.zeros(2))
+
+        def losses(self, source: torch.Tensor, *rest: object) -> dict[str, torch.Tensor]:
+            return {"likelihood": self.weight.abs().sqrt().sum().expand(len(source)) * 0}
+
+    encoded = batches.encode_targets(Vocabulary.build(WORDS), WORDS, WORDS, batches.Window(1.0, 2))
+    config = training.TrainingConfig(steps=3, tokens=8)
+    with pytest.raises(UserError, match="the gradient is nan at step 1"):
+        training.train(Steep, config, encoded, 0, workspace=tmp_path)
+    assert safetensors.torch.load_file(tmp_path / "state.safetensors")["model/weight"].tolist() == [0, 0]
+
+
+def test_a_budget_below_one_is_refused_in_one_line() -> None:
+    with pytest.raises(UserError, match="is 0: it must be at least 1"):
+        training.TrainingConfig(steps=0)
+
+
+def test_the_average_follows_its_rule() -> None:
+    seen = []
+    torch_lerp = torch._foreach_lerp_
+    try:
+        torch._foreach_lerp_ = lambda a, b, w: (seen.append(w), torch_lerp(a, b, w))[1]
+        train(steps=3)
+    finally:
+        torch._foreach_lerp_ = torch_lerp
+    assert seen == pytest.approx([1 - 1 / 10, 1 - 2 / 11, 1 - 3 / 12])
+
+
+def test_rate_warms_up_and_falls_to_zero() -> None:
+    config = training.TrainingConfig(steps=100, warm_up=0.1)
+    rates = [training.rate_factor(step, config) for step in range(100)]
+    assert rates[:10] == pytest.approx([0.1 * (k + 1) for k in range(10)])
+    assert all(a >= b for a, b in itertools.pairwise(rates[9:]))
+    assert 0 < rates[-1] < 0.001
+
+
+def test_every_pair_is_seen_once_in_an_epoch_and_epochs_differ() -> None:
+    texts = [" ".join(WORDS[: 3 + i % 4]) for i in range(64)]
+    encoded = batches.encode_targets(Vocabulary.build(texts), texts, texts, batches.Window(1.0, 2))
+    first = batches.order(encoded, 40, seed=0, epoch=0)
+    for length, (source, _) in encoded.groups.items():
+        rows = [row for found, part in first for row in part.tolist() if found == length]
+        assert len(rows) == len(set(rows))
+        assert len(source) - len(rows) < max(1, 40 // (2 * length + 2))
+    assert str(first) != str(batches.order(encoded, 40, seed=0, epoch=1))
+    assert str(first) == str(batches.order(encoded, 40, seed=0, epoch=0))
+
+
+def test_a_target_that_does_not_fit_is_left_out_and_counted() -> None:
+    vocabulary = Vocabulary.build(WORDS)
+    encoded = batches.encode_targets(
+        vocabulary, ["the king"] * 2, ["a son", "a son went to the old city"], batches.Window(1.0, 2)
+    )
+    assert (encoded.pairs, encoded.left_out) == (1, 1)
+    assert encoded.groups[2][1].tolist() == [[vocabulary.index["a"], vocabulary.index["son"], vocabulary.end, 0]]
+
+
+def test_loss_aware_times_follow_the_losses_and_keep_the_expectation() -> None:
+    times = Timesteps(ProcessConfig(steps=4, timesteps="loss_aware"))
+    for _ in range(10):
+        times.record(torch.tensor([1.0, 2.0, 3.0, 4.0]), torch.tensor([1.0, 2.0, 3.0, 4.0]))
+    t, weights = times.draw(200_000, torch.Generator().manual_seed(0))
+    shares = torch.bincount(t.long(), minlength=5)[1:] / 200_000
+    assert shares.tolist() == pytest.approx([0.1, 0.2, 0.3, 0.4], abs=0.01)
+    assert (weights * t).mean().item() == pytest.approx(2.5, rel=0.01)
+
+
+def test_skewed_times_have_the_stated_distribution() -> None:
+    t, _ = Timesteps(ProcessConfig(steps=100, timesteps="skewed")).draw(200_000, torch.Generator().manual_seed(0))
+    assert (t.min(), t.max()) == (1, 100)
+    for quantile in (0.25, 0.5, 0.75):
+        # t / T = 1 - u^2, so P(t / T <= q) = 1 - sqrt(1 - q)
+        assert ((t / 100) <= quantile).float().mean().item() == pytest.approx(1 - (1 - quantile) ** 0.5, abs=0.01)
