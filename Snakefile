@@ -37,8 +37,13 @@ def executed(notebook):
     return ROOT / "notebooks" / PROFILE / f"{notebook.name}.ipynb"
 
 
+def group(case):
+    """Return the part of a series that a case belongs to: its cases share a process, which is dear to start."""
+    return "/".join(case.split("/")[:2])
+
+
 def stamps(notebook):
-    return [STAMPS / f"{case}.done" for case in PENDING if notebook.reads(case)]
+    return sorted({STAMPS / f"{group(case)}.done" for case in PENDING if notebook.reads(case)})
 
 
 rule all:
@@ -57,22 +62,23 @@ rule sources:
 
 
 # Training and timing run alone, with all threads.
-rule case:
+rule cases:
     input:
         SOURCES,
     output:
-        touch(f"{STAMPS}/{{case}}.done"),
+        touch(f"{STAMPS}/{{group}}.done"),
     wildcard_constraints:
-        case=r"\d_.+",
+        group=r"\d_.+",
     params:
-        tally=lambda wildcards: runs.tally(PROFILE, wildcards.case).absolute(),
+        tally=lambda wildcards: runs.tally(PROFILE, wildcards.group).absolute(),
+        cases=lambda wildcards: [case for case in PENDING if group(case) == wildcards.group],
         command=f"{PYTHON} -m lib.cases run --profile {shlex.quote(PROFILE)} --rows {ROWS} --only",
     threads: CORES
     resources:
         gpu=GPUS,
     shell:
         "mkdir -p $(dirname {params.tally:q}) && rm -f {params.tally:q} && "
-        "REPRODUCTION_TALLY={params.tally:q} {params.command} {wildcards.case:q} 2>&1"
+        "REPRODUCTION_TALLY={params.tally:q} {params.command} {params.cases:q} 2>&1"
 
 
 for NOTEBOOK in CONTRACTS:

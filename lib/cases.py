@@ -2,6 +2,8 @@
 
 import argparse
 import importlib
+import sys
+import traceback
 from collections.abc import Sequence
 from typing import Literal
 
@@ -63,12 +65,26 @@ def show_status(cases: Sequence[Case]) -> int:
 
 
 def run(cases: Sequence[Case]) -> int:
-    """Compute what is missing, stale or corrupted, one case after another; read the others."""
+    """Compute what is missing, stale or corrupted, one case after another; read the others; 1 if any failed.
+
+    A failed case does not stop the others.
+    """
+    failed = 0
     for case in cases:
-        record, computed = records.obtain(case)
-        print(f"{case.name}: computed in {record.provenance['seconds']:.0f} s" if computed else f"{case.name}: read")
+        try:
+            record, computed = records.obtain(case)
+        except Exception as error:
+            failed += 1
+            if isinstance(error, UserError):
+                print(f"error: {error}", file=sys.stderr)
+            else:
+                traceback.print_exc()
+            print(f"{case.name}: FAILED", flush=True)
+            continue
+        told = f"computed in {record.provenance['seconds']:.0f} s" if computed else "read"
+        print(f"{case.name}: {told}", flush=True)
     print(f"peak memory {environment.peak_memory():.0f} MiB")
-    return 0
+    return 1 if failed else 0
 
 
 def recheck(cases: Sequence[Case]) -> int:

@@ -44,6 +44,7 @@ class DiffusionSizes(BaseModel):
     heads: int
     dropout: float
     large: tuple[int, int, int]  # width, layers, heads of GPT-2 large
+    published_shapes: bool = False  # of the models that are no diffusion: their own defaults instead of ours
     embedding_scale: float  # norm of a word vector over sqrt(embedding)
     sharpness: float  # scale of the scores of the output layer
     sampling_steps: int
@@ -226,6 +227,7 @@ PROFILES: dict[str, Profile] = {
             heads=12,
             dropout=0.1,
             large=(1280, 36, 20),
+            published_shapes=True,
             embedding_scale=1.0,
             sharpness=1.0,
             sampling_steps=2000,

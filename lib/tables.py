@@ -132,7 +132,7 @@ def beside_paper(
     ours: pd.DataFrame,
     paper: pd.DataFrame,
     keys: Sequence[str],
-    metrics: Sequence[str],
+    metrics: Sequence[str] | Mapping[str, str],
     *,
     differs: str,
     caption: str,
@@ -141,13 +141,15 @@ def beside_paper(
 ) -> Table:
     """Our rows beside the paper's: per metric the columns "ours", "paper" and "difference" (ours - paper).
 
-    Rows are matched by `keys` and keep our order; a number the paper does not give is "–". Metrics may be `Interval`.
-    `differs` says what differs in the set-up and ends the caption. Raises `ValueError` when `differs` is empty, a
-    column is missing, a row is there twice, or no row of ours is in the paper.
+    Rows are matched by `keys` and keep our order; a number the paper does not give is "–". Metrics may be `Interval`;
+    as a mapping, `metrics` gives the name of each column for readers. `differs` says what differs in the set-up and
+    ends the caption. Raises `ValueError` when `differs` is empty, a column is missing, a row is there twice, or no row
+    of ours is in the paper.
     """
     if not differs.strip():
         raise ValueError(f"{stem}: say in `differs` what differs from the paper's set-up (model, data, size)")
-    keys, metrics = list(keys), list(metrics)
+    titles = dict(metrics) if isinstance(metrics, Mapping) else {metric: metric for metric in metrics}
+    keys, metrics = list(keys), list(titles)
     for name, frame in {"ours": ours, "paper": paper}.items():
         if missing := [column for column in keys + metrics if column not in frame.columns]:
             raise ValueError(f"{stem}: {name} has no column {missing}; it has {list(frame.columns)}")
@@ -161,7 +163,7 @@ def beside_paper(
         found += bool(theirs)
         row = {key: record[key] for key in keys}
         for metric in metrics:
-            row |= _three_columns(metric, record[metric], theirs.get(metric))
+            row |= _three_columns(titles[metric], record[metric], theirs.get(metric))
         rows.append(row)
     if not found:
         raise ValueError(f"{stem}: no row of ours is in the paper by {keys}; do the names agree?")
@@ -169,7 +171,7 @@ def beside_paper(
         frame=pd.DataFrame(rows, dtype=object),
         caption=f"{caption.rstrip()} Differs from the paper: {differs.strip()}",
         stem=stem,
-        formats=_three_formats(metrics, formats or {}),
+        formats=_three_formats(titles, formats or {}),
     )
 
 
@@ -250,8 +252,8 @@ def _three_columns(metric: str, ours: Any, theirs: Any) -> dict[str, Any]:
     return {f"{metric}, ours": ours, f"{metric}, paper": theirs, f"{metric}, difference": difference}
 
 
-def _three_formats(metrics: Sequence[str], formats: Mapping[str, str]) -> dict[str, str]:
-    specs = {metric: formats.get(metric, ".3f") for metric in metrics}
-    sides = {f"{metric}, {side}": spec for metric, spec in specs.items() for side in ("ours", "paper")}
-    sides |= {name: spec for name, spec in formats.items() if name not in specs}
-    return sides | {f"{metric}, difference": f"+{spec}" for metric, spec in specs.items()}
+def _three_formats(titles: Mapping[str, str], formats: Mapping[str, str]) -> dict[str, str]:
+    specs = {title: formats.get(metric, ".3f") for metric, title in titles.items()}
+    sides = {f"{title}, {side}": spec for title, spec in specs.items() for side in ("ours", "paper")}
+    sides |= {name: spec for name, spec in formats.items() if name not in titles}
+    return sides | {f"{title}, difference": f"+{spec}" for title, spec in specs.items()}

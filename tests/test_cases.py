@@ -11,6 +11,7 @@ from lib.errors import UserError
 SERIES_MODULE = """
 import json
 import os
+from lib.errors import UserError
 from lib.records import Case, Outcome
 
 def cases(profile):
@@ -18,8 +19,12 @@ def cases(profile):
     def case(name, row="core"):
         return Case(
             name=name, profile=profile, config={"steps": settings["steps"]}, data={}, code=(), seed=0, row=row,
-            compute=lambda: Outcome(values={"name": name}), prefix=lambda: settings["bits"],
+            compute=lambda: compute(name), prefix=lambda: settings["bits"],
         )
+    def compute(name):
+        if settings.get("fails") == name:
+            raise UserError("mend me") if settings["steps"] == 2 else ZeroDivisionError("by hand")
+        return Outcome(values={"name": name})
     return [case("9_fake/a/seed0"), case("9_fake/a/seed1"), case("9_fake/ab/seed0"), case("9_fake/long", "extended")]
 """
 
@@ -34,8 +39,8 @@ def settings(tmp_path, monkeypatch):
     for name in ("REPRODUCTION_RECORDS", "REPRODUCTION_STALE", "REPRODUCTION_TALLY"):
         monkeypatch.delenv(name, raising=False)
 
-    def change(steps=1, bits="0"):
-        monkeypatch.setenv("FAKE_SETTINGS", json.dumps({"steps": steps, "bits": bits}))
+    def change(steps=1, bits="0", **more):
+        monkeypatch.setenv("FAKE_SETTINGS", json.dumps({"steps": steps, "bits": bits, **more}))
 
     change()
     yield change
@@ -85,6 +90,17 @@ def test_run_computes_what_is_not_current_and_status_tells(settings, capsys):
     settings(steps=2)
     assert command("status") == 1
     assert "9_fake/ab/seed0: stale: config" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("steps", "told"), [(1, "ZeroDivisionError: by hand"), (2, "error: mend me")])
+def test_a_failed_case_stops_no_other(settings, capsys, steps, told):
+    settings(steps=steps, fails="9_fake/a/seed0")
+    assert command("run") == 1
+    out, err = capsys.readouterr()
+    assert told in err
+    assert ("Traceback" in err) == (steps == 1)
+    assert "9_fake/a/seed0: FAILED" in out
+    assert out.count(": computed in 0 s") == 2
 
 
 def test_list_shows_row_status_and_seconds(settings, capsys):

@@ -225,16 +225,16 @@ def test_the_same_graph_runs_on_slurm(project):
     jobs = dict(line.split() for line in output.split("\n-----")[1].splitlines()[1:] if len(line.split()) == 2)
     counted = {
         "sources": "1",
-        "case": "2",
+        "cases": "2",
         "notebook_0_good": "1",
         "notebook_1_series_1_1_bad": "1",
         "notebook_2_light": "1",
     }
     assert counted.items() <= jobs.items(), output
     described = {block.split(":")[0]: block.split("\n[")[0] for block in output.split("\nrule ")[1:]}
-    assert "threads: 16" in described["case"]
+    assert "threads: 16" in described["cases"]
     assert "threads: 16" in described["notebook_0_good"]
     assert "threads" not in described["notebook_2_light"]  # one
-    assert all("gpu=1" in described[name] for name in ("case", "notebook_0_good", "notebook_2_light"))
+    assert all("gpu=1" in described[name] for name in ("cases", "notebook_0_good", "notebook_2_light"))
     status, output = finish(project, *line, "rows=all", module="snakemake")
-    assert "case                             3" in output
+    assert "cases                            3" in output

@@ -203,6 +203,18 @@ def test_beside_paper_matches_rows_by_their_keys():
     assert beside().caption == "Table 1. Differs from the paper: 3.5 M parameters, Bible text."
 
 
+def test_beside_paper_takes_names_for_readers():
+    frame, paper = pd.DataFrame({"method": ["a"], "avg": [0.5]}), pd.DataFrame({"method": ["a"], "avg": [0.25]})
+    options = {"differs": "d", "caption": "c", "stem": "3_lemoe/table", "formats": {"avg": ".1f"}}
+    made = tables.beside_paper(frame, paper, ["method"], {"avg": "Average"}, **options)
+    assert made.cells().iloc[0].to_dict() == {
+        "method": "a",
+        "Average, ours": "0.5",
+        "Average, paper": "0.2",
+        "Average, difference": "+0.2",
+    }
+
+
 def test_beside_paper_works_with_one_key():
     frame = pd.DataFrame({"method": ["LEMoE"], "avg": [0.9]})
     paper = published.read("lemoe_batch")

@@ -27,6 +27,15 @@ def on_test(runs: Mapping[str, records.Record], pairs: PairSet, split: str = "te
     return scores.compare(systems, references)
 
 
+def by_group(values: ArrayLike, pairs: PairSet) -> np.ndarray:
+    """Return the means of test items over the groups (verse, conversation, subject) of `pairs`, (groups,).
+
+    Items of one group are not independent: two questions on one country share its name. Groups in sorted order.
+    """
+    groups = pairs["test"]["group"][: len(np.asarray(values))]
+    return pd.Series(np.asarray(values, dtype=float)).groupby(list(groups)).mean().to_numpy()
+
+
 def swept(record: records.Record, references: Sequence[str]) -> pd.DataFrame:
     """Return BLEU (of the first candidate) and Diverse-4 of a sweep: rows sampler, steps, item, bleu, diverse_4."""
     frame = record.frames["outputs"].sort_values(["sampler", "steps", "item", "candidate"])

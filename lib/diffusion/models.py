@@ -76,10 +76,11 @@ def _baseline(
     shape: Callable[[DiffusionSizes], dict[str, int]],
     core: bool = True,
 ) -> Row:
-    """Return a row of Table 1 that is no diffusion, of the given shape."""
+    """Return a row of Table 1 that is no diffusion, of the given shape, or of its published one."""
 
     def configure(sizes: DiffusionSizes, vocabulary: int, end: int) -> BaseModel:
-        return config(vocabulary=vocabulary, end=end, dropout=sizes.dropout, **shape(sizes))
+        own = shape(sizes) if not sizes.published_shapes or shape is _large else {}
+        return config(vocabulary=vocabulary, end=end, dropout=sizes.dropout, **own)
 
     def build(method: Mapping[str, Any], vocabulary: Vocabulary) -> nn.Module:
         return model(config.model_validate(method))

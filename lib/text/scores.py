@@ -25,6 +25,8 @@ NAMES = {
 }
 QUALITY = ("bleu", "rouge_l", "bertscore")
 DIVERSITY_AND_LENGTH = ("dist_1", "self_bleu", "diverse_4", "length")
+# In a table the caption names the encoder, so that the column is as narrow as its numbers.
+SHORT = NAMES | {"bertscore": "BERTScore", "length": "Length"}
 
 
 def compare(systems: Mapping[str, Sequence[Sequence[str]]], references: Sequence[str]) -> dict[str, pd.DataFrame]:

@@ -77,6 +77,18 @@ def test_the_rows_of_table_1_are_the_papers_eight() -> None:
     assert {title.removesuffix(" FT") for title in paper} == ours
 
 
+def test_the_paper_profile_takes_the_published_shapes() -> None:
+    sizes = profiles.profile("paper").diffusion
+    shapes = {}
+    for name, row in MODELS.items():
+        found = row.configure(sizes, 30522, 102)
+        assert row.diffusion or (found.vocabulary, found.end) == (30522, 102)
+        shapes[name] = (0, 0) if row.diffusion or name == "gru" else (found.width, found.layers)
+    assert shapes["transformer"] == (512, 6)
+    assert (shapes["gpt2_base"], shapes["gpt2_large"]) == ((768, 12), (1280, 36))
+    assert shapes["gpvae"] == (768, 12)
+
+
 def test_shuffled_information_deals_the_same_values_to_other_words() -> None:
     vocabulary = cases.task("paraphrase", "smoke").vocabulary
     real, shuffled = (information(vocabulary, reading) for reading in ("self-information", "shuffled"))
