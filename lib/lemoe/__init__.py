@@ -1,0 +1,1 @@
+"""LEMoE: a mixture-of-experts adaptor for lifelong editing of a causal language model (EMNLP 2024)."""
