@@ -14,6 +14,7 @@ from lib.seq2seq import decoding
 from lib.seq2seq.experiment import Experiment
 
 SAMPLERS = ("ddim", "ancestral")
+CARRIED = "ddim, carried e"  # the far end of a step keeps the e of the step before: our comparison
 
 
 class SweepConfig(BaseModel):
@@ -31,16 +32,19 @@ def run(
 ) -> tuple[pd.DataFrame, dict[str, dict[str, float]]]:
     """Return the sentences as rows (sampler, steps, item, candidate, text) and seconds a sentence by sampler and steps.
 
-    The same noise x_T serves every number of steps of both samplers.
+    The same noise x_T serves every number of steps of all samplers. Where the schedule follows information, DDIM is
+    also walked with the carried e.
     """
-    rows, seconds = [], {sampler: {} for sampler in SAMPLERS}
+    walks = {sampler: SamplingConfig(sampler=sampler) for sampler in SAMPLERS}
+    if model.config.process.schedule == "information":
+        walks[CARRIED] = SamplingConfig(sampler="ddim", information="carried")
+    rows, seconds = [], {sampler: {} for sampler in walks}
     sources = list(experiment.data.splits["test"][0][: config.pairs])
     how = experiment.config.decoding.model_copy(update={"candidates": config.candidates})
-    for sampler in SAMPLERS:
+    for sampler, walk in walks.items():
         for steps in config.steps:
             began = time.perf_counter()
-            walk = SamplingConfig(steps=steps, sampler=sampler)
-            written = _decode(model, experiment, how, walk, sources, seed)
+            written = _decode(model, experiment, how, walk.model_copy(update={"steps": steps}), sources, seed)
             seconds[sampler][str(steps)] = round((time.perf_counter() - began) / (len(sources) * config.candidates), 4)
             rows += [
                 {"sampler": sampler, "steps": steps, "item": item, "candidate": candidate, "text": text}
