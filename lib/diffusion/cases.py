@@ -201,7 +201,7 @@ def _trained_case(full_name: str, name: str, row: Row, seed: int, profile: str) 
         seed=seed,
         compute=lambda: compute(found, run),
         prefix=lambda: run.prefix(seed),
-        row=_row(row.core and (name == TASKS[0]), profile),
+        row=_row(row.core, profile),
     )
     return found
 
