@@ -74,10 +74,10 @@ def order_correlation(frame: pd.DataFrame, x: str, y: str) -> Interval:
     """Return the mean over sentences of Spearman's correlation of two columns within each, with its interval.
 
     `frame` has a column `item`. Sentences of fewer than four words, or in which a column is constant, take no part
-    (our choice): the bootstrap is over the sentences left.
+    (our choice): the bootstrap is over the sentences left, and all three numbers are NaN for fewer than two.
     """
     found = []
     for _, part in frame.groupby("item"):
         if len(part) >= 4 and part[x].nunique() > 1 and part[y].nunique() > 1:
             found.append(part[x].corr(part[y], method="spearman"))
-    return statistics.mean_interval(np.array(found))
+    return statistics.mean_interval(np.array(found)) if len(found) > 1 else Interval(np.nan, np.nan, np.nan)
