@@ -211,6 +211,25 @@ def test_each_get_is_tallied_on_one_line(package, tmp_path, monkeypatch):
     assert {(line["case"], line["profile"]) for line in lines} == {(NAME, "cpu")}
 
 
+def test_an_extended_row_is_read_where_it_was_computed_and_never_computed_by_asking(package, tmp_path, monkeypatch):
+    compute = Counted()
+    extended = case(compute, row="extended")
+    assert records.available(extended) is None
+    assert compute.runs == 0
+    computed = records.get(extended)
+    monkeypatch.setenv("REPRODUCTION_TALLY", str(tmp_path / "tally"))
+    assert records.same_content(records.available(extended), computed)
+    assert compute.runs == 1
+    assert [json.loads(line)["action"] for line in (tmp_path / "tally").read_text().splitlines()] == ["read"]
+    assert records.available(case(compute, row="extended", config={"steps": 11})) is None  # stale
+
+
+def test_a_core_row_is_computed_by_asking(package):
+    compute = Counted()
+    assert records.available(case(compute)).values == outcome().values
+    assert compute.runs == 1
+
+
 def test_threads_set_inside_a_case_do_not_leak(package):
     before = torch.get_num_threads()
 

@@ -136,12 +136,12 @@ def experiment(name: str, row: Row, profile: str) -> Experiment:
 def cases(profile: str) -> list[records.Case]:
     """Return every case of the series at a profile's size."""
     sizes = profiles.profile(profile).diffusion
-    found = [case(name, model, seed, profile) for name in TASKS for model in tasks_of(name) for seed in sizes.seeds]
+    found = [case(name, model, seed, profile) for name in TASKS for model in rows_of(name) for seed in sizes.seeds]
     found += [ablation(variant, seed, profile) for variant in VARIANTS for seed in ablation_seeds(variant, profile)]
     return found + [sampling(name, model, seed, profile) for name in TASKS for model in PAIR for seed in sizes.seeds]
 
 
-def tasks_of(name: str) -> list[str]:
+def rows_of(name: str) -> list[str]:
     """Return the rows that a task has: all of Table 1, and DiffuSeq with skewed times on paraphrase."""
     return [model for model, row in MODELS.items() if not row.only or name in row.only]
 

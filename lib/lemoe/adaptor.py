@@ -86,6 +86,7 @@ class Adaptor(nn.Module):
         self.experts = nn.ModuleList()
         self.router = Router(embedding, config.router_width, config.projection, config.gate)
         self._hooks: list[Any] = []
+        self._state: list[tuple[nn.Parameter, bool]] = []  # of the model, and which of them were trained before
         self._model: list[PreTrainedModel] = []  # in a list, so that it is no submodule
         self._prompt: Tensor | None = None
         self._forced: int | None = None
