@@ -1,0 +1,37 @@
+"""The parts of a Llama- or GPT-2-style model that editing methods reach for."""
+
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+
+from lib.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+def blocks(model: "PreTrainedModel") -> nn.ModuleList:
+    """Return the transformer blocks; raises `UserError` for an architecture without a part `mlp` in them."""
+    found = getattr(model.base_model, "layers", None) or getattr(model.base_model, "h", None)
+    if found is None or not hasattr(found[0], "mlp"):
+        raise UserError(f"{type(model).__name__}: no layers with a feed-forward part `mlp` (Llama or GPT-2 style)")
+    return found
+
+
+def block(model: "PreTrainedModel", layer: int) -> nn.Module:
+    """Return the transformer block of a layer; `UserError` where there is none."""
+    found = blocks(model)
+    if not 0 <= layer < len(found):
+        raise UserError(f"layer {layer} does not exist: {type(model).__name__} has layers 0 to {len(found) - 1}")
+    return found[layer]
+
+
+def down_projection(model: "PreTrainedModel", layer: int) -> nn.Module:
+    """Return the last linear map of a layer's feed-forward part (`down_proj` of Llama, `c_proj` of GPT-2)."""
+    mlp = block(model, layer).mlp
+    return mlp.down_proj if hasattr(mlp, "down_proj") else mlp.c_proj
+
+
+def matrix(module: nn.Module) -> Tensor:
+    """Return the weight of a linear map as a view (outputs, inputs): GPT-2's Conv1D stores it transposed."""
+    return module.weight if isinstance(module, nn.Linear) else module.weight.T
