@@ -19,6 +19,7 @@ class TaskSizes(BaseModel):
     training_steps: int  # optimiser steps of the diffusion models
     baseline_steps: int  # and of the others
     test_pairs: int  # of the 500 fixed ones where the data is embedded
+    window: tuple[float, int, int]  # places of the target: ratio * source words + extra, at most
     whole_verses: int = 0  # test sentences of up to 40 words, a second row
 
 
@@ -34,7 +35,6 @@ class DiffusionSizes(BaseModel):
     ablation_candidates: int
     ablation_seeds: tuple[int, ...]  # of the two main ablations; the other rows have the first
     vocabulary: int  # words; 30,522 is the uncased BERT vocabulary
-    window: tuple[float, int, int]  # places of the target: ratio * source words + extra, at most
     train_pairs: int | None  # None: all
     diffusion_steps: int  # T
     tokens: int  # source and target words in a batch
@@ -75,22 +75,27 @@ class Profile(BaseModel):
 
 SMOLLM2 = "SmolLM2-135M-Instruct (Q4_1, dequantised)"
 
+
+def _embedded(steps: int, pairs: int, window: tuple[float, int, int], **other: int) -> TaskSizes:
+    """Return the sizes of a task on embedded text, with one budget for all models."""
+    return TaskSizes(
+        data="embedded", training_steps=steps, baseline_steps=steps, test_pairs=pairs, window=window, **other
+    )
+
+
 _CPU = DiffusionSizes(
     tasks={
-        "paraphrase": TaskSizes(
-            data="embedded", training_steps=600, baseline_steps=200, test_pairs=500, whole_verses=100
-        ),
-        "simplification": TaskSizes(data="embedded", training_steps=200, baseline_steps=200, test_pairs=200),
-        "dialogue": TaskSizes(data="embedded", training_steps=200, baseline_steps=200, test_pairs=200),
-        "question_generation": TaskSizes(data="embedded", training_steps=200, baseline_steps=200, test_pairs=200),
+        "paraphrase": _embedded(600, 500, (1.0, 3, 64), whole_verses=100),
+        "simplification": _embedded(500, 200, (1.2, 4, 64)),
+        "dialogue": _embedded(500, 200, (0.0, 17, 17)),  # the length of a reply does not follow that of the turn
+        "question_generation": _embedded(400, 200, (1.0, 3, 64)),
     },
     seeds=(0,),
     ablation_steps=300,
     ablation_pairs=200,
-    ablation_candidates=5,
+    ablation_candidates=3,
     ablation_seeds=(0, 1, 2),
     vocabulary=8000,
-    window=(1.0, 3, 64),
     train_pairs=None,
     diffusion_steps=200,
     tokens=2048,
@@ -115,13 +120,19 @@ _CPU = DiffusionSizes(
 )
 
 
-def _sized(sizes: DiffusionSizes, steps: int, pairs: int, **other: Any) -> DiffusionSizes:
-    """Return `sizes` with other training steps and test pairs for every task, and other fields."""
+def _sized(sizes: DiffusionSizes, steps: tuple[int, int], pairs: int, **other: Any) -> DiffusionSizes:
+    """Return `sizes` with other training steps (of paraphrase, of the rest) and test pairs, and other fields."""
     tasks = {}
     for name, task in sizes.tasks.items():
-        changes = {"training_steps": steps, "baseline_steps": steps, "test_pairs": pairs}
+        own = steps[0] if name == "paraphrase" else steps[1]
+        changes = {"training_steps": own, "baseline_steps": own, "test_pairs": pairs}
         tasks[name] = task.model_copy(update=changes | {"whole_verses": min(task.whole_verses, pairs)})
     return sizes.model_copy(update={"tasks": tasks, **other})
+
+
+def _own(data: str, steps: int, pairs: int) -> TaskSizes:
+    """Return the sizes of a task on the user's files, at the paper's length of 64 places."""
+    return TaskSizes(data=data, training_steps=steps, baseline_steps=steps, test_pairs=pairs, window=(0.0, 64, 64))
 
 
 PROFILES: dict[str, Profile] = {
@@ -134,7 +145,7 @@ PROFILES: dict[str, Profile] = {
         backbone_layers=4,
         diffusion=_sized(
             _CPU,
-            steps=8,
+            steps=(8, 8),
             pairs=8,
             ablation_steps=4,
             ablation_pairs=4,
@@ -172,11 +183,11 @@ PROFILES: dict[str, Profile] = {
         backbone_layers=None,
         diffusion=_sized(
             _CPU,
-            steps=20000,
+            steps=(3000, 1500),
             pairs=500,
-            ablation_steps=10000,
+            ablation_steps=1000,
             ablation_pairs=500,
-            ablation_candidates=10,
+            ablation_candidates=3,
             vocabulary=10000,
             diffusion_steps=2000,
             tokens=16384,
@@ -185,11 +196,12 @@ PROFILES: dict[str, Profile] = {
             heads=12,
             large=(1280, 36, 20),
             dropout=0.1,
-            sampling_steps=200,
+            sampling_steps=100,
             traced_steps=200,
             traced_pairs=500,
-            swept_steps=(1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000),
-            swept_pairs=200,
+            swept_steps=(1, 2, 5, 10, 20, 50, 100, 200, 500, 2000),
+            swept_pairs=100,
+            curve_points=2,
         ),
     ),
     "paper": Profile(
@@ -202,14 +214,10 @@ PROFILES: dict[str, Profile] = {
         # Training steps: InfoDiffusion's for QQP, DiffuSeq's released ones for the others.
         diffusion=DiffusionSizes(
             tasks={
-                "paraphrase": TaskSizes(data="QQP", training_steps=50_000, baseline_steps=50_000, test_pairs=2500),
-                "simplification": TaskSizes(
-                    data="Wiki-Auto", training_steps=80_000, baseline_steps=80_000, test_pairs=5000
-                ),
-                "dialogue": TaskSizes(data="CC", training_steps=140_000, baseline_steps=140_000, test_pairs=10_000),
-                "question_generation": TaskSizes(
-                    data="Quasar-T", training_steps=40_000, baseline_steps=40_000, test_pairs=10_000
-                ),
+                "paraphrase": _own("QQP", 50_000, 2500),
+                "simplification": _own("Wiki-Auto", 80_000, 5000),
+                "dialogue": _own("CC", 140_000, 10_000),
+                "question_generation": _own("Quasar-T", 40_000, 10_000),
             },
             seeds=(102,),
             ablation_steps=50_000,
@@ -217,7 +225,6 @@ PROFILES: dict[str, Profile] = {
             ablation_candidates=10,
             ablation_seeds=(102, 103, 104),
             vocabulary=30522,
-            window=(0.0, 64, 64),
             train_pairs=None,
             diffusion_steps=2000,
             tokens=2048 * 128,

@@ -14,6 +14,7 @@ from torch.nn import functional
 from lib import backbones
 from lib.baselines import nucleus
 from lib.errors import UserError
+from lib.text.vocabulary import Vocabulary
 
 
 class Gpt2Config(BaseModel):
@@ -107,7 +108,7 @@ class PretrainedConfig(BaseModel):
 
     name: str = backbones.SMOLLM2  # or a hub name or folder: "gpt2" and "gpt2-large" are the paper's
     layers: int | None = None  # keep only the first so many (the smoke profile)
-    trained_layers: int = 2  # the uppermost; the final norm is trained with them
+    trained_layers: int | None = 2  # the uppermost, None: all; the final norm is trained with them
 
 
 class Pretrained(nn.Module):
@@ -130,12 +131,11 @@ class Pretrained(nn.Module):
         parts = list(self.body.children())
         place = next(number for number, part in enumerate(parts) if isinstance(part, nn.ModuleList))
         blocks = list(parts[place])
-        if not 1 <= config.trained_layers <= len(blocks):
-            raise UserError(
-                f"{config.name}: trained_layers={config.trained_layers}, but it has {len(blocks)}; correct the profile"
-            )
+        trained = len(blocks) if config.trained_layers is None else config.trained_layers
+        if not 1 <= trained <= len(blocks):
+            raise UserError(f"{config.name}: trained_layers={trained}, but it has {len(blocks)}; correct the profile")
         self.requires_grad_(False)
-        for part in [*blocks[-config.trained_layers :], *parts[place + 1 :]]:
+        for part in [*blocks[-trained:], *parts[place + 1 :]]:
             part.requires_grad_(True)
 
     def output(self, hidden: Tensor) -> Tensor:
@@ -198,3 +198,32 @@ class Pretrained(nn.Module):
 
     def _tokens(self, texts: Sequence[str]) -> list[list[int]]:
         return self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+
+
+class FineTuned(Pretrained):
+    """`Pretrained` behind the interface of the other rows: word ids of the task's vocabulary in and out.
+
+    So a word that the vocabulary lacks is lost here as it is in the other rows.
+    """
+
+    def __init__(self, config: PretrainedConfig, vocabulary: Vocabulary) -> None:
+        """Load the model; `UserError` as `Pretrained`."""
+        super().__init__(config)
+        self.vocabulary = vocabulary
+
+    def losses(self, source: Tensor, target: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        """Return `likelihood` as `losses_of_text`, (sentences,), for word ids (sentences, words)."""
+        return self.losses_of_text(self._texts(source), self._texts(target))
+
+    def sample(self, source: Tensor, places: int, generator: torch.Generator) -> Tensor:
+        """Draw target ids (sentences, places) by nucleus sampling; what follows END is PAD.
+
+        Our choice: a sentence may take two tokens for every place, and is cut where it has more words than places.
+        """
+        drawn = self.sample_text(self._texts(source), 1, 2 * places, generator)
+        pad, end = self.vocabulary.pad, self.vocabulary.end
+        rows = [[*self.vocabulary.encode(texts[0])[: places - 1], end] for texts in drawn]
+        return torch.tensor([row + [pad] * (places - len(row)) for row in rows], device=source.device)
+
+    def _texts(self, ids: Tensor) -> list[str]:
+        return [self.vocabulary.decode(row) for row in ids.tolist()]

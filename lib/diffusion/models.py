@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 from torch import nn
 
-from lib.baselines.gpt2 import Gpt2, Gpt2Config
+from lib.baselines.gpt2 import FineTuned, Gpt2, Gpt2Config, PretrainedConfig
 from lib.baselines.gpvae import GPVAE, GPVAEConfig
 from lib.baselines.gru import Gru, GruConfig
 from lib.baselines.levenshtein import Levenshtein, LevenshteinConfig
@@ -26,7 +26,7 @@ class Row:
     """One row: its name, its title for readers, its configuration at a profile's size, and how it is built from it.
 
     `code` are the modules that its training and decoding start from, `only` limits it to some tasks; a row that is not
-    `core` is computed on request only.
+    `core` is computed on request only. `rate` replaces the profile's rate where the row needs another.
     """
 
     name: str
@@ -37,6 +37,8 @@ class Row:
     core: bool = True
     diffusion: bool = True
     only: tuple[str, ...] = ()
+    profiles: tuple[str, ...] = ()  # where the row exists; none named: everywhere
+    rate: float | None = None
 
 
 def _diffusion(
@@ -79,13 +81,34 @@ def _baseline(
     """Return a row of Table 1 that is no diffusion, of the given shape, or of its published one."""
 
     def configure(sizes: DiffusionSizes, vocabulary: int, end: int) -> BaseModel:
+        if sizes.published_shapes and name in _CHECKPOINTS:
+            return PretrainedConfig(name=_CHECKPOINTS[name], trained_layers=None)
         own = shape(sizes) if not sizes.published_shapes or shape is _large else {}
         return config(vocabulary=vocabulary, end=end, dropout=sizes.dropout, **own)
 
     def build(method: Mapping[str, Any], vocabulary: Vocabulary) -> nn.Module:
+        if "trained_layers" in method:
+            return FineTuned(PretrainedConfig.model_validate(method), vocabulary)
         return model(config.model_validate(method))
 
     return Row(name, title, configure, build, (model.__module__,), core=core, diffusion=False)
+
+
+# The rows that the paper fine-tunes, and from what: in the profile `paper` alone.
+_CHECKPOINTS = {"gpt2_base": "gpt2", "gpt2_large": "gpt2-large"}
+
+
+def _fine_tuned(name: str, title: str) -> Row:
+    """Return the embedded causal language model, fine-tuned in its upper layers; a CPU is too slow for it."""
+
+    def configure(sizes: DiffusionSizes, vocabulary: int, end: int) -> PretrainedConfig:
+        return PretrainedConfig()
+
+    def build(method: Mapping[str, Any], vocabulary: Vocabulary) -> nn.Module:
+        return FineTuned(PretrainedConfig.model_validate(method), vocabulary)
+
+    code = (FineTuned.__module__,)
+    return Row(name, title, configure, build, code, False, False, profiles=("gpu",), rate=2e-4)
 
 
 def _decoder_only(sizes: DiffusionSizes) -> dict[str, int]:
@@ -107,7 +130,7 @@ def _transformer(sizes: DiffusionSizes) -> dict[str, int]:
 
 
 def _levenshtein(sizes: DiffusionSizes) -> dict[str, int]:
-    return {**_encoder_decoder(sizes), "most": sizes.window[2]}
+    return {**_encoder_decoder(sizes), "most": max(task.window[2] for task in sizes.tasks.values())}
 
 
 def _recurrent(sizes: DiffusionSizes) -> dict[str, int]:
@@ -120,6 +143,7 @@ _ROWS = (
     _baseline("transformer", "Transformer-base", TransformerConfig, Transformer, _transformer, core=False),
     _baseline("gpt2_base", "GPT2-base", Gpt2Config, Gpt2, _decoder_only, core=False),
     _baseline("gpt2_large", "GPT2-large", Gpt2Config, Gpt2, _large, core=False),
+    _fine_tuned("smollm2", "SmolLM2-135M, fine-tuned"),
     _baseline("gpvae", "GPVAE-T5", GPVAEConfig, GPVAE, _encoder_decoder, core=False),
     _baseline("levenshtein", "NAR-LevT", LevenshteinConfig, Levenshtein, _levenshtein, core=False),
     _sqrt("diffuseq", "DiffuSeq", timesteps="loss_aware"),
