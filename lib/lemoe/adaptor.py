@@ -10,65 +10,74 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
 from lib import files, paths, seeds
+from lib.editing import encoding, layers
+from lib.editing.edits import Edit
 from lib.errors import UserError
-from lib.lemoe.router import Gate, Projection, Route, Router
+from lib.lemoe import gates, router
+from lib.lemoe.experts import Expert, LoraExpert, beside, shares
+from lib.lemoe.prefix import Chunk, chunked, states
+from lib.lemoe.router import NONE, Route, Router
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-IGNORED = -100  # label of places that are not target
-
-
-class Edit(NamedTuple):
-    """One edit: a prompt and the target that the model is to continue it with, its leading blank included."""
-
-    prompt: str
-    target: str
-    subject: str | None = None
+__all__ = ["Adaptor", "AdaptorConfig", "Edit", "Expert"]
 
 
 class AdaptorConfig(BaseModel):
-    """The adaptor; defaults are the paper's where it gives them (layer, lambda, top-1, rate), else our choices."""
+    """The adaptor; defaults are the paper's where it gives them, else our choices, which a notebook compares.
+
+    A gradient reaches keys and projection from two sources: the gate, where it is no constant, and `auxiliary`.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    layer: int = 18
-    scale: float = 1.0  # lambda
-    expert_width: int | None = None  # None: as wide as the layer's own feed-forward network
-    router_width: int = 128
-    projection: Projection = "shared"
-    gate: Gate = "straight_through"
-    forced: bool = True  # the new expert serves its own batch while it is trained
-    auxiliary: float = 1.0  # weight of the loss that lets the newest key win over the earlier ones
-    anchor: Literal["instance", "entity"] = "instance"  # the mean over the prompt, or over the subject where it has one
-    rate: float = 2e-4
-    steps: int = 30
+    layer: int = Field(18, ge=0)  # paper: the layer of LLaMA-2-7B
+    scale: float = 1.0  # paper: lambda
+    expert: Literal["ffn", "lora"] = "ffn"  # paper: a feed-forward network; its appendix: LoRA, on the down projection
+    expert_width: int | None = Field(None, ge=1)  # paper silent; None: as wide as the layer's own feed-forward network
+    rank: int = Field(8, ge=1)  # of a LoRA expert; paper silent
+    router_width: int = Field(128, ge=1)  # of v and the keys; paper silent
+    # Paper: W_down and W_up are trained with every batch, "shared", so that earlier routes move. Ours, to compare:
+    # trained with the first batch only (without a null key a random projection, since the softmax of one expert is
+    # constant); one for each expert, frozen with it; frozen from the start, a random projection.
+    projection: router.Projection = "shared"
+    # Paper: keys are "learned", by the gate's gradient and `auxiliary`. Ours: "mean", each the mean v of its batch's
+    # anchors, without a gradient; in a rough trial, with a frozen projection, the most consistent routing.
+    keys: router.Keys = "learned"
+    # Paper: TopK of the softmax, which can be read as its value, "softmax", or as a gate of "one". Straight-through is
+    # one going forward, so that an expert does not fade as others come, with the gradient of the softmax value.
+    gate: router.Gate = "straight_through"
+    forced: bool = True  # paper silent; the new expert serves its own batch in training, else the router decides
+    auxiliary: float = Field(1.0, ge=0)  # ours: weight of -log softmax of the newest key, which so learns to win
+    anchor: router.Anchor = "instance"  # paper compares the mean over the prompt or the subject, and "token": its last
+    top_k: int = Field(1, ge=1)  # paper
+    rate: float = Field(2e-4, gt=0)  # paper: AdamW
+    steps: int = Field(30, ge=1)  # on the whole batch; paper silent
+    chunk: int = Field(64, ge=1)  # edits a forward pass takes; the gradient is the whole batch's, whatever it is
+    cached: bool = True  # compute what is frozen once for a batch; the same logits, only sooner
+    way_out: gates.Kind | None = None  # ours: the paper has none
+    threshold_on: gates.Measured = "anchor"  # distance to the nearest edit by e or v, or to the nearest key by v
+    false_positives: float = Field(0.05, ge=0, le=1)  # share of unrelated texts that may get an expert all the same
+    locality_weight: float = Field(1.0, ge=0)
     seed: int = 0
 
-
-class Expert(nn.Module):
-    """A feed-forward network f(x) = W_2 SiLU(W_1 x); W_2 starts at zero, so that inserting it changes nothing."""
-
-    def __init__(self, width: int, inner: int) -> None:
-        """Build one expert for hidden states of `width`."""
-        super().__init__()
-        self.enter, self.leave = nn.Linear(width, inner), nn.Linear(inner, width)
-        nn.init.zeros_(self.leave.weight)
-        nn.init.zeros_(self.leave.bias)
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        """Return f(x) for hidden states (..., width)."""
-        return self.leave(functional.silu(self.enter(hidden)))
+    @model_validator(mode="after")
+    def _one_space(self) -> Self:
+        measured = self.way_out == "threshold" and self.threshold_on != "anchor"
+        if self.projection == "per_expert" and (self.way_out == "null" or measured):
+            raise UserError("this way out compares values v of one projection: take another than 'per_expert'")
+        return self
 
 
 class Adaptor(nn.Module):
@@ -78,19 +87,25 @@ class Adaptor(nn.Module):
     are not masked for the prompt; `prompt` says which are it.
     """
 
-    def __init__(self, config: AdaptorConfig, width: int, inner: int, embedding: int) -> None:
+    def __init__(self, config: AdaptorConfig, inputs: int, width: int, inner: int, embedding: int) -> None:
         """Build an adaptor without experts; `attach` is the usual way."""
         super().__init__()
         self.config = config
-        self.inner, self.width = config.expert_width or inner, width
+        self.inputs, self.width, self.inner = inputs, width, config.expert_width or inner
         self.experts = nn.ModuleList()
-        self.router = Router(embedding, config.router_width, config.projection, config.gate)
+        self.router = Router(embedding, config.router_width, config.projection, config.gate, config.keys, config.top_k)
+        self.way_out = gates.WayOut(config.way_out, config.threshold_on, config.false_positives, config.seed)
+        self.anchors = router.Anchors(config.anchor)
+        self.trained: list[list[int]] = []  # the experts that served each batch's edits in its last step of training
+        self.last: Route | None = None
         self._hooks: list[Any] = []
         self._state: list[tuple[nn.Parameter, bool]] = []  # of the model, and which of them were trained before
-        self._model: list[PreTrainedModel] = []  # in a list, so that it is no submodule
+        self._attached: list[PreTrainedModel] = []  # in a list, so that it is no submodule
+        self._site: list[nn.Module] = []
+        self._shares: list[Any] = []
         self._prompt: Tensor | None = None
-        self._forced: int | None = None
-        self.last: Route | None = None
+        self._forced: int | Tensor | None = None
+        self._off, self._fixed = False, False
 
     @classmethod
     def attach(cls, model: "PreTrainedModel", config: AdaptorConfig) -> Self:
@@ -98,19 +113,27 @@ class Adaptor(nn.Module):
 
         Raises `UserError` for an architecture whose layers are not found and for a layer that does not exist.
         """
-        block = _block(model, config.layer)
+        block, down = layers.block(model, config.layer), layers.down_projection(model, config.layer)
+        width, inner = layers.matrix(down).shape
+        site, inputs = (block.mlp, width) if config.expert == "ffn" else (down, inner)
         embedding = model.get_input_embeddings().weight
-        inner = getattr(model.config, "intermediate_size", None) or getattr(model.config, "n_inner", None)
-        width = model.config.hidden_size
-        adaptor = cls(config, width, inner or 4 * width, embedding.shape[1]).to(embedding.device)
+        adaptor = cls(config, inputs, width, inner, embedding.shape[1])
         adaptor._state = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
         model.requires_grad_(False)
-        adaptor._model = [model]
+        adaptor._attached, adaptor._site = [model], [site]
+        adaptor._place()
         adaptor._hooks = [
             model.base_model.register_forward_pre_hook(adaptor._before, with_kwargs=True),
-            block.mlp.register_forward_hook(adaptor._beside),
+            site.register_forward_hook(adaptor._beside),
         ]
         return adaptor
+
+    @property
+    def model(self) -> "PreTrainedModel":
+        """Return the model; `UserError` once the adaptor is detached."""
+        if not self._attached:
+            raise UserError("the adaptor is detached from its model: attach a new one, or load a saved one")
+        return self._attached[0]
 
     def detach(self) -> None:
         """Take the adaptor off: the model is what it was, to the bit."""
@@ -118,192 +141,247 @@ class Adaptor(nn.Module):
             hook.remove()
         for parameter, trained in self._state:
             parameter.requires_grad_(trained)
-        self._hooks, self._model = [], []
+        self._hooks, self._attached, self._site, self._state = [], [], [], []
 
     def add_expert(self) -> None:
         """Insert an expert and its key for a new batch, from a stream of its own; those before are frozen."""
-        number = len(self.experts)
-        device = next(iter(self._model[0].parameters())).device
-        with torch.random.fork_rng():
-            torch.manual_seed(seeds.seed_of("expert", self.config.seed, number))
+        meta = self.model.device.type == "meta"
+        # Drawn on the CPU, so that an expert is the same on every device; other streams are left alone.
+        with torch.random.fork_rng(devices=[]), torch.device("meta" if meta else "cpu"):
+            torch.default_generator.manual_seed(seeds.seed_of("expert", self.config.seed, len(self.experts)))
             self.experts.requires_grad_(False)
-            self.experts.append(Expert(self.width, self.inner))
+            lora = self.config.expert == "lora"
+            new = LoraExpert(self.inputs, self.config.rank, self.width) if lora else Expert(self.width, self.inner)
+            self.experts.append(new)
             self.router.add()
-        self.to(device)
+        self._place()
 
-    def edit(self, tokenizer: "PreTrainedTokenizerBase", edits: Sequence[Edit]) -> list[float]:
+    def edit(
+        self, tokenizer: "PreTrainedTokenizerBase", edits: Sequence[Edit], unrelated: Sequence[str] = ()
+    ) -> list[float]:
         """Learn a batch of edits with a new expert; returns the loss of every step, in nats a target token.
 
-        The loss is the language model's on the target tokens, plus the auxiliary one. Raises `UserError` for no edits,
-        an empty target, a target equal to its prompt, and an edit longer than the model's context.
+        The loss is the language model's on the target tokens, plus the auxiliary and the locality one. A way out is set
+        from `unrelated` texts, which stay known to later batches. Raises `UserError` for no edits, an empty target, a
+        target equal to its prompt, an edit longer than the model's context, and a way out without unrelated texts.
         """
-        model = self._model[0]
-        ids, mask, prompt, labels = self._encode(tokenizer, edits)
-        anchors = self._anchors(ids, prompt)
+        model = self.model
+        encoded = encoding.encode_edits(model, tokenizer, edits)
+        if unrelated:
+            self._give(tokenizer, unrelated)
+        self.way_out.require()
+        anchors = self._anchors(encoded.ids, self.anchors.of_edits(tokenizer, edits, encoded))
         self.add_expert()
-        trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        optimiser = torch.optim.AdamW(trained, self.config.rate)
-        forced = len(self.experts) - 1 if self.config.forced else None
+        self.way_out.remember(anchors)
+        self._settle(anchors)
+        with self.off():
+            chunks = chunked(model, self.config.layer, self._site[0], encoded, self.config.chunk, self.config.cached)
+        optimiser = torch.optim.AdamW([value for value in self.parameters() if value.requires_grad], self.config.rate)
+        targets = int((encoded.labels != encoding.IGNORED).sum())
         losses = []
         for _ in range(self.config.steps):
-            with self.prompt(prompt, forced):
-                logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1].float()
-            loss = functional.cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten(), ignore_index=IGNORED)
-            losses.append(loss.item())
-            if len(self.experts) > 1:
-                loss = loss + self.config.auxiliary * self.router.auxiliary(anchors)
-            loss.backward()
-            optimiser.step()
             optimiser.zero_grad(set_to_none=True)
+            losses.append(0.0)
+            for chunk, part in zip(chunks, anchors.split(self.config.chunk), strict=True):
+                loss = self._loss(chunk, self._route(part, self._trained_expert())) / targets
+                losses[-1] += loss.item()
+                _descend(loss)
+            _descend(self._besides(anchors))
+            optimiser.step()
+            self.router.settle(anchors)
+        self.trained.append(self._route(anchors, self._trained_expert()).expert.tolist())
+        self._settle(anchors)
         return losses
 
     @contextmanager
-    def prompt(self, mask: Tensor, forced: int | None = None) -> Iterator[None]:
-        """Within this block, sequences are routed by the tokens of `mask` (sequences, tokens), or to one expert."""
+    def prompt(self, mask: Tensor | None = None, forced: int | Tensor | None = None) -> Iterator[None]:
+        """Within this block, sequences are routed by the tokens of `mask` (sequences, tokens), or to given experts.
+
+        `forced` is one expert for all or one for each sequence, (sequences,), -1 for none: the oracle of an ablation
+        gives each edit the number of its batch. What is not given stays as it is outside the block.
+        """
         before = self._prompt, self._forced
-        self._prompt, self._forced = mask, forced
+        self._prompt = self._prompt if mask is None else mask
+        self._forced = self._forced if forced is None else forced
         try:
             yield
         finally:
             self._prompt, self._forced = before
 
+    @contextmanager
+    def off(self) -> Iterator[None]:
+        """Within this block, the model answers as the unedited one."""
+        before, self._off = self._off, True
+        try:
+            yield
+        finally:
+            self._off = before
+
+    @torch.no_grad()
     def routes(self, tokenizer: "PreTrainedTokenizerBase", prompts: Sequence[str]) -> list[int]:
-        """Return the expert that serves each prompt."""
-        found = []
-        for text in prompts:
-            ids = torch.tensor([tokenizer(text, add_special_tokens=False)["input_ids"]])
-            anchor = self._anchors(ids, torch.ones_like(ids))
-            found.append(int(self.router.route(anchor).expert))
+        """Return the expert that serves each prompt, -1 for none; no layer of the model is run for it."""
+        found: list[int] = []
+        for start in range(0, len(prompts), 256):
+            ids, mask = router.encoded_texts(self.model, tokenizer, prompts[start : start + 256])
+            found += self._route(self._anchors(ids, self.anchors.of_prompts(ids, mask))).expert.tolist()
         return found
 
     def save(self, folder: Path) -> None:
-        """Write the adaptor alone: adaptor.safetensors and adaptor.json."""
+        """Write the adaptor alone, in one file, adaptor.safetensors: what was written last is whole, or not there."""
         tensors = {name: value.detach().contiguous().cpu() for name, value in self.state_dict().items()}
         told = {
             "config": self.config.model_dump(mode="json"),
             "experts": len(self.experts),
-            "model": _identity(self._model[0]),
+            "subjects": sorted(self.anchors.subjects),
+            "trained": self.trained,
+            "model": _identity(self.model, self.config.layer),
         }
-        files.write_atomically(folder / "adaptor.safetensors", lambda path: save_file(tensors, path))
-        files.write_json(folder / "adaptor.json", told)
+        metadata = {"adaptor": json.dumps(told)}
+        files.write_atomically(folder / "adaptor.safetensors", lambda path: save_file(tensors, path, metadata))
 
     @classmethod
     def load(cls, folder: Path, model: "PreTrainedModel") -> Self:
-        """Attach a saved adaptor to the model it was made for; logits are equal to those before saving.
+        """Attach a saved adaptor to the model it was made for; logits, and further edits, are those without the pause.
 
         Raises `UserError` for missing or damaged files and for another model.
         """
         try:
-            told = json.loads((folder / "adaptor.json").read_text(encoding="utf-8"))
-            tensors = load_file(folder / "adaptor.safetensors")
+            with safe_open(folder / "adaptor.safetensors", "pt") as file:
+                told = json.loads((file.metadata() or {})["adaptor"])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             config, made_for = AdaptorConfig.model_validate(told["config"]), told["model"]
+            experts, subjects, trained = told["experts"], told["subjects"], told["trained"]
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             raise UserError(f"{paths.relative(folder)}: not a whole adaptor ({error}); save it again") from error
-        if made_for != _identity(model):
+        if made_for != _identity(model, min(config.layer, len(layers.blocks(model)) - 1)):
             raise UserError(f"{paths.relative(folder)}: made for another model ({made_for}); load that one")
         adaptor = cls.attach(model, config)
-        for _ in range(told["experts"]):
+        for _ in range(experts):
             adaptor.add_expert()
-        adaptor.load_state_dict(tensors)
+        for name, _ in list(adaptor.way_out.named_buffers()):  # copied: a file's memory is aligned otherwise
+            setattr(adaptor.way_out, name, tensors.get(f"way_out.{name}", torch.empty(0)).clone())
+        try:
+            adaptor.load_state_dict(tensors)
+        except RuntimeError as error:
+            adaptor.detach()
+            raise UserError(f"{paths.relative(folder)}: not a whole adaptor (its tensors); save it again") from error
+        adaptor._place()
+        adaptor.anchors.subjects, adaptor.trained = {tuple(subject) for subject in subjects}, trained
         return adaptor
 
     def _before(self, _: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
         """Decide the route of a forward pass; one that continues a cache keeps the route of its prompt."""
         past = named.get("past_key_values")
-        if not len(self.experts) or (past is not None and past.get_seq_length() > 0):
+        if self._off or self._fixed or not len(self.experts) or (past is not None and past.get_seq_length() > 0):
             return
         ids = named.get("input_ids", arguments[0] if arguments else None)
         if ids is None:
             raise UserError("LEMoE routes by token ids: call the model with input_ids, not with embeddings")
-        mask = self._prompt if self._prompt is not None else named.get("attention_mask")
-        mask = torch.ones_like(ids) if mask is None else mask
-        self.last = self.router.route(self._anchors(ids, mask), self._forced)
+        given = named.get("attention_mask") if self._prompt is None else _for_beams(self._prompt, len(ids))
+        mask = torch.ones_like(ids) if given is None else given
+        if mask.ndim != 2 or len(mask) != len(ids) or (self._prompt is None and mask.shape != ids.shape):
+            raise UserError(
+                "LEMoE routes by a prompt mask (sequences, tokens): give one of the batch's shape (`prompt`)"
+            )
+        # Without a cache the whole text comes again with every token: what is beyond the mask is no prompt.
+        mask = functional.pad(mask, (0, ids.shape[1] - mask.shape[1]))
+        forced = _for_beams(self._forced, len(ids))
+        self._serve(self._route(self._anchors(ids, self.anchors.of_prompts(ids, mask)), forced))
+
+    def _serve(self, route: Route) -> None:
+        self.last, self._shares = route, shares(route)
 
     def _beside(self, _: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> Tensor:
         """Add the chosen experts' output to that of the feed-forward part, (sequences, tokens, width)."""
-        if self.last is None:
+        if self._off or self.last is None:
             return output
-        hidden, (expert, gate) = arguments[0], self.last
-        added = torch.zeros_like(output)
-        for number in expert.unique().tolist():
-            rows = expert == number
-            found = self.experts[number](hidden[rows].float()) * gate[rows, None, None]
-            added[rows] = (self.config.scale * found).to(output.dtype)
-        return output + added
+        if len(self.last.experts) != len(output):
+            raise UserError("the cache is of another batch than the last prompts: run the prompts again")
+        return beside(self.experts, self._shares, arguments[0], output, self.config.scale)
+
+    def _route(self, anchors: Tensor, forced: int | Tensor | None = None) -> Route:
+        route = self.router.route(anchors, forced, self.way_out.key())
+        far = self.way_out.leaves(self.router, anchors) if forced is None else None
+        if far is None:
+            return route
+        return Route(route.experts.masked_fill(far[:, None], NONE), route.gates.masked_fill(far[:, None], 0))
+
+    def _trained_expert(self) -> int | None:
+        return len(self.experts) - 1 if self.config.forced else None
+
+    def _loss(self, chunk: Chunk, route: Route) -> Tensor:
+        """Return the sum over target tokens of -log p under a route; both ways compute the same."""
+        self._serve(route)
+        self._fixed = True
+        try:
+            logits = chunk.logits(
+                self.model, lambda hidden, output: beside(self.experts, self._shares, hidden, output, self.config.scale)
+            )
+        finally:
+            self._fixed = False
+        return functional.cross_entropy(logits.float(), chunk.wanted, reduction="sum")
+
+    def _besides(self, anchors: Tensor) -> Tensor:
+        """Return the losses on the router and on unrelated texts, weighted; with one choice there is none to learn."""
+        loss, null = torch.zeros((), device=anchors.device), self.way_out.key()
+        if len(self.router) > 1 or null is not None:
+            loss = loss + self.config.auxiliary * self.router.auxiliary(anchors, null)
+        if null is not None:
+            loss = loss + self.config.auxiliary * self.router.auxiliary(self.way_out.unrelated, null, NONE)
+        if self.config.way_out == "locality_loss":
+            loss = loss + self.config.locality_weight * self.way_out.loss(self.experts[-1], self.config.scale)
+        return loss
+
+    def _settle(self, anchors: Tensor) -> None:
+        self.router.settle(anchors)
+        self.way_out.calibrate(self.router)
 
     def _anchors(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """Return e, the mean embedding of the tokens of `mask`, at root mean square 1, (sequences, embedding).
+        return router.mean_embedding(self.model.get_input_embeddings().weight, ids, mask)
 
-        The scale is our choice: raw embeddings are so small that no key would win clearly. In float32.
-        """
-        table = self._model[0].get_input_embeddings().weight
-        vectors = functional.embedding(ids.to(table.device), table).float()
-        weights = mask.to(vectors)
-        mean = (vectors * weights[..., None]).sum(1) / weights.sum(1, keepdim=True).clamp(min=1)
-        return functional.rms_norm(mean, mean.shape[-1:], eps=1e-12)
+    @torch.no_grad()
+    def _give(self, tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) -> None:
+        """Show unrelated texts to the way out."""
+        ids, mask = router.encoded_texts(self.model, tokenizer, texts)
+        found = []
+        if self.config.way_out == "locality_loss":
+            with self.off():
+                found = [
+                    states(self.model, self._site[0], *part)
+                    for part in zip(ids.split(self.config.chunk), mask.split(self.config.chunk), strict=True)
+                ]
+        self.way_out.give(self._anchors(ids, self.anchors.of_prompts(ids, mask)), found)
 
-    def _encode(
-        self, tokenizer: "PreTrainedTokenizerBase", edits: Sequence[Edit]
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return ids, mask, the mask of what is routed by, and labels, each (edits, tokens), padded on the right."""
-        if not edits:
-            raise UserError("no edits: give at least one")
-        rows = [self._row(tokenizer, edit) for edit in edits]
-        longest = max(len(ids) for ids, _, _ in rows)
-        context = getattr(self._model[0].config, "max_position_embeddings", longest)
-        if longest > context:
-            raise UserError(f"an edit has {longest} tokens, the model's context {context}: shorten it")
-        device = next(iter(self._model[0].parameters())).device
-
-        def padded(values: list[list[int]], filling: int) -> Tensor:
-            return torch.tensor([row + [filling] * (longest - len(row)) for row in values], device=device)
-
-        ids = padded([ids for ids, _, _ in rows], 0)
-        mask = padded([[1] * len(ids) for ids, _, _ in rows], 0)
-        anchor = padded([anchor for _, anchor, _ in rows], 0)
-        return ids, mask, anchor, padded([labels for _, _, labels in rows], IGNORED)
-
-    def _row(self, tokenizer: "PreTrainedTokenizerBase", edit: Edit) -> tuple[list[int], list[int], list[int]]:
-        if not edit.target.strip():
-            raise UserError(f"the edit {edit.prompt!r} has an empty target: give one")
-        if edit.target.strip() == edit.prompt.strip():
-            raise UserError(f"the target of the edit {edit.prompt!r} equals its prompt: give another")
-        prompt = tokenizer(edit.prompt, add_special_tokens=False)["input_ids"]
-        target = tokenizer(edit.target, add_special_tokens=False)["input_ids"]
-        if not prompt:
-            raise UserError("an edit has an empty prompt: give one")
-        anchor = self._subject(tokenizer, edit, prompt) if self.config.anchor == "entity" else [1] * len(prompt)
-        return prompt + target, anchor + [0] * len(target), [IGNORED] * len(prompt) + target
-
-    def _subject(self, tokenizer: "PreTrainedTokenizerBase", edit: Edit, prompt: list[int]) -> list[int]:
-        """Mark the tokens of the subject; the whole prompt where no subject is given (instance)."""
-        if edit.subject is None:
-            return [1] * len(prompt)
-        start = edit.prompt.find(edit.subject)
-        if start < 0:
-            raise UserError(f"the subject {edit.subject!r} is not in the prompt {edit.prompt!r}: correct one of them")
-        before = len(tokenizer(edit.prompt[:start].rstrip(), add_special_tokens=False)["input_ids"])
-        upto = len(tokenizer(edit.prompt[: start + len(edit.subject)], add_special_tokens=False)["input_ids"])
-        return [int(before <= place < upto) for place in range(len(prompt))]
+    def _place(self) -> None:
+        """Put the experts where their layer is and the router where the embeddings are."""
+        self.experts.to(next(self._site[0].parameters()).device)
+        for module in (self.router, self.way_out):
+            module.to(self.model.get_input_embeddings().weight.device)
 
 
-def _block(model: "PreTrainedModel", layer: int) -> nn.Module:
-    """Return the transformer block of a layer; `UserError` where there is none."""
-    blocks = getattr(model.base_model, "layers", None) or getattr(model.base_model, "h", None)
-    if blocks is None or not hasattr(blocks[0], "mlp"):
-        raise UserError(f"{type(model).__name__}: no layers with a feed-forward part `mlp` (Llama or GPT-2 style)")
-    if not 0 <= layer < len(blocks):
-        raise UserError(f"layer {layer} does not exist: {type(model).__name__} has layers 0 to {len(blocks) - 1}")
-    return blocks[layer]
+def _for_beams(value: Any, sequences: int) -> Any:
+    """Repeat what is told of each prompt for its beams, which stand together; one value for all stays."""
+    if not isinstance(value, Tensor) or not value.ndim or len(value) == sequences:
+        return value
+    if sequences % len(value):
+        raise UserError(f"told the route of {len(value)} prompts, asked {sequences}: give one for each sequence")
+    return value.repeat_interleave(sequences // len(value), 0)
 
 
-def _identity(model: "PreTrainedModel") -> dict[str, Any]:
-    """Say which model an adaptor was made for: its architecture, its sizes and a digest of its word vectors."""
-    weight = model.get_input_embeddings().weight.detach().float().cpu()
+def _descend(loss: Tensor) -> None:
+    """Add a loss's gradient, if it has one: a router without gradient may send a batch to frozen experts only."""
+    if loss.requires_grad:
+        loss.backward()
+
+
+def _identity(model: "PreTrainedModel", layer: int) -> dict[str, Any]:
+    """Say which model an adaptor was made for: its architecture, its sizes and sums over two of its matrices."""
+    words, down = model.get_input_embeddings().weight, layers.down_projection(model, layer).weight
     return {
         "architecture": type(model).__name__,
         "layers": model.config.num_hidden_layers,
         "width": model.config.hidden_size,
-        "vocabulary": len(weight),
-        "word_vectors": round(float(weight.double().square().sum()), 6),
+        "vocabulary": len(words),
+        "word_vectors": round(float(words.detach().cpu().double().square().sum()), 6),
+        "down_projection": round(float(down.detach().cpu().double().square().sum()), 6),
     }

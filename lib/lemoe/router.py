@@ -1,20 +1,42 @@
-"""KV anchor routing: which expert serves a sequence, from the embeddings of its prompt (LEMoE)."""
+"""KV anchor routing: what a sequence is routed by, and which expert serves it (LEMoE)."""
 
-from typing import Literal, NamedTuple
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils.rnn import pad_sequence
 
+from lib.editing import encoding
+from lib.editing.edits import Edit
+from lib.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+Anchor = Literal["instance", "entity", "token"]
 Projection = Literal["shared", "frozen_after_first", "per_expert", "frozen"]
+Keys = Literal["learned", "mean"]
 Gate = Literal["one", "softmax", "straight_through"]
+NONE = -1  # the expert of a sequence that the unedited model answers
 
 
 class Route(NamedTuple):
-    """The expert of each sequence, (sequences,) ids, and the factor of its output, (sequences,)."""
+    """The experts of each sequence, (sequences, k) ids with the best first, and the factors of their outputs."""
 
-    expert: Tensor
-    gate: Tensor
+    experts: Tensor
+    gates: Tensor
+
+    @property
+    def expert(self) -> Tensor:
+        """Return the best expert, (sequences,); `NONE` where a way out was taken."""
+        return self.experts[:, 0]
+
+    @property
+    def gate(self) -> Tensor:
+        """Return the factor of the best expert's output, (sequences,)."""
+        return self.gates[:, 0]
 
 
 class Router(nn.Module):
@@ -23,13 +45,16 @@ class Router(nn.Module):
     Where its gradient comes from: with gate "softmax" the expert's output is multiplied by its softmax value, whose
     gradient is exactly zero while there is one expert; "straight_through" has factor one in the forward pass and the
     gradient of the softmax value; with gate "one" nothing but `auxiliary` trains the router. With projection "frozen"
-    the projection is a frozen random one.
+    the projection is a frozen random one. Keys "mean" have no gradient: each is the mean v of its batch's anchors.
     """
 
-    def __init__(self, embedding: int, width: int, projection: Projection, gate: Gate) -> None:
+    def __init__(
+        self, embedding: int, width: int, projection: Projection, gate: Gate, keys: Keys = "learned", top_k: int = 1
+    ) -> None:
         """Build a router without experts; `embedding` is the size of e, `width` that of v and the keys."""
         super().__init__()
         self.embedding, self.width, self.projection, self.gate = embedding, width, projection, gate
+        self.kind, self.top_k = keys, top_k
         self.keys = nn.ParameterList()
         self.projections = nn.ModuleList()
 
@@ -40,7 +65,7 @@ class Router(nn.Module):
     def add(self) -> None:
         """Insert the key of a new expert and freeze those before; a projection of its own where each expert has one."""
         self.requires_grad_(False)
-        self.keys.append(nn.Parameter(torch.randn(self.width) * self.width**-0.5))
+        self.keys.append(nn.Parameter(torch.randn(self.width) * self.width**-0.5, self.kind == "learned"))
         if self.projection == "per_expert" or not len(self.projections):
             down, up = nn.Linear(self.embedding, self.width, bias=False), nn.Linear(self.width, self.width, bias=False)
             self.projections.append(nn.Sequential(down, nn.SiLU(), up))
@@ -48,27 +73,152 @@ class Router(nn.Module):
         trained = {"shared": True, "frozen_after_first": first, "per_expert": True, "frozen": False}
         self.projections[-1].requires_grad_(trained[self.projection])
 
-    def scores(self, anchors: Tensor) -> Tensor:
-        """Return k_i . v, (sequences, experts), for anchors e (sequences, embedding); `ValueError` without experts."""
+    def values(self, anchors: Tensor) -> Tensor:
+        """Return v, (sequences, width), of anchors e (sequences, embedding), by the newest projection."""
+        return self.projections[-1](anchors)
+
+    @torch.no_grad()
+    def settle(self, anchors: Tensor) -> None:
+        """Set the newest key to the mean v of its batch's anchors (sequences, embedding) where keys are "mean"."""
+        if self.kind == "mean":
+            self.keys[-1].copy_(self.values(anchors).mean(0))
+
+    def scores(self, anchors: Tensor, null: Tensor | None = None) -> Tensor:
+        """Return k_i . v, (sequences, experts), for anchors e (sequences, embedding); `ValueError` without experts.
+
+        A `null` key (width,), which stands for no expert, adds a last column.
+        """
         if not len(self.keys):
             raise ValueError("the router has no expert yet: add one")
         if self.projection == "per_expert":
             values = [project(anchors) for project in self.projections]
             return torch.stack([value @ key for value, key in zip(values, self.keys, strict=True)], -1)
-        return self.projections[0](anchors) @ torch.stack(list(self.keys)).T
+        keys = list(self.keys) if null is None else [*self.keys, null]
+        return self.values(anchors) @ torch.stack(keys).T
 
-    def route(self, anchors: Tensor, forced: int | None = None) -> Route:
-        """Choose the best expert for each anchor (sequences, embedding), or the `forced` one for all."""
-        scores = self.scores(anchors)
+    def route(self, anchors: Tensor, forced: int | Tensor | None = None, null: Tensor | None = None) -> Route:
+        """Choose the best `top_k` experts for each anchor (sequences, embedding), or the `forced` one.
+
+        `forced` is one expert for all or one for each, (sequences,), `NONE` included. Where the null key scores best
+        there is no expert. The factors of "softmax" are not renormalised over the k; those of the other gates are 1/k.
+        """
+        scores = self.scores(anchors, null)
         probability = scores.softmax(-1)
-        expert = scores.argmax(-1) if forced is None else torch.full_like(scores[:, 0], forced, dtype=torch.long)
-        value = probability.gather(1, expert[:, None])[:, 0]
-        one = torch.ones_like(value)
+        if forced is None:
+            experts = scores[:, : len(self)].topk(min(self.top_k, len(self)), -1).indices
+            if null is not None:
+                experts = experts.masked_fill((scores.argmax(-1) == len(self))[:, None], NONE)
+        else:
+            number = torch.as_tensor(forced, dtype=torch.long, device=scores.device)
+            experts = number.expand(len(scores))[:, None]
+        value = probability.gather(1, experts.clamp(min=0)).masked_fill(experts == NONE, 0)
+        one = (experts != NONE).to(value) / experts.shape[1]
         gates = {"one": one, "softmax": value, "straight_through": one + value - value.detach()}
-        return Route(expert, gates[self.gate])
+        return Route(experts, gates[self.gate])
 
-    def auxiliary(self, anchors: Tensor) -> Tensor:
-        """Return -log softmax of the newest expert's score, averaged over anchors: its key is to win (our choice)."""
-        scores = self.scores(anchors)
-        newest = torch.full((len(anchors),), len(self.keys) - 1, device=anchors.device)
-        return functional.cross_entropy(scores, newest)
+    def auxiliary(self, anchors: Tensor, null: Tensor | None = None, wanted: int | None = None) -> Tensor:
+        """Return -log softmax of the newest expert's score, averaged over anchors: its key is to win (our choice).
+
+        `wanted` may name another expert, `NONE` the null key.
+        """
+        scores = self.scores(anchors, null)
+        number = len(self) - 1 if wanted is None else wanted % scores.shape[1]
+        return functional.cross_entropy(scores, torch.full((len(anchors),), number, device=anchors.device))
+
+
+class Anchors:
+    """Which tokens of a prompt make its anchor: all, "instance"; the subject's, "entity"; or the last, "token".
+
+    An entity is known at inference by the tokens of the subjects edited so far (our choice: the paper does not say how
+    it is found). Without one, the whole prompt counts, and `fallbacks` is raised by one.
+    """
+
+    def __init__(self, kind: Anchor) -> None:
+        """Know no subject yet."""
+        self.kind, self.subjects, self.fallbacks = kind, set[tuple[int, ...]](), 0
+
+    def of_edits(
+        self, tokenizer: "PreTrainedTokenizerBase", edits: Sequence[Edit], encoded: encoding.Encoded
+    ) -> Tensor:
+        """Return the mask (edits, tokens) of each edit's anchor and keep its subject, to be known at inference."""
+        if self.kind != "entity":
+            return self.of_prompts(encoded.ids, encoded.prompt)
+        mask = encoded.prompt.clone()
+        for row, edit in enumerate(edits):
+            start, stop = encoding.subject_places(tokenizer, edit.prompt, edit.subject) if edit.subject else (0, 0)
+            if start == stop:
+                self.fallbacks += 1
+                continue
+            mask[row] = 0
+            mask[row, start:stop] = 1
+            forms = [encoding.tokens(tokenizer, blank + str(edit.subject)) for blank in ("", " ")]
+            self.subjects |= {tuple(form) for form in (encoded.ids[row, start:stop].tolist(), *forms) if form}
+        return mask
+
+    def of_prompts(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """Return the mask of each prompt's anchor, for its ids and mask (sequences, tokens)."""
+        if self.kind == "token":
+            return last_token(mask)
+        if self.kind == "entity":
+            mask, missing = known_subjects(ids, mask, self.subjects)
+            self.fallbacks += missing
+        return mask
+
+
+def mean_embedding(table: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
+    """Return e, the mean embedding of the tokens of `mask`, at root mean square 1, (sequences, embedding), in float32.
+
+    The scale is our choice: raw embeddings are so small that no key would win clearly. `ids` and `mask` are
+    (sequences, tokens), `table` is (vocabulary, embedding).
+    """
+    vectors = functional.embedding(ids.to(table.device), table).float()
+    weights = mask.to(vectors)
+    mean = (vectors * weights[..., None]).sum(1) / weights.sum(1, keepdim=True).clamp(min=1)
+    return functional.rms_norm(mean, mean.shape[-1:], eps=1e-12)
+
+
+def last_token(mask: Tensor) -> Tensor:
+    """Return the mask (sequences, tokens) of the last token of each row of `mask`: the anchor "token" (our reading)."""
+    mask = (mask != 0).long()
+    return mask * (mask.cumsum(1) == mask.sum(1, keepdim=True))
+
+
+def known_subjects(ids: Tensor, mask: Tensor, subjects: Collection[tuple[int, ...]]) -> tuple[Tensor, int]:
+    """Return the mask of the longest subject known from earlier edits in each sequence, and how many hold none.
+
+    A sequence without one is routed by all of `mask` (sequences, tokens). Of equally long ones the last counts.
+    """
+    lengths = sorted({len(subject) for subject in subjects}, reverse=True)
+    known, found, missing = set(subjects), (mask != 0).long(), 0
+    for row, (words, places) in enumerate(zip(ids.tolist(), found.tolist(), strict=True)):
+        kept = [place for place, told in enumerate(places) if told]
+        text = [words[place] for place in kept]
+        hits = (
+            (start, length)
+            for length in lengths
+            for start in range(len(text) - length, -1, -1)
+            if tuple(text[start : start + length]) in known
+        )
+        start, length = next(hits, (0, 0))
+        if length:
+            found[row] = 0
+            found[row, kept[start : start + length]] = 1
+        else:
+            missing += 1
+    return found, missing
+
+
+def encoded_texts(
+    model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]
+) -> tuple[Tensor, Tensor]:
+    """Return ids and mask of texts, (texts, tokens), padded on the right and cut at the model's context.
+
+    Raises `UserError` for a text without tokens.
+    """
+    context = getattr(model.config, "max_position_embeddings", None)
+    rows = [torch.tensor(encoding.tokens(tokenizer, text)[:context], dtype=torch.long) for text in texts]
+    if not all(map(len, rows)):
+        raise UserError("an empty text cannot be routed: leave it out")
+    ids = pad_sequence(rows, batch_first=True).to(model.device)
+    mask = pad_sequence([torch.ones_like(row) for row in rows], batch_first=True).to(model.device)
+    return ids, mask

@@ -7,6 +7,7 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
+from lib.editing.encoding import encode_edits
 from lib.errors import UserError
 from lib.lemoe.adaptor import Adaptor, AdaptorConfig, Edit
 from lib.lemoe.router import Router
@@ -219,9 +220,12 @@ def test_the_auxiliary_loss_makes_the_newest_key_win() -> None:
 
 
 def test_entity_anchors_use_the_subject_and_fall_back_to_the_prompt() -> None:
-    adaptor = Adaptor.attach(llama(), CONFIG.model_copy(update={"anchor": "entity"}))
-    assert adaptor._row(Tokens(), Edit("a b c d", "e", "b c"))[1] == [0, 1, 1, 0, 0]
-    assert adaptor._row(Tokens(), Edit("a b c d", "e"))[1] == [1, 1, 1, 1, 0]
+    model = llama()
+    adaptor = Adaptor.attach(model, CONFIG.model_copy(update={"anchor": "entity"}))
+    edits = [Edit("a b c d", "e", "b c"), Edit("a b c d", "e")]
+    encoded = encode_edits(model, Tokens(), edits)
+    assert adaptor.anchors.of_edits(Tokens(), edits, encoded).tolist() == [[0, 1, 1, 0, 0], [1, 1, 1, 1, 0]]
+    assert adaptor.anchors.fallbacks == 1
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,141 @@
+"""Second moments of what enters a layer's down projection: C, the keys that closed-form edits are to leave alone."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from lib import files, paths
+from lib.editing.encoding import tokens as token_ids
+from lib.editing.layers import block, down_projection, matrix
+from lib.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+class _Reached(Exception):
+    """The forward pass has shown all that was asked for."""
+
+
+def states(
+    model: "PreTrainedModel", keys: Iterable[int], outputs: Iterable[int] = (), **inputs: Any
+) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
+    """Run a model up to the deepest layer asked for; return by layer what enters its down projection and leaves it.
+
+    The first are (sequences, tokens, inner width), the second, the outputs of whole blocks, (sequences, tokens, width).
+    Raises `UserError` for a layer that does not exist.
+    """
+    seen: tuple[dict[int, Tensor], dict[int, Tensor]] = ({}, {})
+    keys, outputs = set(keys), set(outputs)
+
+    def done() -> None:
+        if len(seen[0]) == len(keys) and len(seen[1]) == len(outputs):
+            raise _Reached
+
+    def enters(layer: int) -> Any:
+        def hook(_: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+            seen[0][layer] = arguments[0]
+            done()
+
+        return hook
+
+    def leaves(layer: int) -> Any:
+        def hook(_: nn.Module, __: Any, output: Tensor) -> None:
+            seen[1][layer] = output
+            done()
+
+        return hook
+
+    hooks = [down_projection(model, layer).register_forward_pre_hook(enters(layer)) for layer in keys]
+    hooks += [block(model, layer).register_forward_hook(leaves(layer)) for layer in outputs]
+    try:
+        model.base_model(use_cache=False, **inputs)
+    except _Reached:
+        pass
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return seen
+
+
+@torch.inference_mode()
+def second_moments(
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    texts: Iterable[str],
+    layers: Sequence[int],
+    tokens: int = 100_000,
+    batch: int = 16,
+    length: int = 256,
+) -> dict[int, Tensor]:
+    """Return by layer C = mean of k k^T, (inner width, inner width), float64, k the input of the down projection.
+
+    The mean is over the first `tokens` tokens of the texts, or over all where there are fewer; texts are cut into
+    pieces of `length` tokens (our choice), `batch` of which run at once, sorted by length. The products of a batch are
+    float32, their sum float64. Raises `UserError` for texts without tokens and a layer that does not exist.
+    """
+    pieces = _pieces(tokenizer, texts, tokens, min(length, getattr(model.config, "max_position_embeddings", length)))
+    if not pieces:
+        raise UserError("no text to take second moments of: give texts")
+    sizes = {layer: matrix(down_projection(model, layer)).shape[1] for layer in layers}
+    sums = {layer: torch.zeros(size, size, dtype=torch.float64, device=model.device) for layer, size in sizes.items()}
+    pieces.sort(key=len)
+    for start in range(0, len(pieces), batch):
+        chosen = pieces[start : start + batch]
+        longest = len(chosen[-1])
+        ids = torch.tensor([piece + [0] * (longest - len(piece)) for piece in chosen], device=model.device)
+        mask = torch.tensor([[1] * len(piece) + [0] * (longest - len(piece)) for piece in chosen], device=model.device)
+        found, _ = states(model, sizes, input_ids=ids, attention_mask=mask)
+        for layer, entering in found.items():
+            keys = entering[mask.bool()].float()
+            sums[layer] += (keys.T @ keys).double()
+    counted = sum(map(len, pieces))
+    return {layer: total.div_(counted) for layer, total in sums.items()}
+
+
+def fingerprint(model: "PreTrainedModel", texts: Iterable[str], layers: Sequence[int], tokens: int) -> str:
+    """Return a SHA-256 over the texts, the count of tokens, the layers and the weights below the deepest of them."""
+    digest = hashlib.sha256(json.dumps([type(model).__name__, sorted(layers), tokens]).encode())
+    for text in texts:
+        digest.update(hashlib.sha256(text.encode()).digest())
+    with torch.inference_mode():
+        for module in (model.get_input_embeddings(), *(block(model, layer) for layer in range(max(layers) + 1))):
+            sums = [value.double().square().sum() for value in module.parameters()]
+            digest.update(json.dumps([f"{value:.9e}" for value in torch.stack(sums).tolist()]).encode())
+    return digest.hexdigest()
+
+
+def save(path: Path, moments: dict[int, Tensor], identity: str) -> None:
+    """Write second moments as safetensors, with the `fingerprint` of what they were made from."""
+    tensors = {str(layer): value.contiguous().cpu() for layer, value in moments.items()}
+    files.write_atomically(path, lambda target: save_file(tensors, target, {"fingerprint": identity}))
+
+
+def load(path: Path, identity: str) -> dict[int, Tensor]:
+    """Read second moments, on the CPU; raises `UserError` for a file missing, damaged or of another fingerprint."""
+    try:
+        with safe_open(path, framework="pt") as stored:
+            if (stored.metadata() or {}).get("fingerprint") != identity:
+                raise UserError(f"{paths.relative(path)}: second moments of another text or model; make them again")
+            return {int(name): stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - not a mapping
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{paths.relative(path)}: no whole second moments ({error}); make them again") from error
+
+
+def _pieces(tokenizer: "PreTrainedTokenizerBase", texts: Iterable[str], tokens: int, length: int) -> list[list[int]]:
+    """Cut texts into pieces of `length` tokens until there are `tokens`."""
+    pieces, left = [], tokens
+    for text in texts:
+        if left <= 0:
+            break
+        ids = token_ids(tokenizer, text)[:left]
+        left -= len(ids)
+        pieces += [ids[start : start + length] for start in range(0, len(ids), length)]
+    return pieces

@@ -1,0 +1,325 @@
+"""The conventional mixture-of-experts adaptor: LEMoE's ablation, with a router that decides for each token.
+
+editor = Conventional(model, tokenizer, ConventionalConfig(layer=18))
+editor.edit(batch)             # adds an expert; those before are frozen
+editor.agreement(batch)        # share of tokens still served as they were in training
+editor.restore()
+"""
+
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lib import seeds
+from lib.editing.editor import Editor
+from lib.editing.edits import Edit
+from lib.editing.encoding import IGNORED, Encoded, encode, encode_edits
+from lib.editing.layers import block, blocks
+from lib.errors import UserError
+from lib.lemoe.experts import Expert
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+Asked = tuple[str, str]  # a prompt and its answer
+
+
+class MixtureConfig(BaseModel):
+    """What adaptors with a router over tokens share; layer, lambda, top-1 and rate are LEMoE's, the rest our choice."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    layer: int = 18
+    k: int = Field(1, ge=1)  # experts that serve a token
+    scale: float = 1.0  # lambda
+    expert_width: int | None = None  # None: as wide as the layer's own feed-forward network
+    rate: float = 2e-4
+    steps: int = Field(30, ge=1)  # each over the whole batch of edits
+    chunk: int = Field(64, ge=1)  # sequences that run at once in a step; bounds memory, leaves the gradient as it is
+    seed: int = 0
+
+
+class ConventionalConfig(MixtureConfig):
+    """The conventional adaptor; the width of the router's hidden layer is our choice (that of LEMoE's projection)."""
+
+    router_width: int = 128
+
+
+class TokenRoute(NamedTuple):
+    """Experts that serve each token, best first, and their weights, each (sequences, tokens, k)."""
+
+    expert: Tensor
+    gate: Tensor
+
+
+def top_k(scores: Tensor, k: int) -> TokenRoute:
+    """Return the k largest of a softmax over scores (..., experts), not brought to sum one; all where fewer exist."""
+    gate, expert = scores.softmax(-1).topk(min(k, scores.shape[-1]), -1)
+    return TokenRoute(expert, gate)
+
+
+def mixed(experts: nn.ModuleList, hidden: Tensor, route: TokenRoute) -> Tensor:
+    """Return sum_i g_i f_i(x) over the experts of each token, (sequences, tokens, width); others are not run."""
+    flat, chosen, gates = hidden.flatten(0, -2), route.expert.flatten(0, -2), route.gate.flatten(0, -2)
+    total = torch.zeros_like(flat)
+    for number in chosen.unique().tolist():
+        rows, place = (chosen == number).nonzero(as_tuple=True)
+        total = total.index_add(0, rows, experts[number](flat[rows]) * gates[rows, place, None])
+    return total.view_as(hidden)
+
+
+class Prefix:
+    """Sequences up to the edited layer, run once; `logits` runs only that layer and those above, as often as needed."""
+
+    def __init__(self, model: "PreTrainedModel", layer: int, read: Encoded) -> None:
+        """Run the model once and keep what enters the edited layer, and what else the layers from there are told."""
+        self._above = list(blocks(model)[layer:])
+        self._norm = getattr(model.base_model, "norm", None) or model.base_model.ln_f
+        self._head = model.get_output_embeddings()
+        wanted = read.labels[:, 1:] != IGNORED
+        self.read, self.targets = read, read.labels[:, 1:][wanted]
+        self._places = functional.pad(wanted, (0, 1))  # logits at place i predict the label at i + 1
+        self._told: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+        entering: list[Tensor] = []
+
+        def keep(_: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
+            hidden = arguments[0] if arguments else named["hidden_states"]
+            if not entering:
+                entering.append(hidden)
+            self._told.append(
+                (arguments[1:], {name: value for name, value in named.items() if name != "hidden_states"})
+            )
+
+        hooks = [above.register_forward_pre_hook(keep, with_kwargs=True) for above in self._above]
+        try:
+            with torch.no_grad():
+                model.base_model(input_ids=read.ids, attention_mask=read.mask, use_cache=False)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        self._entering = entering[0]
+
+    def logits(self) -> Tensor:
+        """Return the logits that predict the target tokens, (targets, vocabulary), in float32, with gradient."""
+        hidden = self._entering
+        for above, (arguments, named) in zip(self._above, self._told, strict=True):
+            found = above(hidden, *arguments, **named)
+            hidden = found[0] if isinstance(found, tuple) else found
+        return self._head(self._norm(hidden[self._places])).float()
+
+
+class TokenMixture(Editor):
+    """Experts beside one feed-forward layer, h(x) = W0(x) + lambda sum_i g_i(x) f_i(x), g decided for each token.
+
+    `last` is the route of the last forward pass; `trained` holds, for each edit's (prompt, target), the experts that
+    served its tokens in the last step of its training, (tokens, k); `losses` those of the last batch, in nats a token.
+    """
+
+    def __init__(self, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", config: MixtureConfig) -> None:
+        """Take a model; `UserError` for an architecture or a layer that is not there."""
+        self.block = block(model, config.layer)
+        super().__init__(model, tokenizer)
+        self.config = config
+        self.width = model.config.hidden_size
+        inner = getattr(model.config, "intermediate_size", None) or getattr(model.config, "n_inner", None)
+        self.inner = config.expert_width or inner or 4 * self.width
+        self._hooks: list[Any] = []
+        self._start()
+
+    @abstractmethod
+    def scores(self, hidden: Tensor) -> Tensor:
+        """Return the router's scores of all experts, before the softmax, (sequences, tokens, experts)."""
+
+    @abstractmethod
+    def grow(self) -> None:
+        """Make what a new batch is learnt with, and leave `requires_grad` on what of `parts` it trains."""
+
+    def parts(self) -> nn.ModuleList:
+        """Return experts and router: all that the adaptor holds."""
+        return nn.ModuleList([self.experts, self.router])
+
+    def edit(self, batch: Sequence[Edit]) -> None:
+        """Learn a batch by AdamW on the language model's loss of the target tokens.
+
+        Raises `UserError` as `encode_edits` does, before anything changes.
+        """
+        encode_edits(self.model, self.tokenizer, batch)
+        if not self._hooks:
+            self._hooks = self.hooks()
+        number = self.learnt
+        with seeded(seeds.seed_of(type(self).__name__, self.config.seed, number)):
+            self.grow()
+        self.parts().to(self.model.device)
+        ordered = sorted(batch, key=lambda edit: len(edit.prompt) + len(edit.target))  # like lengths: little padding
+        chunks = [ordered[start : start + self.config.chunk] for start in range(0, len(ordered), self.config.chunk)]
+        prefixes = [
+            Prefix(self.model, self.config.layer, encode_edits(self.model, self.tokenizer, chunk)) for chunk in chunks
+        ]
+        weights = [parameter for parameter in self.parts().parameters() if parameter.requires_grad]
+        optimiser = torch.optim.AdamW(weights, self.config.rate)
+        contexts = [self.context(prefix.read) for prefix in prefixes]
+        count, self.losses = sum(len(prefix.targets) for prefix in prefixes), []
+        for step in range(self.config.steps):
+            loss = 0.0
+            for chunk, prefix, context in zip(chunks, prefixes, contexts, strict=True):
+                with self.training(context):
+                    part = functional.cross_entropy(prefix.logits(), prefix.targets, reduction="sum") / count
+                part.backward()
+                loss += part.item()
+                if step == self.config.steps - 1:
+                    self._record(chunk, prefix.read)
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+            self.losses.append(loss)
+        self.learnt += 1
+
+    def hooks(self) -> list[Any]:
+        """Hang the adaptor on the model; returns the hooks' handles."""
+        return [self.block.mlp.register_forward_hook(self._beside)]
+
+    def context(self, read: Encoded) -> Tensor | None:
+        """Return what the router is told of sequences beside their hidden states; it stays while they are trained."""
+        del read
+        return None
+
+    def training(self, context: Tensor | None) -> AbstractContextManager[object]:
+        """Return the block within which a step of training runs on the sequences of a context."""
+        del context
+        return nullcontext()
+
+    def memory(self) -> int:
+        """Return the bytes of experts and router."""
+        return sum(value.numel() * value.element_size() for value in self.parts().parameters())
+
+    def restore(self) -> None:
+        """Take the adaptor off and forget it; the model's own weights were never touched."""
+        for hook in self._hooks:
+            hook.remove()
+        self._start()
+        super().restore()
+
+    @torch.inference_mode()
+    def routes(self, asked: Sequence[Asked], batch_size: int = 32) -> list[Tensor]:
+        """Return the experts that serve each token of (prompt, answer) pairs now, each (tokens, k).
+
+        Raises `UserError` before the first edit.
+        """
+        if not len(self.experts):
+            raise UserError("the adaptor has no expert yet: edit first")
+        found = []
+        for start in range(0, len(asked), batch_size):
+            read = encode(self.model, self.tokenizer, asked[start : start + batch_size])
+            with self.reading(read.prompt):
+                self.model.base_model(input_ids=read.ids, attention_mask=read.mask, use_cache=False)
+            found += _of_each(self.last, read)
+        return found
+
+    def agreement(self, edits: Sequence[Edit], level: Literal["token", "sequence"] = "token") -> float:
+        """Return how far edits are still served as in training, in [0, 1] (Figure 2).
+
+        "token": the share of (token, expert) pairs of training that still hold, pooled over all tokens of prompts and
+        targets; "sequence": the share of edits whose most frequent expert is the same. Raises `UserError` for an edit
+        that was not learnt.
+        """
+        asked = [(edit.prompt, edit.target) for edit in edits]
+        for prompt, target in asked:
+            if (prompt, target) not in self.trained:
+                raise UserError(f"the edit {prompt!r} to {target!r} was not learnt: edit it first")
+        then, now = [self.trained[pair] for pair in asked], [route.cpu() for route in self.routes(asked)]
+        if level == "sequence":
+            same = [most_frequent(one) == most_frequent(two) for one, two in zip(then, now, strict=True)]
+            return sum(same) / len(same)
+        held = [(one[:, :, None] == two[:, None, :]).any(-1) for one, two in zip(then, now, strict=True)]
+        return torch.cat([pairs.flatten() for pairs in held]).float().mean().item()
+
+    def _start(self) -> None:
+        self.experts: nn.ModuleList = nn.ModuleList()
+        self.router: nn.Module = nn.Module()
+        self.learnt = 0  # batches
+        self.last: TokenRoute | None = None
+        self.trained: dict[Asked, Tensor] = {}
+        self.losses: list[float] = []
+        self._hooks = []
+
+    def _record(self, chunk: Sequence[Edit], read: Encoded) -> None:
+        for edit, route in zip(chunk, _of_each(self.last, read), strict=True):
+            self.trained[edit.prompt, edit.target] = route.cpu()
+
+    def _beside(self, _: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        """Add the experts' output to that of the feed-forward part, (sequences, tokens, width)."""
+        if not len(self.experts):
+            return output
+        hidden = arguments[0].float()
+        route = top_k(self.scores(hidden), self.config.k)
+        self.last = TokenRoute(route.expert, route.gate.detach())
+        return output + (self.config.scale * mixed(self.experts, hidden, route)).to(output.dtype)
+
+
+class Router(nn.Module):
+    """An MLP over a token's hidden state, with one output row for each expert."""
+
+    def __init__(self, width: int, inner: int) -> None:
+        """Build a router without outputs for hidden states of `width`."""
+        super().__init__()
+        self.enter, self.rows = nn.Linear(width, inner), nn.ParameterList()
+
+    def add(self) -> None:
+        """Add the output row of a new expert."""
+        inner = self.enter.out_features
+        self.rows.append(nn.Parameter(torch.randn(inner) / inner**0.5))
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Return scores (..., experts) for hidden states (..., width)."""
+        return functional.silu(self.enter(hidden)) @ torch.stack(list(self.rows)).T
+
+
+class Conventional(TokenMixture):
+    """Batch t adds an expert and a router output (section "Conventional routing, the ablation" of the paper sheet).
+
+    Earlier experts are frozen; the router is trained whole at every batch, and no expert is forced (our choices: the
+    sheet says only that routing is the same MLP in training and at inference).
+    """
+
+    config: ConventionalConfig
+
+    def __init__(
+        self, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", config: ConventionalConfig | None = None
+    ) -> None:
+        """Take a model; `UserError` for an architecture or a layer that is not there."""
+        super().__init__(model, tokenizer, config or ConventionalConfig())
+
+    def grow(self) -> None:
+        """Insert the expert and the router output of a new batch; the experts before are frozen."""
+        if not len(self.experts):
+            self.router = Router(self.width, self.config.router_width)
+        self.experts.requires_grad_(False)
+        self.experts.append(Expert(self.width, self.inner))
+        self.router.add()
+
+    def scores(self, hidden: Tensor) -> Tensor:
+        """Return the router's scores, (sequences, tokens, experts)."""
+        return self.router(hidden)
+
+
+def most_frequent(route: Tensor) -> int:
+    """Return the expert that serves most tokens of a sequence's route (tokens, k); the first of several."""
+    return int(route.flatten().bincount().argmax())
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Within this block torch's generator of the CPU runs from `seed`; afterwards it is where it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield
+
+
+def _of_each(route: TokenRoute, read: Encoded) -> list[Tensor]:
+    """Return the experts of each sequence's own tokens, each (tokens, k)."""
+    return [expert[:length] for expert, length in zip(route.expert, read.mask.sum(1).tolist(), strict=True)]

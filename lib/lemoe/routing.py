@@ -1,0 +1,74 @@
+"""Is an edit served at inference by the expert that learnt it? Consistency and agreement of routes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from lib.editing.edits import Edit
+from lib.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from lib.lemoe.adaptor import Adaptor
+
+
+@dataclass(frozen=True)
+class Consistency:
+    """Shares in [0, 1]; NaN where there is nothing to count.
+
+    `edits` and `rephrases`: served by the expert of their batch. `unserved`: edits without expert (a way out).
+    `unrelated`: locality prompts without expert. `agreement`: edits served as in their last step of training.
+    """
+
+    edits: float
+    rephrases: float
+    unserved: float
+    unrelated: float
+    agreement: float
+
+
+def consistency(
+    adaptor: "Adaptor", tokenizer: "PreTrainedTokenizerBase", batches: Sequence[Sequence[Edit]]
+) -> Consistency:
+    """Measure the routes of all batches edited so far, in their order, as they are now (sheet, claim 3).
+
+    Raises `UserError` when the batches are not those that the adaptor learnt.
+    """
+    if [len(batch) for batch in batches] != [len(experts) for experts in adaptor.trained]:
+        raise UserError("the batches are not those of the adaptor: give all of them, in the order of editing")
+    told = [(number, edit) for number, batch in enumerate(batches) for edit in batch]
+    found = adaptor.routes(tokenizer, [edit.prompt for _, edit in told])
+    again = [(number, text) for number, edit in told for text in edit.rephrases]
+    away = [edit.locality[0] for _, edit in told if edit.locality is not None]
+    return Consistency(
+        edits=agreement(found, [number for number, _ in told]),
+        rephrases=agreement(adaptor.routes(tokenizer, [text for _, text in again]), [number for number, _ in again]),
+        unserved=agreement(found, [-1] * len(found)),
+        unrelated=agreement(adaptor.routes(tokenizer, away), [-1] * len(away)),
+        agreement=agreement(found, [expert for batch in adaptor.trained for expert in batch]),
+    )
+
+
+def agreement(first: Sequence[int] | Tensor, second: Sequence[int] | Tensor) -> float:
+    """Return the share of places at which two routings, of one shape, name the same expert; NaN for none.
+
+    Sequences or tokens: a token-level router gives (sequences, tokens). Raises `UserError` for unequal shapes.
+    """
+    one, two = torch.as_tensor(first), torch.as_tensor(second)
+    if one.shape != two.shape:
+        raise UserError(
+            f"routes of {tuple(one.shape)} and {tuple(two.shape)} places cannot agree: compare the same texts"
+        )
+    return (one.cpu() == two.cpu()).double().mean().item()
+
+
+def table(routes: Sequence[int], numbers: Sequence[int], experts: int) -> Tensor:
+    """Count texts by the batch they belong to and the expert that serves them: (batches, experts + 1), none last."""
+    counts = torch.zeros(max(numbers, default=-1) + 1, experts + 1, dtype=torch.long)
+    for number, expert in zip(numbers, routes, strict=True):
+        counts[number, expert] += 1
+    return counts

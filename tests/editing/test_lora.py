@@ -1,0 +1,125 @@
+"""The low-rank adaptor: inserted without a trace, equal to weights changed by hand, learning on, taken off."""
+
+import copy
+
+import pytest
+import torch
+from tiny_models import Letters, both, gpt2, llama
+from torch.nn import functional
+from transformers import PreTrainedModel
+
+from lib.editing.edits import Edit
+from lib.editing.lora import LoraConfig, LoraFineTuning
+from lib.errors import UserError
+
+EDITS = [Edit("a b c", "d"), Edit("b b a e", "f g")]
+
+
+def ids(text: str) -> torch.Tensor:
+    return torch.tensor([Letters()(text)["input_ids"]])
+
+
+def settings(make, **changes: object) -> LoraConfig:
+    modules = ("q_proj", "down_proj") if make is llama else ("c_attn", "c_fc")
+    return LoraConfig(**({"rank": 2, "alpha": 3.0, "modules": modules, "layers": (1, 3), "steps": 100} | changes))
+
+
+def weights(model: PreTrainedModel, make) -> list[str]:
+    """Name the adapted weights in the unedited model, in the order of the adaptors."""
+    if make is llama:
+        parts = ("self_attn.q_proj", "mlp.down_proj")
+        return [f"model.layers.{layer}.{part}.weight" for layer in (1, 3) for part in parts]
+    return [f"transformer.h.{layer}.{part}.weight" for layer in (1, 3) for part in ("attn.c_attn", "mlp.c_fc")]
+
+
+@both
+def test_an_adaptor_without_steps_changes_nothing(make) -> None:
+    model, text = make(), ids("a b c d e")
+    before = model(text).logits
+    editor = LoraFineTuning(model, Letters(), settings(make, steps=0))
+    editor.edit(EDITS)
+    assert len(editor.adaptors) == 4
+    assert all(adaptor.down.std() > 0.05 for adaptor in editor.adaptors)
+    assert torch.equal(model(text).logits, before)
+
+
+@both
+def test_the_first_step_is_adams_on_the_gradient_of_b(make) -> None:
+    model = make()
+    copied = copy.deepcopy(model)
+    editor = LoraFineTuning(model, Letters(), settings(make, steps=1, rate=0.01))
+    editor.edit(EDITS[1:])
+    text = ids("b b a e f g")
+    functional.cross_entropy(copied(text).logits[0, 3:5], text[0, 4:]).backward()
+    slopes = dict(copied.named_parameters())
+    for adaptor, name in zip(editor.adaptors, weights(model, make), strict=True):
+        slope = slopes[name].grad if make is llama else slopes[name].grad.T
+        expected = 1.5 * slope @ adaptor.down.T  # d loss / d B = alpha / rank G A'; A's is zero while B is
+        clear = expected.abs() > 1e-4
+        assert clear.float().mean() > 0.5
+        assert torch.allclose(adaptor.up[clear], -0.01 * expected[clear].sign(), atol=1e-4)
+
+
+@both
+def test_it_learns_on_and_equals_weights_changed_by_hand(make) -> None:
+    model = make()
+    copied = copy.deepcopy(model)
+    editor = LoraFineTuning(model, Letters(), settings(make, rate=2e-2))
+    editor.edit(EDITS[:1])
+    adaptors, first = list(editor.adaptors), editor.adaptors[0].up.clone()
+    drawn = model.generate(ids("a b c"), max_new_tokens=1, do_sample=False)
+    assert drawn[0].tolist() == ids("a b c d")[0].tolist()
+    editor.edit(EDITS[1:])
+    assert all(now is then for now, then in zip(editor.adaptors, adaptors, strict=True))
+    assert not torch.equal(editor.adaptors[0].up, first)
+    drawn = model.generate(ids("b b a e"), max_new_tokens=2, do_sample=False)
+    assert drawn[0].tolist() == ids("b b a e f g")[0].tolist()
+    with torch.no_grad():
+        for adaptor, name in zip(adaptors, weights(model, make), strict=True):
+            change = 3.0 / 2 * adaptor.up @ adaptor.down
+            copied.get_parameter(name).add_(change if make is llama else change.T)
+    assert torch.allclose(model(ids("a b e")).logits, copied(ids("a b e")).logits, atol=1e-4)
+    sizes = (16 + 16, 24 + 16) if make is llama else (16 + 48, 16 + 24)
+    assert editor.memory() == 4 * 2 * 2 * sum(sizes)
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+
+
+@both
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_restoring_is_to_the_bit_and_the_draw_is_repeatable(make, dtype: torch.dtype) -> None:
+    model, text = make().to(dtype), ids("a b c d")
+    before, logits = copy.deepcopy(model.state_dict()), model(text).logits
+    seen = []
+    for seed in (0, 0, 1):
+        editor = LoraFineTuning(model, Letters(), settings(make, steps=3, seed=seed))
+        editor.edit(EDITS)
+        seen.append(model(text).logits.detach())
+        editor.restore()
+        assert editor.memory() == 0
+        assert model.state_dict().keys() == before.keys()
+        assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+        assert torch.equal(model(text).logits, logits)
+        assert all(parameter.requires_grad for parameter in model.parameters())
+    assert torch.equal(seen[0], seen[1])
+    assert not torch.equal(seen[0], seen[2])
+    assert not torch.equal(seen[0], logits)
+
+
+def test_all_layers_are_adapted_without_a_choice() -> None:
+    editor = LoraFineTuning(gpt2(), Letters(), LoraConfig(modules=("c_attn",), steps=1))
+    editor.edit(EDITS)
+    assert len(editor.adaptors) == 4
+    assert all(adaptor.up.any() for adaptor in editor.adaptors)
+
+
+def test_bad_input_is_one_clear_line() -> None:
+    with pytest.raises(UserError, match="layer 0 has no module 'q_proj' for LoRA"):
+        LoraFineTuning(gpt2(), Letters(), LoraConfig())
+    with pytest.raises(UserError, match="layer 4 does not exist"):
+        LoraFineTuning(llama(), Letters(), LoraConfig(layers=(4,)))
+    with pytest.raises(UserError, match="no layers or no modules"):
+        LoraFineTuning(llama(), Letters(), LoraConfig(layers=()))
+    editor = LoraFineTuning(llama(), Letters(), LoraConfig())
+    with pytest.raises(UserError, match="no edits"):
+        editor.edit([])
+    assert not editor.adaptors

@@ -1,0 +1,106 @@
+"""Second moments against numpy on the keys of whole, unpadded forward passes; their file."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny_models import Letters, both, llama
+
+from lib.editing.layers import block, down_projection
+from lib.editing.moments import fingerprint, load, save, second_moments, states
+from lib.errors import UserError
+
+TEXTS = ["a b c d e f g", "h", "i j k", "", "l m n o p q r s t u v w x y z a b", "b c"]
+
+
+def keys_of(model, ids, layer):
+    """What enters a down projection, computed by hand from what enters the MLP: (tokens, inner width), numpy."""
+    seen = []
+    handle = block(model, layer).mlp.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0][0]))
+    with torch.no_grad():
+        model(torch.tensor([ids]))
+        handle.remove()
+        mlp = block(model, layer).mlp
+        if hasattr(mlp, "gate_proj"):
+            return (mlp.act_fn(mlp.gate_proj(seen[0])) * mlp.up_proj(seen[0])).double().numpy()
+        return mlp.act(mlp.c_fc(seen[0])).double().numpy()
+
+
+@pytest.mark.parametrize(("tokens", "length"), [(1000, 64), (9, 64), (1000, 5), (14, 4)])
+@both
+def test_second_moments_are_numpys(make, tokens: int, length: int) -> None:
+    model = make()
+    pieces, left = [], tokens
+    for text in TEXTS:
+        ids = Letters()(text)["input_ids"][:left]
+        left -= len(ids)
+        pieces += [ids[start : start + length] for start in range(0, len(ids), length)]
+    found = second_moments(model, Letters(), TEXTS, [2, 0], tokens, batch=2, length=length)
+    assert set(found) == {0, 2}
+    for layer, moment in found.items():
+        keys = np.concatenate([keys_of(model, ids, layer) for ids in pieces])
+        assert len(keys) == min(tokens, 30)
+        assert moment.dtype == torch.float64
+        np.testing.assert_allclose(moment.numpy(), keys.T @ keys / len(keys), rtol=1e-4, atol=1e-5)
+
+
+def test_nothing_above_the_deepest_layer_runs_and_no_hook_stays() -> None:
+    model, ran = llama(), []
+    handles = [
+        block(model, layer).register_forward_hook(lambda *_, layer=layer: ran.append(layer)) for layer in range(4)
+    ]
+    second_moments(model, Letters(), TEXTS, [0, 1], batch=8)
+    assert ran == [0]
+    for handle in handles:
+        handle.remove()
+    keys, outputs = states(model, [1], [3], input_ids=torch.tensor([[3, 4, 5]]))
+    assert keys[1].shape == (1, 3, 24)
+    assert outputs[3].shape == (1, 3, 16)
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+def test_moments_do_not_need_gradients_and_half_precision_gives_float64() -> None:
+    found = second_moments(llama().to(torch.bfloat16), Letters(), TEXTS, [1])
+    wanted = second_moments(llama(), Letters(), TEXTS, [1])
+    assert found[1].dtype == torch.float64
+    assert not found[1].requires_grad
+    assert (found[1] - wanted[1]).norm() < 0.05 * wanted[1].norm()
+
+
+@both
+def test_saved_and_loaded_to_the_bit_and_only_for_its_text_and_model(make, tmp_path: Path) -> None:
+    model, path = make(), tmp_path / "moments.safetensors"
+    moments = second_moments(model, Letters(), TEXTS, [0, 2])
+    identity = fingerprint(model, TEXTS, [0, 2], 1000)
+    save(path, moments, identity)
+    loaded = load(path, identity)
+    assert all(torch.equal(loaded[layer], moments[layer]) for layer in (0, 2))
+    assert set(loaded) == {0, 2}
+    other = make()
+    with torch.no_grad():
+        down_projection(other, 1).weight[0, 0] += 1e-2
+    others = [
+        fingerprint(model, TEXTS[:-1], [0, 2], 1000),
+        fingerprint(model, ["".join(TEXTS)], [0, 2], 1000),
+        fingerprint(model, TEXTS, [0, 1], 1000),
+        fingerprint(model, TEXTS, [0, 2], 999),
+        fingerprint(other, TEXTS, [0, 2], 1000),
+    ]
+    assert identity == fingerprint(make(), TEXTS, [2, 0], 1000)
+    assert len({identity, *others}) == 6
+    for wrong in others:
+        with pytest.raises(UserError, match="another text or model"):
+            load(path, wrong)
+    path.write_bytes(b"short")
+    with pytest.raises(UserError, match="make them again"):
+        load(path, identity)
+    with pytest.raises(UserError, match="make them again"):
+        load(tmp_path / "none.safetensors", identity)
+
+
+def test_no_text_and_no_layer_are_one_clear_line() -> None:
+    with pytest.raises(UserError, match="give texts"):
+        second_moments(llama(), Letters(), [""], [0])
+    with pytest.raises(UserError, match="layer 7 does not exist"):
+        second_moments(llama(), Letters(), TEXTS, [7])

@@ -1,0 +1,283 @@
+"""Readers of the benchmarks' layouts: what becomes of a record, what is refused and with what line; contradictions."""
+
+import copy
+import json
+import os
+import random
+import warnings
+from pathlib import Path
+
+import pytest
+
+from lib.editing.edits import Edit, check
+from lib.editing.readers import Contradictions, contradictions, read_counterfact, read_selfcheckgpt, read_zsre
+from lib.errors import UserError
+
+ZSRE = {
+    "subject": "Mill Lane",
+    "src": "Which river does Mill Lane cross? ",
+    "rephrase": "What river is under Mill Lane?",
+    "alt": "Severn ",
+    "loc": "nq question: who wrote the fifth book",
+    "loc_ans": "Ann Lee",
+    "loc_prompt": "nq question: unused",
+}
+FLAT = {
+    "case_id": 12,
+    "prompt": "Ada Bell was born in",
+    "target_new": "Oslo",
+    "subject": "Ada Bell",
+    "ground_truth": "Rome",
+    "rephrase_prompt": "The cradle of Ada Bell stood in",
+    "locality_prompt": "Carl Dean was born in",
+    "locality_ground_truth": "Rome",
+}
+NESTED = {
+    "case_id": 12,
+    "pararel_idx": 3,
+    "requested_rewrite": {
+        "prompt": "{} was born in",
+        "relation_id": "P19",
+        "target_new": {"str": "Oslo", "id": "Q1"},
+        "target_true": {"str": "Rome", "id": "Q2"},
+        "subject": "Ada Bell",
+    },
+    "paraphrase_prompts": ["The cradle of Ada Bell stood in", "Ada Bell, a native of "],
+    "neighborhood_prompts": ["Carl Dean was born in", "Eve Finch was born in"],
+    "attribute_prompts": [],
+    "generation_prompts": [],
+}
+CHECKED = {
+    "prompt": "This passage is about ada bell. Ada Bell sang. ",
+    "target_new": "She also danced.",
+    "subject": "ada bell",
+    "locality_prompt": "A map of the nor",
+    "locality_ground_truth": "th of the land\n",
+}
+LAYOUTS = [(read_zsre, ZSRE), (read_counterfact, FLAT), (read_counterfact, NESTED), (read_selfcheckgpt, CHECKED)]
+
+
+@pytest.fixture(params=["list", "lines"])
+def write(request, tmp_path):
+    def written(*records: object) -> Path:
+        file = tmp_path / "set.json"
+        lines = "\n\n".join(json.dumps(record, ensure_ascii=False) for record in records) + "\n"
+        text = json.dumps(records, indent=1) if request.param == "list" else lines
+        file.write_text("\ufeff" + text, encoding="utf-8")
+        return file
+
+    return written
+
+
+def test_zsre(write):
+    (edit,) = read_zsre(write(ZSRE))
+    assert edit == Edit(
+        "Which river does Mill Lane cross?",
+        " Severn",
+        "Mill Lane",
+        ("What river is under Mill Lane?",),
+        ("nq question: who wrote the fifth book", " Ann Lee"),
+        None,
+        "",
+        "zsre/1",
+    )
+    assert read_zsre(write(ZSRE | {"answers": ["Wye", "Usk"]}))[0].answer == " Wye"
+    assert read_zsre(write(ZSRE | {"answers": []}))[0].answer is None
+
+
+def test_zsre_subjects_are_taken_as_the_prompt_has_them_and_counted(write):
+    records = [ZSRE, ZSRE | {"subject": "mill LANE"}, ZSRE | {"subject": "Mill Road"}, ZSRE | {"subject": "MILL lane"}]
+    with pytest.warns(UserWarning, match="of 4 edits, 2 take .* and 1 have no subject"):
+        edits = read_zsre(write(*records))
+    assert [edit.subject for edit in edits] == ["Mill Lane", "Mill Lane", None, "Mill Lane"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        read_zsre(write(ZSRE))
+
+
+def test_both_layouts_of_counterfact(write):
+    flat, nested = read_counterfact(write(FLAT, NESTED))
+    assert flat == Edit(
+        "Ada Bell was born in",
+        " Oslo",
+        "Ada Bell",
+        ("The cradle of Ada Bell stood in",),
+        ("Carl Dean was born in", " Rome"),
+        " Rome",
+        "",
+        "counterfact/12",
+    )
+    assert nested.rephrases == ("The cradle of Ada Bell stood in", "Ada Bell, a native of")
+    assert nested.relation == "P19"
+    for field in ("prompt", "target", "subject", "locality", "answer", "identity"):
+        assert getattr(nested, field) == getattr(flat, field)
+
+
+def test_selfcheckgpt(write):
+    (edit,) = read_selfcheckgpt(write(CHECKED))
+    assert edit == Edit(
+        "This passage is about ada bell. Ada Bell sang.",
+        " She also danced.",
+        "ada bell",
+        locality=("A map of the nor", " th of the land"),
+        identity="selfcheckgpt/1",
+    )
+
+
+NEEDED = [
+    (read, record, (field,))
+    for read, record in LAYOUTS
+    for field in record
+    if field not in ("loc_prompt", "case_id", "pararel_idx", "attribute_prompts", "generation_prompts")
+    and field != "requested_rewrite"
+] + [
+    (read_counterfact, NESTED, ("requested_rewrite", *rest))
+    for rest in (("prompt",), ("subject",), ("target_new",), ("target_new", "str"), ("target_true", "str"))
+]
+
+
+@pytest.mark.parametrize(
+    ("read", "record", "field"), NEEDED, ids=lambda value: ".".join(value) if isinstance(value, tuple) else ""
+)
+def test_missing_wrong_and_empty_fields_are_named(tmp_path, read, record, field):
+    name = ".".join(field)
+    for damage, message in (("missing", "no field"), ("number", "is not"), ("empty", "is empty|no field")):
+        bad = copy.deepcopy(record)
+        holder = bad
+        for step in field[:-1]:
+            holder = holder[step]
+        nested = not isinstance(holder[field[-1]], str)
+        if damage == "missing":
+            del holder[field[-1]]
+        elif damage == "number":
+            holder[field[-1]] = 5
+        elif nested:
+            holder[field[-1]] = type(holder[field[-1]])()
+            if name == "paraphrase_prompts":
+                continue  # a record may have no rephrases
+        else:
+            holder[field[-1]] = " \n"
+        file = tmp_path / "bad.json"
+        file.write_text(json.dumps([record, bad]), encoding="utf-8")
+        with pytest.raises(UserError, match=message) as caught:
+            read(file)
+        assert "bad.json, record 2: " in str(caught.value)
+        assert f'"{name}' in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("read", "record", "message"),
+    [
+        (read_counterfact, FLAT | {"subject": "Ida Bell"}, 'record 1, field "subject": the subject .* is not in'),
+        (read_selfcheckgpt, CHECKED | {"subject": "ADA BELL"}, 'record 1, field "subject": the subject .* is not in'),
+        (read_zsre, ZSRE | {"alt": ZSRE["src"]}, 'record 1, field "target": .* equals its prompt'),
+        (read_zsre, ZSRE | {"answers": [7]}, '"answers.0" is not a string'),
+        (
+            read_counterfact,
+            NESTED | {"requested_rewrite": NESTED["requested_rewrite"] | {"prompt": "born in"}},
+            "one {}",
+        ),
+        (read_counterfact, NESTED | {"paraphrase_prompts": ["x", ""]}, '"paraphrase_prompts.1" is empty'),
+        (read_counterfact, NESTED | {"requested_rewrite": "x"}, '"requested_rewrite" is not an object'),
+        (read_counterfact, 5, "record 1: not a JSON object"),
+    ],
+)
+def test_other_faults_of_a_record(write, read, record, message):
+    with pytest.raises(UserError, match=message):
+        read(write(record))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "no records"),
+        (b"[]", "no records"),
+        (b"\n \n", "no records"),
+        (b'[{"a": 1},\n {"a" 2}]', "broken JSON .*line 2"),
+        (b'{"a": 1}\n\n{"a"\n', "broken JSON .*line 3"),
+        (b'{"a": "\xff"}', r"not UTF-8 \(byte 8\)"),
+    ],
+)
+def test_faults_of_a_file(tmp_path, content, message):
+    file = tmp_path / "bad.json"
+    file.write_bytes(content)
+    with pytest.raises(UserError, match=f"bad.json: {message}"):
+        read_selfcheckgpt(file)
+
+
+def test_an_absent_file(tmp_path):
+    with pytest.raises(UserError, match="check the path"):
+        read_zsre(tmp_path / "absent.json")
+
+
+def test_contradictions_of_a_few():
+    edits = [
+        Edit("p1", " a", "s", ("p2", "p1")),  # p2 is the next one's prompt, to another target
+        Edit("p2", " b", "s", ("p3",)),  # p3 has the same target
+        Edit("p3", " b", "t"),
+        Edit("p4", " c", "u", relation="r"),
+        Edit("p5", " d", "u", relation="r"),  # the same fact
+        Edit("p6", " c", "u", relation="q"),
+        Edit("p7", " e", None, ("p1",)),
+        Edit("p7", " f", None),  # the same prompt, no subject
+    ]
+    assert contradictions(edits) == Contradictions(edits=8, subjects=5, facts=4, rephrases=2)
+    assert contradictions([]) == Contradictions(0, 0, 0, 0)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_contradictions_are_those_found_pair_by_pair(seed):
+    draw = random.Random(seed)
+
+    def some(letters: str) -> str:
+        return draw.choice(letters)
+
+    edits = [
+        Edit(
+            some("pqrstu"),
+            some("abc"),
+            draw.choice([None, *"xyz"]),
+            (some("pqrstuv"), some("pqvw")),
+            None,
+            None,
+            some("mn"),
+        )
+        for _ in range(draw.randrange(1, 14))
+    ]
+    subjects = facts = rephrases = 0
+    for place, one in enumerate(edits):
+        others = [other for at, other in enumerate(edits) if at != place and other.target != one.target]
+        subjects += any(other.subject == one.subject is not None for other in others)
+        facts += any(
+            other.prompt == one.prompt
+            or (one.subject and (one.subject, one.relation) == (other.subject, other.relation))
+            for other in others
+        )
+        rephrases += sum(any(other.prompt == text for other in others) for text in one.rephrases)
+    assert contradictions(edits) == Contradictions(len(edits), subjects, facts, rephrases)
+
+
+@pytest.mark.parametrize(
+    ("read", "file"),
+    [
+        (read_zsre, "zsre_sample.json"),
+        (read_counterfact, "counterfact_sample.json"),
+        (read_selfcheckgpt, "selfcheckgpt_sample.json"),
+    ],
+)
+def test_slices_of_the_real_sets(read, file):
+    path = Path(os.environ.get("BENCHMARK_DIR", ".")) / file
+    if not path.is_file():
+        pytest.skip(f"BENCHMARK_DIR does not hold {file}")
+    raw = json.loads(path.read_text(encoding="utf-8"))
+    edits = read(path)
+    assert len(edits) == len(raw)
+    assert len({edit.identity for edit in edits}) == len(edits)
+    targets = [record.get("alt", record.get("target_new")) for record in raw]
+    for edit, record, target in zip(edits, raw, targets, strict=True):
+        check(edit, needs_subject=True)
+        assert edit.target == f" {target.strip()}"
+        assert edit.prompt == record.get("src", record.get("prompt")).strip()
+        assert edit.locality is not None
+    assert contradictions(edits).edits == len(raw)

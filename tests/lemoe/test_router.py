@@ -1,0 +1,118 @@
+"""Anchors, keys and several experts for a sequence, against loops."""
+
+import pytest
+import torch
+from torch import nn
+
+from lib.lemoe.adaptor import Adaptor, AdaptorConfig, Edit
+from lib.lemoe.experts import LoraExpert, beside, shares
+from lib.lemoe.router import Route, Router, known_subjects, last_token, mean_embedding
+from tests.lemoe.test_adaptor import Tokens, llama
+
+CONFIG = AdaptorConfig(layer=1, router_width=8, rate=1e-2, steps=4)
+
+
+def test_the_anchor_is_the_mean_embedding_at_root_mean_square_one() -> None:
+    table, ids = torch.randn(9, 6), torch.tensor([[1, 2, 3], [4, 5, 0]])
+    found = mean_embedding(table, ids, torch.tensor([[1, 0, 1], [1, 1, 0]]))
+    for row, words in zip(found, ([1, 3], [4, 5]), strict=True):
+        mean = sum(table[word] for word in words) / 2
+        assert torch.allclose(row, mean / mean.square().mean().sqrt(), atol=1e-5)
+
+
+def test_the_last_token_of_a_prompt_padded_on_either_side() -> None:
+    mask = torch.tensor([[0, 0, 1, 1], [1, 1, 0, 0], [1, 0, 0, 0]])
+    assert last_token(mask).tolist() == [[0, 0, 0, 1], [0, 1, 0, 0], [1, 0, 0, 0]]
+
+
+def test_the_longest_known_subject_is_found_and_the_last_of_equal_ones() -> None:
+    ids = torch.tensor([[1, 2, 3, 4, 0], [5, 2, 5, 1, 2], [0, 0, 6, 7, 8], [2, 3, 9, 9, 9]])
+    mask = torch.tensor([[1, 1, 1, 1, 0], [1, 1, 1, 1, 1], [0, 0, 1, 1, 1], [1, 0, 0, 0, 0]])
+    found, missing = known_subjects(ids, mask, {(2,), (2, 3), (5,), (0,)})
+    assert found.tolist() == [[0, 1, 1, 0, 0], [0, 0, 0, 0, 1], [0, 0, 1, 1, 1], [1, 0, 0, 0, 0]]
+    assert missing == 1
+
+
+def test_a_subject_routes_its_rephrase_as_its_edit() -> None:
+    model = llama()
+    adaptor = Adaptor.attach(model, CONFIG.model_copy(update={"anchor": "entity"}))
+    adaptor.edit(Tokens(), [Edit("a b c", "d", "b c")])
+    adaptor.edit(Tokens(), [Edit("e f", "g", "e")])
+    seen = []
+    route = adaptor.router.route
+    adaptor.router.route = lambda anchors, *rest: seen.append(anchors) or route(anchors, *rest)
+    adaptor.routes(Tokens(), ["a b c", "k b c l"])
+    assert torch.allclose(seen[0][0], seen[0][1], atol=1e-6)
+    assert adaptor.anchors.fallbacks == 0
+    adaptor.routes(Tokens(), ["k l", "b k c"])
+    assert adaptor.anchors.fallbacks == 2
+
+
+@pytest.mark.parametrize("projection", ["frozen", "per_expert", "shared"])
+def test_mean_keys_are_the_mean_values_of_their_batch(projection: str) -> None:
+    model = llama()
+    adaptor = Adaptor.attach(model, CONFIG.model_copy(update={"keys": "mean", "projection": projection}))
+    batches = [[Edit("a b c", "d"), Edit("e", "f")], [Edit("k l", "m"), Edit("o n o", "p")]]
+    for batch in batches:
+        adaptor.edit(Tokens(), batch)
+        number = len(adaptor.experts) - 1
+        table = model.get_input_embeddings().weight
+        values = []
+        for edit in batch:
+            mean = table[Tokens()(edit.prompt)["input_ids"]].mean(0)
+            values.append(adaptor.router.projections[-1](mean / mean.square().mean().sqrt()))
+        assert torch.allclose(adaptor.router.keys[number], torch.stack(values).mean(0), atol=1e-5)
+    assert not any(key.requires_grad for key in adaptor.router.keys)
+
+
+@pytest.mark.parametrize("gate", ["one", "softmax", "straight_through"])
+def test_the_best_k_experts_by_a_loop(gate: str) -> None:
+    torch.manual_seed(0)
+    router = Router(6, 4, "shared", gate, top_k=2)
+    for _ in range(4):
+        router.add()
+    experts = nn.ModuleList(LoraExpert(5, 3, 7) for _ in range(4))
+    for expert in experts:
+        nn.init.normal_(expert.leave.weight)
+    anchors, hidden, output = torch.randn(6, 6), torch.randn(6, 2, 5), torch.randn(6, 2, 7)
+    route = router.route(anchors)
+    found = beside(experts, shares(route), hidden, output, 0.5)
+    for row in range(6):
+        value = router.projections[0](anchors[row])
+        scores = torch.stack([key @ value for key in router.keys])
+        probability = scores.exp() / scores.exp().sum()
+        best = sorted(range(4), key=lambda number: -scores[number].item())[:2]
+        weights = {number: probability[number] if gate == "softmax" else 0.5 for number in best}
+        told = output[row] + 0.5 * sum(
+            weight * (experts[number].leave.weight @ experts[number].enter.weight @ hidden[row].T).T
+            for number, weight in weights.items()
+        )
+        assert torch.allclose(found[row], told, atol=1e-5)
+
+
+def test_only_chosen_experts_are_run() -> None:
+    class Counted(nn.Module):
+        runs = 0
+
+        def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+            self.runs += 1
+            return hidden * 2
+
+    experts = nn.ModuleList(Counted() for _ in range(64))
+    route = Route(torch.tensor([[7], [-1], [7], [60]]), torch.tensor([[1.0], [0.0], [1.0], [0.5]]))
+    hidden = torch.randn(4, 3, 2)
+    found = beside(experts, shares(route), hidden, hidden, 1.0)
+    assert [number for number, expert in enumerate(experts) if expert.runs] == [7, 60]
+    assert torch.allclose(found, hidden * torch.tensor([3.0, 1.0, 3.0, 2.0])[:, None, None])
+    assert sum(expert.runs for expert in experts) == 2
+
+
+def test_without_forcing_an_unchosen_expert_is_not_trained() -> None:
+    adaptor = Adaptor.attach(llama(), CONFIG.model_copy(update={"forced": False, "auxiliary": 0.0, "gate": "one"}))
+    adaptor.edit(Tokens(), [Edit("a b", "c")])
+    adaptor.router.route = lambda anchors, forced, null: Route(
+        *(torch.zeros(len(anchors), 1, dtype=kind) for kind in (torch.long, torch.float))
+    )
+    adaptor.edit(Tokens(), [Edit("a b", "c")])
+    assert adaptor.experts[1].leave.weight.abs().max() == 0
+    assert adaptor.trained == [[0], [0]]
