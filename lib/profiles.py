@@ -59,6 +59,31 @@ class DiffusionSizes(BaseModel):
     rate: float
 
 
+class EditingSizes(BaseModel):
+    """Sizes of the LEMoE series, and where in the backbone its methods act."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dtype: Literal["float32", "bfloat16"]
+    layer: int  # whose feed-forward part adaptors, codebooks and side memories stand beside
+    upper_layer: int  # of the methods that act near the output (FT-L, GRACE, DEFER, WISE)
+    located: tuple[int, ...]  # layers that MEMIT and AlphaEdit spread over; ROME takes the last
+    runs: dict[int, int]  # T: how many rolled-back runs it is the mean of
+    most: int  # the largest T, one run
+    slow: int  # largest T of methods that cost seconds an edit
+    ablation: int  # T of the ablations
+    batches: int  # that the edits of a run arrive in; one expert each
+    passages: int  # long factual passages edited, in the SelfCheckGPT column
+    seeds: tuple[int, ...]  # of routing and order
+    steps: int  # of an expert on its batch
+    rate: float
+    expert_width: int
+    moment_tokens: int
+    mend_steps: int
+    unrelated: int  # texts that ways out, margins and gates are set from
+    tuning: int  # edits of the tuning split that settings are chosen on
+
+
 class Profile(BaseModel):
     """One size of everything: what runs, on what, and how long it may take."""
 
@@ -71,15 +96,16 @@ class Profile(BaseModel):
     backbone: str
     backbone_layers: int | None  # None: all
     diffusion: DiffusionSizes
+    editing: EditingSizes
 
 
 SMOLLM2 = "SmolLM2-135M-Instruct (Q4_1, dequantised)"
 
 
 def _embedded(steps: int, pairs: int, window: tuple[float, int, int], **other: int) -> TaskSizes:
-    """Return the sizes of a task on embedded text, with one budget for all models."""
+    """Return the sizes of a task on embedded text."""
     return TaskSizes(
-        data="embedded", training_steps=steps, baseline_steps=steps, test_pairs=pairs, window=window, **other
+        data="embedded", training_steps=steps, baseline_steps=200, test_pairs=pairs, window=window, **other
     )
 
 
@@ -87,13 +113,13 @@ _CPU = DiffusionSizes(
     tasks={
         "paraphrase": _embedded(600, 500, (1.0, 3, 64), whole_verses=100),
         "simplification": _embedded(500, 200, (1.2, 4, 64)),
-        "dialogue": _embedded(500, 200, (0.0, 17, 17)),  # the length of a reply does not follow that of the turn
-        "question_generation": _embedded(400, 200, (1.0, 3, 64)),
+        "dialogue": _embedded(400, 200, (0.0, 17, 17)),  # the length of a reply does not follow that of the turn
+        "question_generation": _embedded(300, 200, (1.0, 3, 64)),
     },
     seeds=(0,),
     ablation_steps=300,
     ablation_pairs=200,
-    ablation_candidates=3,
+    ablation_candidates=5,
     ablation_seeds=(0, 1, 2),
     vocabulary=8000,
     train_pairs=None,
@@ -117,6 +143,28 @@ _CPU = DiffusionSizes(
     curve_points=6,
     optimiser="muon",
     rate=2e-3,
+)
+
+
+_CPU_EDITING = EditingSizes(
+    dtype="float32",
+    layer=12,
+    upper_layer=24,
+    located=(7, 8, 9),
+    runs={1: 10, 10: 3, 100: 1},
+    most=200,
+    slow=100,
+    ablation=100,
+    batches=5,
+    passages=50,
+    seeds=(0, 1, 2),
+    steps=30,
+    rate=3e-3,
+    expert_width=512,
+    moment_tokens=100_000,
+    mend_steps=60,
+    unrelated=100,
+    tuning=50,
 )
 
 
@@ -164,6 +212,24 @@ PROFILES: dict[str, Profile] = {
             swept_pairs=4,
             curve_points=2,
         ),
+        editing=_CPU_EDITING.model_copy(
+            update={
+                "layer": 1,
+                "upper_layer": 2,
+                "located": (1, 2),
+                "runs": {1: 1, 5: 1},
+                "most": 10,
+                "slow": 5,
+                "ablation": 10,
+                "passages": 5,
+                "steps": 3,
+                "expert_width": 16,
+                "moment_tokens": 2000,
+                "mend_steps": 1,
+                "unrelated": 8,
+                "tuning": 5,
+            }
+        ),
     ),
     "cpu": Profile(
         name="cpu",
@@ -173,6 +239,7 @@ PROFILES: dict[str, Profile] = {
         backbone=SMOLLM2,
         backbone_layers=None,
         diffusion=_CPU,
+        editing=_CPU_EDITING,
     ),
     "gpu": Profile(
         name="gpu",
@@ -183,7 +250,7 @@ PROFILES: dict[str, Profile] = {
         backbone_layers=None,
         diffusion=_sized(
             _CPU,
-            steps=(3000, 1500),
+            steps=(600, 600),
             pairs=500,
             ablation_steps=1000,
             ablation_pairs=500,
@@ -196,12 +263,15 @@ PROFILES: dict[str, Profile] = {
             heads=12,
             large=(1280, 36, 20),
             dropout=0.1,
-            sampling_steps=100,
-            traced_steps=200,
+            sampling_steps=50,
+            traced_steps=50,
             traced_pairs=500,
             swept_steps=(1, 2, 5, 10, 20, 50, 100, 200, 500, 2000),
             swept_pairs=100,
             curve_points=2,
+        ),
+        editing=_CPU_EDITING.model_copy(
+            update={"runs": {1: 100, 10: 10, 100: 3}, "most": 1000, "slow": 1000, "passages": 600, "mend_steps": 500}
         ),
     ),
     "paper": Profile(
@@ -248,6 +318,26 @@ PROFILES: dict[str, Profile] = {
             optimiser="adamw",
             rate=1e-4,
         ),
+        editing=EditingSizes(
+            dtype="bfloat16",
+            layer=18,
+            upper_layer=27,
+            located=(4, 5, 6, 7, 8),
+            runs={1: 100, 10: 10, 100: 3},
+            most=1000,
+            slow=1000,
+            ablation=1000,
+            batches=5,
+            passages=600,
+            seeds=(0, 1, 2),
+            steps=30,
+            rate=2e-4,
+            expert_width=11008,
+            moment_tokens=100_000,
+            mend_steps=1000,
+            unrelated=1000,
+            tuning=100,
+        ),
     ),
 }
 
@@ -265,7 +355,8 @@ def table() -> pd.DataFrame:
     for name, chosen in PROFILES.items():
         told = chosen.model_dump()
         sizes = told.pop("diffusion")
+        editing = {f"editing: {key}": value for key, value in told.pop("editing").items()}
         tasks = {f"diffusion, {task}: {key}": v for task, own in sizes.pop("tasks").items() for key, v in own.items()}
-        sizes = tasks | {f"diffusion: {key}": value for key, value in sizes.items()}
+        sizes = tasks | {f"diffusion: {key}": value for key, value in sizes.items()} | editing
         columns[name] = {key: "all" if value is None else str(value) for key, value in (told | sizes).items()}
     return pd.DataFrame(columns).drop(index=["name", "about"])

@@ -108,7 +108,7 @@ def configuration(name: str, row: Row, profile: str) -> RunConfig:
     sizes, own = profiles.profile(profile).diffusion, task_sizes(name, profile)
     ablation = row.name in VARIANTS
     steps = sizes.ablation_steps if ablation else own.training_steps if row.diffusion else own.baseline_steps
-    every = steps if ablation else max(1, steps // sizes.curve_points)
+    every = max(1, steps // sizes.curve_points)
     method = row.configure(sizes, len(task(name, profile).vocabulary), task(name, profile).vocabulary.end)
     return RunConfig(
         task=name,
@@ -223,8 +223,7 @@ def compute(case: records.Case, run: Experiment) -> records.Outcome:
     frames, rate = {"outputs": results.outputs}, trained.words / trained.seconds
     cost: dict[str, Any] = {"training_seconds": round(trained.seconds, 1), "words_per_second": round(rate)}
     if isinstance(trained.model, DiffusionModel):
-        if config.model in PAIR:
-            frames |= _watched(trained.model, run, case.seed, sizes)
+        frames |= _watched(trained.model, run, case.seed, sizes)
         shape, process = trained.model.config.shape, trained.model.config.process
         # A backward pass costs two forward passes; self-conditioning adds its share of one more.
         operations = rate * forward_flops(shape) * (3 + process.self_conditioning)
