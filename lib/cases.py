@@ -14,6 +14,7 @@ from lib.records import Case
 # A series, and the module whose `cases(profile)` lists its cases; a new series is one line here.
 SERIES: dict[str, str] = {
     "1_infodiffusion": "lib.diffusion.cases",
+    "3_lemoe": "lib.lemoe.cases",
 }
 
 Rows = Literal["core", "all"]

@@ -77,6 +77,7 @@ class EditingSizes(BaseModel):
     seeds: tuple[int, ...]  # of routing and order
     steps: int  # of an expert on its batch
     rate: float
+    longest: int  # most steps of methods whose papers give a number
     expert_width: int
     moment_tokens: int
     mend_steps: int
@@ -160,6 +161,7 @@ _CPU_EDITING = EditingSizes(
     seeds=(0, 1, 2),
     steps=30,
     rate=3e-3,
+    longest=100,
     expert_width=512,
     moment_tokens=100_000,
     mend_steps=60,
@@ -217,17 +219,19 @@ PROFILES: dict[str, Profile] = {
                 "layer": 1,
                 "upper_layer": 2,
                 "located": (1, 2),
-                "runs": {1: 1, 5: 1},
-                "most": 10,
-                "slow": 5,
-                "ablation": 10,
-                "passages": 5,
+                "runs": {1: 1},
+                "most": 4,
+                "slow": 4,
+                "ablation": 4,
+                "batches": 2,
+                "passages": 4,
+                "longest": 2,
                 "steps": 3,
                 "expert_width": 16,
                 "moment_tokens": 2000,
                 "mend_steps": 1,
                 "unrelated": 8,
-                "tuning": 5,
+                "tuning": 4,
             }
         ),
     ),
@@ -332,6 +336,7 @@ PROFILES: dict[str, Profile] = {
             seeds=(0, 1, 2),
             steps=30,
             rate=2e-4,
+            longest=100,
             expert_width=11008,
             moment_tokens=100_000,
             mend_steps=1000,

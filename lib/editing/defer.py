@@ -4,15 +4,15 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn import functional
 
 from lib.editing.edits import Edit
 from lib.editing.encoding import encode, encode_edits
-from lib.editing.fine_tuning import UpperLayers
-from lib.editing.grace import OutputReplacing
 from lib.editing.layers import matrix
+from lib.editing.output_replacing import OutputReplacing
+from lib.editing.upper_layers import chunked, targets
 from lib.errors import UserError
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ class DeferConfig(BaseModel):
     steps: int = 100  # at most
     enough: float = 1e-2  # our choice: stops when the mean loss of both parts, in nats, is below
     threshold: float = 0.5  # sequences whose gate is at least so open are served
+    chunk: int = Field(32, ge=1)  # edits that run at once in a step; bounds memory, leaves the gradient as it is
 
 
 class Defer(OutputReplacing):
@@ -70,8 +71,6 @@ class Defer(OutputReplacing):
         if self.gate is None:
             self._insert()
         keys = torch.cat([positives, self._negatives])
-        upper = UpperLayers(self.model, encoded, self.layer)
-        self._begin(encoded)
         wanted = torch.cat([torch.ones_like(positives[:, 0]), torch.zeros_like(self._negatives[:, 0])])
         # Both sides weigh the same, however many texts there are.
         weights = torch.where(wanted > 0, 0.5 / len(positives), 0.5 / len(self._negatives))
@@ -82,14 +81,23 @@ class Defer(OutputReplacing):
         self.replacing.requires_grad_(True)
         self.gate.requires_grad_(True)
         optimiser = torch.optim.Adam(parts)
-        for _ in range(self.config.steps):
-            gated = functional.binary_cross_entropy_with_logits(self.openness(keys), wanted, weights, reduction="sum")
-            loss = upper.losses()[0].mean() + gated
-            if loss.item() < self.config.enough:
-                break
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
+        with self.off():
+            chunks = chunked(self.model, encoded, self.layer, self.config.chunk, self._module)
+            count = targets(chunks)
+            for _ in range(self.config.steps):
+                optimiser.zero_grad()
+                gated = functional.binary_cross_entropy_with_logits(
+                    self.openness(keys), wanted, weights, reduction="sum"
+                )
+                gated.backward()
+                loss = gated.item()
+                for upper in chunks:
+                    part = upper.losses(change=self.training_change(upper.encoded))[0].sum() / count
+                    part.backward()
+                    loss += part.item()
+                if loss < self.config.enough:
+                    break
+                optimiser.step()
         optimiser.zero_grad()
         self.replacing.requires_grad_(False)
         self.gate.requires_grad_(False)

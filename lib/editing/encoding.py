@@ -37,6 +37,11 @@ class Encoded:
         """Return the place of the last prompt token, (sequences,)."""
         return self.prompt.sum(1) - 1
 
+    def split(self, size: int) -> list["Encoded"]:
+        """Return the sequences in their order, `size` at a time, each part no longer than its longest."""
+        parts = zip(*(part.split(size) for part in (self.ids, self.mask, self.prompt, self.labels)), strict=True)
+        return [Encoded(*(value[:, : int(part[1].sum(1).max())] for value in part)) for part in parts]
+
 
 def tokens(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
     """Return the ids of a text without special tokens."""

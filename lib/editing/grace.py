@@ -1,126 +1,22 @@
 """GRACE: a codebook of keys with radii at one layer, whose values replace its output (arXiv 2211.11031)."""
 
-from abc import abstractmethod
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict
-from torch import Tensor, nn
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
 
 from lib import seeds
-from lib.editing.editor import Editor
 from lib.editing.edits import Edit
 from lib.editing.encoding import IGNORED, Encoded, encode_edits
-from lib.editing.fine_tuning import UpperLayers
-from lib.editing.layers import block, down_projection, matrix
-from lib.errors import UserError
+from lib.editing.layers import matrix
+from lib.editing.output_replacing import OutputReplacing
+from lib.editing.upper_layers import chunked
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-
-class OutputReplacing(Editor):
-    """Methods that decide once per sequence, at its last prompt token, whether to replace one down projection's output.
-
-    The output is replaced from that token on, generated ones included: a pass that continues a cache keeps the
-    decision of its prompt. `reading` tells where prompts end; a bare pass takes the last token that is not masked, so
-    generation without a cache is to be read with `reading`.
-    """
-
-    def __init__(self, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", layer: int) -> None:
-        """Take a model and hang hooks on it; raises `UserError` for a layer that does not exist."""
-        block(model, layer)
-        super().__init__(model, tokenizer)
-        self.layer, self._module = layer, down_projection(model, layer)
-        self._hooks = [
-            model.base_model.register_forward_pre_hook(self._before, with_kwargs=True),
-            self._module.register_forward_hook(self._after),
-        ]
-        self._prompt: Tensor | None = None
-        self._last: Tensor | None = None  # (sequences,), None: the pass continues a cache
-        self._served: Tensor | None = None  # (sequences,) bool, the decision for the sequences in hand
-
-    @abstractmethod
-    def decide(self, keys: Tensor) -> Tensor:
-        """Return which sequences are served, (sequences,) bool, by the module's inputs at the last prompt tokens."""
-
-    @abstractmethod
-    def replacement(self, inputs: Tensor) -> Tensor:
-        """Return what replaces the output of inputs (sequences, tokens, inputs), broadcastable to the output."""
-
-    @abstractmethod
-    def is_empty(self) -> bool:
-        """Tell whether nothing has been learnt yet, so that nothing is to be replaced."""
-
-    @contextmanager
-    def reading(self, prompt: Tensor) -> Iterator[None]:
-        """Within this block prompts end with the last token of the mask `prompt` (sequences, tokens)."""
-        before, self._prompt = self._prompt, prompt
-        try:
-            yield
-        finally:
-            self._prompt = before
-
-    def restore(self) -> None:
-        """Take the hooks off: the weights were never changed."""
-        for hook in self._hooks:
-            hook.remove()
-        self._hooks, self._served, self._last = [], None, None
-        super().restore()
-
-    def keys(self, encoded: Encoded) -> tuple[Tensor, Tensor]:
-        """Return the module's inputs and own outputs at the last prompt tokens, float32 (sequences, size)."""
-        seen: list[Tensor] = []
-
-        def note(_: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> None:
-            rows = torch.arange(len(output), device=output.device)
-            seen.extend(part[rows, encoded.last_prompt].float() for part in (arguments[0], output))
-
-        hook = self._module.register_forward_hook(note, prepend=True)  # before the output is replaced
-        try:
-            with torch.no_grad(), self.reading(encoded.prompt):
-                self.model.base_model(input_ids=encoded.ids, attention_mask=encoded.mask, use_cache=False)
-        finally:
-            hook.remove()
-        return seen[0], seen[1]
-
-    def _begin(self, encoded: Encoded) -> None:
-        """Serve all sequences of a batch in the passes to come, which begin above the embeddings."""
-        self._last, self._served = encoded.last_prompt, torch.ones_like(encoded.last_prompt, dtype=torch.bool)
-
-    def _before(self, _: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
-        """Find where the prompts of a forward pass end, and forget the decision for those before."""
-        past = named.get("past_key_values")
-        if past is not None and past.get_seq_length() > 0:
-            self._last = None
-            return
-        ids = named.get("input_ids", arguments[0] if arguments else None)
-        ids = named["inputs_embeds"] if ids is None else ids
-        mask = named.get("attention_mask") if self._prompt is None else self._prompt
-        if mask is None or mask.ndim != 2:
-            mask = torch.ones(ids.shape[:2], device=ids.device)
-        if len(ids) % len(mask):
-            raise UserError(f"{len(ids)} sequences are read with the prompts of {len(mask)}: give each its own")
-        mask = mask.repeat_interleave(len(ids) // len(mask), 0)  # beams of one prompt stand together
-        self._last, self._served = (mask != 0).long().cumsum(1).argmax(1).to(ids.device), None
-
-    def _after(self, _: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
-        """Replace the output (sequences, tokens, width) of served sequences from the last prompt token on."""
-        if self.is_empty():
-            return None
-        inputs = arguments[0]
-        if self._served is None and self._last is not None:
-            rows = torch.arange(len(inputs), device=inputs.device)
-            self._served = self.decide(inputs[rows, self._last].float())
-        if self._served is None or len(self._served) != len(inputs):
-            raise UserError("the cache holds other sequences than were read last: begin again without a cache")
-        where = self._served[:, None]
-        if self._last is not None:
-            where = where & (torch.arange(inputs.shape[1], device=inputs.device) >= self._last[:, None])
-        return torch.where(where[..., None], self.replacement(inputs).to(output.dtype), output)
 
 
 @dataclass
@@ -184,6 +80,7 @@ class GraceConfig(BaseModel):
     enough: float = 1e-2  # our choice: stops when every target token's loss, in nats, is below; 0: never
     equal: float = 1e-3  # our choice: keys nearer than this share of their norm are one prompt, rounded otherwise
     start: Literal["cold", "warm"] = "cold"  # of a value: uniform in [0, 1), or what the layer itself puts out
+    chunk: int = Field(32, ge=1)  # edits that run at once in a step; bounds memory, leaves the gradient as it is
     seed: int = 0
 
 
@@ -261,19 +158,23 @@ class Grace(OutputReplacing):
 
         Those not kept lost their entry to a later edit of the same batch.
         """
-        upper = UpperLayers(self.model, encoded, self.layer)
+        size = self.config.chunk
         used, slot = entries.unique(return_inverse=True)
         values = self.codebook.values[used].clone().requires_grad_()
         optimiser = torch.optim.Adam([values], self.config.rate)
-        self._begin(encoded)
-        for _ in range(self.config.steps):
-            self._values = values[slot]
-            losses, _, sequence = upper.losses()
-            losses = losses * kept[sequence]
-            if losses.max().item() < self.config.enough:
-                break
-            optimiser.zero_grad()
-            (losses / torch.bincount(sequence)[sequence]).sum().backward()
-            optimiser.step()
+        with self.off():
+            chunks = chunked(self.model, encoded, self.layer, size, self._module)
+            for _ in range(self.config.steps):
+                optimiser.zero_grad()
+                largest = 0.0
+                for upper, part, still in zip(chunks, slot.split(size), kept.split(size), strict=True):
+                    self._values = values[part]
+                    losses, _, sequence = upper.losses(change=self.training_change(upper.encoded))
+                    losses = losses * still[sequence]
+                    largest = max(largest, losses.max().item())
+                    (losses / torch.bincount(sequence)[sequence]).sum().backward()
+                if largest < self.config.enough:
+                    break
+                optimiser.step()
         self.codebook.values[used] = values.detach()
         self._values = self._last = self._served = None

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
@@ -15,8 +15,8 @@ from lib import seeds
 from lib.editing.editor import Editor
 from lib.editing.edits import Edit
 from lib.editing.encoding import encode_edits
-from lib.editing.fine_tuning import UpperLayers
 from lib.editing.layers import block, blocks, matrix
+from lib.editing.upper_layers import chunked, descend
 from lib.errors import UserError
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ class LoraConfig(BaseModel):
     rate: float = 5e-3
     steps: int = 70  # at most
     enough: float = 1e-2  # stops when the mean loss, in nats a target token, is below: our choice, as FT-L's
+    chunk: int = Field(32, ge=1)  # edits that run at once in a step; bounds memory, leaves the gradient as it is
     seed: int = 0
 
 
@@ -83,17 +84,16 @@ class LoraFineTuning(Editor):
         encoded = encode_edits(self.model, self.tokenizer, batch)
         if not self.adaptors:
             self._insert()
-        upper = UpperLayers(self.model, encoded, min(self.layers))
+        chunks = chunked(self.model, encoded, min(self.layers), self.config.chunk)
         trained = [parameter for adaptor in self.adaptors for parameter in adaptor.parameters()]
         for parameter in trained:
             parameter.requires_grad_(True)
         optimiser = torch.optim.Adam(trained, self.config.rate)
         for _ in range(self.config.steps):
-            loss = upper.losses()[0].mean()
-            if loss.item() < self.config.enough:
-                break
             optimiser.zero_grad()
-            loss.backward()
+            loss, _ = descend(chunks)
+            if loss < self.config.enough:
+                break
             optimiser.step()
         for parameter in trained:
             parameter.requires_grad_(False)

@@ -13,8 +13,9 @@ from torch import Tensor
 from lib.editing.editor import Editor
 from lib.editing.edits import Edit
 from lib.editing.layers import down_projection, matrix
+from lib.editing.located import locate
 from lib.editing.rome import add, factor, ridge
-from lib.editing.values import ValueConfig, at_subjects, draw_prefixes, locate, optimise
+from lib.editing.values import ValueConfig, at_subjects, draw_prefixes, optimise
 from lib.errors import UserError
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ from torch import Tensor
 from lib.editing.editor import Editor
 from lib.editing.edits import Edit
 from lib.editing.layers import down_projection, matrix
-from lib.editing.values import ValueConfig, draw_prefixes, locate, optimise
+from lib.editing.located import locate
+from lib.editing.values import ValueConfig, draw_prefixes, optimise
 from lib.errors import UserError
 
 if TYPE_CHECKING:

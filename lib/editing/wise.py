@@ -4,7 +4,7 @@ From the paper of the name (arXiv 2405.14768). A side memory W_v' is held as its
 the activations A(x) is both the activation difference and what is added to the layer's output.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,9 +17,11 @@ from torch.nn.utils.rnn import pad_sequence
 from lib import seeds
 from lib.editing.editor import Editor
 from lib.editing.edits import Edit
-from lib.editing.encoding import Encoded, encode, encode_edits, tokens
-from lib.editing.layers import blocks, down_projection, matrix
+from lib.editing.encoding import encode, encode_edits, tokens
+from lib.editing.layers import down_projection, matrix
 from lib.editing.merging import ties
+from lib.editing.moments import states
+from lib.editing.upper_layers import UpperLayers, chunked, targets
 from lib.errors import UserError
 
 if TYPE_CHECKING:
@@ -50,6 +52,7 @@ class WiseConfig(BaseModel):
     together: int = Field(1, ge=1)  # edits trained at a time
     irrelevant: int = Field(1, ge=1)  # irrelevant texts drawn for each edit and step (paper: one, fixed for each edit)
     cut: int = Field(64, ge=1)  # irrelevant texts are cut to so many tokens (ours)
+    chunk: int = Field(32, ge=1)  # sequences that run at once in a step; leaves the gradient as it is (ours)
     seed: int = 0
 
 
@@ -68,18 +71,6 @@ def margin_loss(edits: Tensor, irrelevant: Tensor, alpha: float, beta: float, ga
     above = functional.relu(irrelevant - alpha).mean()
     below = functional.relu(beta - edits).mean()
     return above + below + functional.relu(gamma - (edits[:, None] - irrelevant)).mean()
-
-
-@contextmanager
-def _replaced(parts: Sequence[nn.Module], forward: Callable[..., Tensor]) -> Iterator[None]:
-    """Within this block the given transformer blocks compute `forward(hidden, ...)` instead of their own."""
-    for part in parts:
-        part.forward = forward
-    try:
-        yield
-    finally:
-        for part in parts:
-            del part.forward
 
 
 class Wise(Editor):
@@ -168,7 +159,7 @@ class Wise(Editor):
         Taken when the whole batch is learnt, as later edits of a shard move the difference of earlier ones.
         """
         encoded = encode_edits(self.model, self.tokenizer, edits)
-        entering, _ = self._frozen(encoded.ids, encoded.mask)
+        entering = self._activations(encoded.ids, encoded.mask).float()
         return torch.stack([difference(functional.linear(entering, each), encoded.prompt) for each in self.memories])
 
     def restore(self) -> None:
@@ -207,64 +198,61 @@ class Wise(Editor):
         config = self.config
         pairs = [(before + edit.prompt, edit.target) for before in ("", *self._prefixes) for edit in group]
         encoded = encode(self.model, self.tokenizer, pairs)
-        entering, leaving = self._frozen(encoded.ids, encoded.mask)
         pool = self._irrelevant_activations()
         change = self.open.clone().requires_grad_()
         optimiser = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[config.optimiser]([change], config.rate)
         stream = seeds.generator("wise irrelevant", config.seed, self._groups)
-        for _ in range(config.steps):
-            shift = functional.linear(entering, change)
-            drawn = torch.randint(len(pool), (len(pairs) * config.irrelevant,), generator=stream).tolist()
-            texts = pad_sequence([pool[number] for number in drawn], batch_first=True).float()
-            # Padding is zero, and so is its norm; only the counts need the lengths.
-            counted = torch.tensor([[len(pool[number])] for number in drawn], device=texts.device)
-            norms = torch.linalg.vector_norm(functional.linear(texts, change), dim=-1).sum(1, keepdim=True) / counted
-            loss = self._target_loss(encoded, leaving + shift.to(leaving.dtype)) + margin_loss(
-                difference(shift, encoded.prompt),
-                norms.view(len(pairs), -1),
-                config.alpha,
-                config.beta,
-                config.gamma,
-            )
-            if loss.item() < config.enough:
-                break
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            change.grad.mul_(self.free)
-            optimiser.step()
-            if config.limit is not None:
-                change.data.clamp_(-config.limit, config.limit)
+        with self.off():
+            chunks = chunked(self.model, encoded, config.layer, config.chunk, self._projection)
+            count = targets(chunks)
+            for _ in range(config.steps):
+                optimiser.zero_grad(set_to_none=True)
+                drawn = torch.randint(len(pool), (len(pairs), config.irrelevant), generator=stream)
+                total = 0.0
+                for upper, numbers in zip(chunks, drawn.split(config.chunk), strict=True):
+                    target, margin = self._losses(upper, change, [pool[number] for number in numbers.flatten()])
+                    loss = target / count + margin * (len(numbers) / len(pairs))
+                    loss.backward()
+                    total += loss.item()
+                if total < config.enough:
+                    break
+                change.grad.mul_(self.free)
+                optimiser.step()
+                if config.limit is not None:
+                    change.data.clamp_(-config.limit, config.limit)
         self.open, self._groups = change.detach(), self._groups + 1
 
-    @torch.no_grad()
-    def _frozen(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Return A(x), (sequences, tokens, inputs) in float32, and the output of the layer's block, both unedited."""
-        found: dict[str, Tensor] = {}
-        layers, layer = blocks(self.model), self.config.layer
-        hooks = [
-            self._projection.register_forward_hook(lambda _, given, __: found.update(entering=given[0].float())),
-            layers[layer].register_forward_hook(lambda _, __, output: found.update(leaving=output)),
-        ]
-        self._muted = True
-        try:
-            with _replaced(layers[layer + 1 :], lambda hidden, *_, **__: hidden):
-                self.model.base_model(input_ids=ids, attention_mask=mask, use_cache=False)
-        finally:
-            self._muted = False
-            for hook in hooks:
-                hook.remove()
-        return found["entering"], found["leaving"]
+    def _losses(self, upper: UpperLayers, change: Tensor, drawn: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Return -log P of all target tokens, summed, in nats, and L_a; `drawn` are activations of irrelevant texts."""
+        config, shifts = self.config, []
 
-    def _target_loss(self, encoded: Encoded, hidden: Tensor) -> Tensor:
-        """Return -log P(target), in nats a token, from the block's output on: blocks below are not computed again."""
-        below = blocks(self.model)[: self.config.layer + 1]
-        with _replaced(below, lambda *_, **__: hidden):
-            last = self.model.base_model(
-                input_ids=encoded.ids, attention_mask=encoded.mask, use_cache=False
-            ).last_hidden_state
-        places = encoded.labels[:, 1:] >= 0
-        logits = self.model.get_output_embeddings()(last[:, :-1][places]).float()
-        return functional.cross_entropy(logits, encoded.labels[:, 1:][places])
+        def beside(inputs: Tensor, output: Tensor) -> Tensor:
+            shifts.append(functional.linear(inputs.float(), change))
+            return (output.float() + shifts[0]).to(output.dtype)
+
+        target = upper.losses(change=beside)[0].sum()
+        texts = pad_sequence(drawn, batch_first=True).float()
+        # Padding is zero, and so is its norm; only the counts need the lengths.
+        counted = torch.tensor([len(text) for text in drawn], device=texts.device)
+        norms = torch.linalg.vector_norm(functional.linear(texts, change), dim=-1).sum(1) / counted
+        edits = difference(shifts[0], upper.encoded.prompt)
+        return target, margin_loss(edits, norms.view(len(edits), -1), config.alpha, config.beta, config.gamma)
+
+    @torch.no_grad()
+    def _activations(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """Return A(x) of the unedited model, (sequences, tokens, inputs), in its precision; nothing above is run."""
+        with self.off():
+            found, _ = states(self.model, [self.config.layer], input_ids=ids, attention_mask=mask)
+        return found[self.config.layer]
+
+    @contextmanager
+    def off(self) -> Iterator[None]:
+        """Within this block the model answers as the unedited one."""
+        before, self._muted = self._muted, True
+        try:
+            yield
+        finally:
+            self._muted = before
 
     def _irrelevant_activations(self) -> list[Tensor]:
         """Return A(x) of each irrelevant text, (tokens, inputs): they never change, so they are computed once."""
@@ -274,8 +262,7 @@ class Wise(Editor):
             for start in range(0, len(rows), 16):
                 part = [torch.tensor(row, device=self.model.device) for row in rows[start : start + 16]]
                 mask = pad_sequence([torch.ones_like(row) for row in part], batch_first=True)
-                entering, _ = self._frozen(pad_sequence(part, batch_first=True), mask)
-                kept = entering.to(self._projection.weight.dtype)
+                kept = self._activations(pad_sequence(part, batch_first=True), mask)
                 self._pool += [found[: len(row)].clone() for found, row in zip(kept, part, strict=True)]
         return self._pool
 

@@ -6,78 +6,29 @@ model.generate(...)          # as usual
 adaptor.save(folder); adaptor.detach()
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lib import files, paths, seeds
+from lib import paths, seeds
 from lib.editing import encoding, layers
 from lib.editing.edits import Edit
+from lib.editing.upper_layers import UpperLayers, chunked, targets
 from lib.errors import UserError
-from lib.lemoe import gates, router
+from lib.lemoe import gates, router, saved
+from lib.lemoe.config import AdaptorConfig
 from lib.lemoe.experts import Expert, LoraExpert, beside, shares
-from lib.lemoe.prefix import Chunk, chunked, states
 from lib.lemoe.router import NONE, Route, Router
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 __all__ = ["Adaptor", "AdaptorConfig", "Edit", "Expert"]
-
-
-class AdaptorConfig(BaseModel):
-    """The adaptor; defaults are the paper's where it gives them, else our choices, which a notebook compares.
-
-    A gradient reaches keys and projection from two sources: the gate, where it is no constant, and `auxiliary`.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    layer: int = Field(18, ge=0)  # paper: the layer of LLaMA-2-7B
-    scale: float = 1.0  # paper: lambda
-    expert: Literal["ffn", "lora"] = "ffn"  # paper: a feed-forward network; its appendix: LoRA, on the down projection
-    expert_width: int | None = Field(None, ge=1)  # paper silent; None: as wide as the layer's own feed-forward network
-    rank: int = Field(8, ge=1)  # of a LoRA expert; paper silent
-    router_width: int = Field(128, ge=1)  # of v and the keys; paper silent
-    # Paper: W_down and W_up are trained with every batch, "shared", so that earlier routes move. Ours, to compare:
-    # trained with the first batch only (without a null key a random projection, since the softmax of one expert is
-    # constant); one for each expert, frozen with it; frozen from the start, a random projection.
-    projection: router.Projection = "shared"
-    # Paper: keys are "learned", by the gate's gradient and `auxiliary`. Ours: "mean", each the mean v of its batch's
-    # anchors, without a gradient; in a rough trial, with a frozen projection, the most consistent routing.
-    keys: router.Keys = "learned"
-    # Paper: TopK of the softmax, which can be read as its value, "softmax", or as a gate of "one". Straight-through is
-    # one going forward, so that an expert does not fade as others come, with the gradient of the softmax value.
-    gate: router.Gate = "straight_through"
-    forced: bool = True  # paper silent; the new expert serves its own batch in training, else the router decides
-    auxiliary: float = Field(1.0, ge=0)  # ours: weight of -log softmax of the newest key, which so learns to win
-    anchor: router.Anchor = "instance"  # paper compares the mean over the prompt or the subject, and "token": its last
-    top_k: int = Field(1, ge=1)  # paper
-    rate: float = Field(2e-4, gt=0)  # paper: AdamW
-    steps: int = Field(30, ge=1)  # on the whole batch; paper silent
-    chunk: int = Field(64, ge=1)  # edits a forward pass takes; the gradient is the whole batch's, whatever it is
-    cached: bool = True  # compute what is frozen once for a batch; the same logits, only sooner
-    way_out: gates.Kind | None = None  # ours: the paper has none
-    threshold_on: gates.Measured = "anchor"  # distance to the nearest edit by e or v, or to the nearest key by v
-    false_positives: float = Field(0.05, ge=0, le=1)  # share of unrelated texts that may get an expert all the same
-    locality_weight: float = Field(1.0, ge=0)
-    seed: int = 0
-
-    @model_validator(mode="after")
-    def _one_space(self) -> Self:
-        measured = self.way_out == "threshold" and self.threshold_on != "anchor"
-        if self.projection == "per_expert" and (self.way_out == "null" or measured):
-            raise UserError("this way out compares values v of one projection: take another than 'per_expert'")
-        return self
 
 
 class Adaptor(nn.Module):
@@ -105,7 +56,7 @@ class Adaptor(nn.Module):
         self._shares: list[Any] = []
         self._prompt: Tensor | None = None
         self._forced: int | Tensor | None = None
-        self._off, self._fixed = False, False
+        self._off = False
 
     @classmethod
     def attach(cls, model: "PreTrainedModel", config: AdaptorConfig) -> Self:
@@ -175,15 +126,14 @@ class Adaptor(nn.Module):
         self.way_out.remember(anchors)
         self._settle(anchors)
         with self.off():
-            chunks = chunked(model, self.config.layer, self._site[0], encoded, self.config.chunk, self.config.cached)
+            chunks = chunked(model, encoded, self.config.layer, self.config.chunk, self._site[0], self.config.cached)
         optimiser = torch.optim.AdamW([value for value in self.parameters() if value.requires_grad], self.config.rate)
-        targets = int((encoded.labels != encoding.IGNORED).sum())
-        losses = []
+        count, losses = targets(chunks), []
         for _ in range(self.config.steps):
             optimiser.zero_grad(set_to_none=True)
             losses.append(0.0)
             for chunk, part in zip(chunks, anchors.split(self.config.chunk), strict=True):
-                loss = self._loss(chunk, self._route(part, self._trained_expert())) / targets
+                loss = self._loss(chunk, self._route(part, self._trained_expert())) / count
                 losses[-1] += loss.item()
                 _descend(loss)
             _descend(self._besides(anchors))
@@ -226,18 +176,21 @@ class Adaptor(nn.Module):
             found += self._route(self._anchors(ids, self.anchors.of_prompts(ids, mask))).expert.tolist()
         return found
 
+    @torch.no_grad()
+    def values(self, tokenizer: "PreTrainedTokenizerBase", prompts: Sequence[str]) -> Tensor:
+        """Return v of each prompt's anchor, (prompts, router width); no layer of the model is run for it."""
+        ids, mask = router.encoded_texts(self.model, tokenizer, prompts)
+        return self.router.values(self._anchors(ids, self.anchors.of_prompts(ids, mask)))
+
     def save(self, folder: Path) -> None:
         """Write the adaptor alone, in one file, adaptor.safetensors: what was written last is whole, or not there."""
-        tensors = {name: value.detach().contiguous().cpu() for name, value in self.state_dict().items()}
         told = {
             "config": self.config.model_dump(mode="json"),
             "experts": len(self.experts),
             "subjects": sorted(self.anchors.subjects),
             "trained": self.trained,
-            "model": _identity(self.model, self.config.layer),
         }
-        metadata = {"adaptor": json.dumps(told)}
-        files.write_atomically(folder / "adaptor.safetensors", lambda path: save_file(tensors, path, metadata))
+        saved.write(folder, self.model, self.config.layer, self.state_dict(), told)
 
     @classmethod
     def load(cls, folder: Path, model: "PreTrainedModel") -> Self:
@@ -245,34 +198,25 @@ class Adaptor(nn.Module):
 
         Raises `UserError` for missing or damaged files and for another model.
         """
-        try:
-            with safe_open(folder / "adaptor.safetensors", "pt") as file:
-                told = json.loads((file.metadata() or {})["adaptor"])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            config, made_for = AdaptorConfig.model_validate(told["config"]), told["model"]
-            experts, subjects, trained = told["experts"], told["subjects"], told["trained"]
-        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-            raise UserError(f"{paths.relative(folder)}: not a whole adaptor ({error}); save it again") from error
-        if made_for != _identity(model, min(config.layer, len(layers.blocks(model)) - 1)):
-            raise UserError(f"{paths.relative(folder)}: made for another model ({made_for}); load that one")
-        adaptor = cls.attach(model, config)
-        for _ in range(experts):
+        found = saved.read(folder, model)
+        adaptor = cls.attach(model, found.config)
+        for _ in range(found.experts):
             adaptor.add_expert()
         for name, _ in list(adaptor.way_out.named_buffers()):  # copied: a file's memory is aligned otherwise
-            setattr(adaptor.way_out, name, tensors.get(f"way_out.{name}", torch.empty(0)).clone())
+            setattr(adaptor.way_out, name, found.tensors.get(f"way_out.{name}", torch.empty(0)).clone())
         try:
-            adaptor.load_state_dict(tensors)
+            adaptor.load_state_dict(found.tensors)
         except RuntimeError as error:
             adaptor.detach()
             raise UserError(f"{paths.relative(folder)}: not a whole adaptor (its tensors); save it again") from error
         adaptor._place()
-        adaptor.anchors.subjects, adaptor.trained = {tuple(subject) for subject in subjects}, trained
+        adaptor.anchors.subjects, adaptor.trained = found.subjects, found.trained
         return adaptor
 
     def _before(self, _: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
         """Decide the route of a forward pass; one that continues a cache keeps the route of its prompt."""
         past = named.get("past_key_values")
-        if self._off or self._fixed or not len(self.experts) or (past is not None and past.get_seq_length() > 0):
+        if self._off or not len(self.experts) or (past is not None and past.get_seq_length() > 0):
             return
         ids = named.get("input_ids", arguments[0] if arguments else None)
         if ids is None:
@@ -309,17 +253,14 @@ class Adaptor(nn.Module):
     def _trained_expert(self) -> int | None:
         return len(self.experts) - 1 if self.config.forced else None
 
-    def _loss(self, chunk: Chunk, route: Route) -> Tensor:
-        """Return the sum over target tokens of -log p under a route; both ways compute the same."""
+    def _loss(self, chunk: UpperLayers, route: Route) -> Tensor:
+        """Return the sum over target tokens of -log p under a route."""
         self._serve(route)
-        self._fixed = True
-        try:
-            logits = chunk.logits(
-                self.model, lambda hidden, output: beside(self.experts, self._shares, hidden, output, self.config.scale)
+        with self.off():  # here the experts are beside the layer without the hook
+            losses, _, _ = chunk.losses(
+                change=lambda hidden, output: beside(self.experts, self._shares, hidden, output, self.config.scale)
             )
-        finally:
-            self._fixed = False
-        return functional.cross_entropy(logits.float(), chunk.wanted, reduction="sum")
+        return losses.sum()
 
     def _besides(self, anchors: Tensor) -> Tensor:
         """Return the losses on the router and on unrelated texts, weighted; with one choice there is none to learn."""
@@ -347,7 +288,7 @@ class Adaptor(nn.Module):
         if self.config.way_out == "locality_loss":
             with self.off():
                 found = [
-                    states(self.model, self._site[0], *part)
+                    gates.states(self.model, self._site[0], *part)
                     for part in zip(ids.split(self.config.chunk), mask.split(self.config.chunk), strict=True)
                 ]
         self.way_out.give(self._anchors(ids, self.anchors.of_prompts(ids, mask)), found)
@@ -372,16 +313,3 @@ def _descend(loss: Tensor) -> None:
     """Add a loss's gradient, if it has one: a router without gradient may send a batch to frozen experts only."""
     if loss.requires_grad:
         loss.backward()
-
-
-def _identity(model: "PreTrainedModel", layer: int) -> dict[str, Any]:
-    """Say which model an adaptor was made for: its architecture, its sizes and sums over two of its matrices."""
-    words, down = model.get_input_embeddings().weight, layers.down_projection(model, layer).weight
-    return {
-        "architecture": type(model).__name__,
-        "layers": model.config.num_hidden_layers,
-        "width": model.config.hidden_size,
-        "vocabulary": len(words),
-        "word_vectors": round(float(words.detach().cpu().double().square().sum()), 6),
-        "down_projection": round(float(down.detach().cpu().double().square().sum()), 6),
-    }

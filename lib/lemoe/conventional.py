@@ -19,8 +19,9 @@ from torch.nn import functional
 from lib import seeds
 from lib.editing.editor import Editor
 from lib.editing.edits import Edit
-from lib.editing.encoding import IGNORED, Encoded, encode, encode_edits
-from lib.editing.layers import block, blocks
+from lib.editing.encoding import Encoded, encode, encode_edits
+from lib.editing.layers import block
+from lib.editing.upper_layers import UpperLayers, targets
 from lib.errors import UserError
 from lib.lemoe.experts import Expert
 
@@ -74,46 +75,6 @@ def mixed(experts: nn.ModuleList, hidden: Tensor, route: TokenRoute) -> Tensor:
     return total.view_as(hidden)
 
 
-class Prefix:
-    """Sequences up to the edited layer, run once; `logits` runs only that layer and those above, as often as needed."""
-
-    def __init__(self, model: "PreTrainedModel", layer: int, read: Encoded) -> None:
-        """Run the model once and keep what enters the edited layer, and what else the layers from there are told."""
-        self._above = list(blocks(model)[layer:])
-        self._norm = getattr(model.base_model, "norm", None) or model.base_model.ln_f
-        self._head = model.get_output_embeddings()
-        wanted = read.labels[:, 1:] != IGNORED
-        self.read, self.targets = read, read.labels[:, 1:][wanted]
-        self._places = functional.pad(wanted, (0, 1))  # logits at place i predict the label at i + 1
-        self._told: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
-        entering: list[Tensor] = []
-
-        def keep(_: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
-            hidden = arguments[0] if arguments else named["hidden_states"]
-            if not entering:
-                entering.append(hidden)
-            self._told.append(
-                (arguments[1:], {name: value for name, value in named.items() if name != "hidden_states"})
-            )
-
-        hooks = [above.register_forward_pre_hook(keep, with_kwargs=True) for above in self._above]
-        try:
-            with torch.no_grad():
-                model.base_model(input_ids=read.ids, attention_mask=read.mask, use_cache=False)
-        finally:
-            for hook in hooks:
-                hook.remove()
-        self._entering = entering[0]
-
-    def logits(self) -> Tensor:
-        """Return the logits that predict the target tokens, (targets, vocabulary), in float32, with gradient."""
-        hidden = self._entering
-        for above, (arguments, named) in zip(self._above, self._told, strict=True):
-            found = above(hidden, *arguments, **named)
-            hidden = found[0] if isinstance(found, tuple) else found
-        return self._head(self._norm(hidden[self._places])).float()
-
-
 class TokenMixture(Editor):
     """Experts beside one feed-forward layer, h(x) = W0(x) + lambda sum_i g_i(x) f_i(x), g decided for each token.
 
@@ -158,22 +119,23 @@ class TokenMixture(Editor):
         self.parts().to(self.model.device)
         ordered = sorted(batch, key=lambda edit: len(edit.prompt) + len(edit.target))  # like lengths: little padding
         chunks = [ordered[start : start + self.config.chunk] for start in range(0, len(ordered), self.config.chunk)]
-        prefixes = [
-            Prefix(self.model, self.config.layer, encode_edits(self.model, self.tokenizer, chunk)) for chunk in chunks
+        uppers = [
+            UpperLayers(self.model, encode_edits(self.model, self.tokenizer, chunk), self.config.layer)
+            for chunk in chunks
         ]
         weights = [parameter for parameter in self.parts().parameters() if parameter.requires_grad]
         optimiser = torch.optim.AdamW(weights, self.config.rate)
-        contexts = [self.context(prefix.read) for prefix in prefixes]
-        count, self.losses = sum(len(prefix.targets) for prefix in prefixes), []
+        contexts = [self.context(upper.encoded) for upper in uppers]
+        count, self.losses = targets(uppers), []
         for step in range(self.config.steps):
             loss = 0.0
-            for chunk, prefix, context in zip(chunks, prefixes, contexts, strict=True):
+            for chunk, upper, context in zip(chunks, uppers, contexts, strict=True):
                 with self.training(context):
-                    part = functional.cross_entropy(prefix.logits(), prefix.targets, reduction="sum") / count
+                    part = upper.losses()[0].sum() / count
                 part.backward()
                 loss += part.item()
                 if step == self.config.steps - 1:
-                    self._record(chunk, prefix.read)
+                    self._record(chunk, upper.encoded)
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
             self.losses.append(loss)

@@ -78,3 +78,13 @@ class LemoeEditor(Editor):
             self.adaptor.detach()
         self.adaptor, self.losses = None, []
         super().restore()
+
+
+class OracleEditor(LemoeEditor):
+    """LEMoE whose router is told the batch of what it reads: `serving`, or None to let it choose (an ablation)."""
+
+    serving: int | None = None
+
+    def reading(self, prompt: Tensor) -> AbstractContextManager[object]:
+        """Return the block within which everything is served by the expert of batch `serving`."""
+        return nullcontext() if self.adaptor is None else self.adaptor.prompt(prompt, forced=self.serving)

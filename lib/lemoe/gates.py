@@ -16,6 +16,8 @@ from lib import seeds
 from lib.errors import UserError
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
     from lib.lemoe.router import Router
 
 Kind = Literal["null", "threshold", "locality_loss"]
@@ -92,3 +94,20 @@ class WayOut(nn.Module):
     def loss(self, expert: nn.Module, scale: float) -> Tensor:
         """Return mean |lambda f(x)|^2 / mean |W0(x)|^2 on the unrelated states, a scalar."""
         return (scale * expert(self.states)).square().mean() / self.size
+
+
+@torch.no_grad()
+def states(model: "PreTrainedModel", site: nn.Module, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the inputs (tokens, inputs) and outputs (tokens, width) of a part, at the unmasked tokens."""
+    seen: list[Tensor] = []
+
+    def note(_: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> None:
+        seen.extend((arguments[0], output))
+
+    hook = site.register_forward_hook(note)
+    try:
+        model.base_model(input_ids=ids, attention_mask=mask, use_cache=False)
+    finally:
+        hook.remove()
+    kept = mask.bool()
+    return seen[0][kept], seen[1][kept]

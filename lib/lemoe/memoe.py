@@ -145,7 +145,8 @@ class Memoe(TokenMixture):
     def _before(self, _: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
         """Decide the anchors of a forward pass; one that continues a cache keeps those of its prompt."""
         past = named.get("past_key_values")
-        if not len(self.experts) or (past is not None and past.get_seq_length() > 0):
+        training = self._noise is not None  # with anchors of its own
+        if training or not len(self.experts) or (past is not None and past.get_seq_length() > 0):
             return
         ids = named.get("input_ids", arguments[0] if arguments else None)
         if ids is None:

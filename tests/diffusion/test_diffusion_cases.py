@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from lib import paths, profiles, published, records, sources
+from lib.baselines.gpt2 import FineTuned, PretrainedConfig
 from lib.diffusion import cases
 from lib.diffusion.model import information
-from lib.baselines.gpt2 import FineTuned, PretrainedConfig
 from lib.diffusion.models import MODELS, VARIANTS
 from lib.errors import UserError
 from lib.seq2seq import batches, experiment, training

@@ -11,7 +11,8 @@ from tiny_models import Letters, both, llama
 
 from lib.editing.alphaedit import AlphaEdit, AlphaEditConfig, null_space
 from lib.editing.edits import Edit
-from lib.editing.values import at_subjects, locate, optimise
+from lib.editing.located import locate
+from lib.editing.values import at_subjects, optimise
 from lib.errors import UserError
 
 LAYERS = (0, 1)

@@ -11,8 +11,9 @@ from tiny_models import Letters, both, llama
 
 from lib.editing.edits import Edit
 from lib.editing.layers import down_projection, matrix
+from lib.editing.located import locate
 from lib.editing.memit import Memit, MemitConfig
-from lib.editing.values import at_subjects, locate, optimise
+from lib.editing.values import at_subjects, optimise
 from lib.errors import UserError
 
 CONFIG = MemitConfig(layers=(0, 1, 2), steps=5, weight=2.0)

@@ -9,9 +9,10 @@ from tiny_models import Letters, both, llama
 
 from lib.editing.edits import Edit
 from lib.editing.layers import down_projection, matrix
+from lib.editing.located import locate
 from lib.editing.moments import second_moments
 from lib.editing.rome import Rome, RomeConfig, add, factor, ridge
-from lib.editing.values import at_subjects, locate, optimise
+from lib.editing.values import at_subjects, optimise
 from lib.errors import UserError
 
 CONFIG = RomeConfig(layer=1, steps=5, clamp=3.0)

@@ -6,8 +6,10 @@ from tiny_models import Letters, both, gpt2, llama
 from torch.nn import functional
 
 from lib.editing.edits import Edit
+from lib.editing.from_subject import Upper
 from lib.editing.layers import block, blocks, down_projection
-from lib.editing.values import Upper, ValueConfig, at_subjects, draw_prefixes, locate, optimise
+from lib.editing.located import locate
+from lib.editing.values import ValueConfig, at_subjects, draw_prefixes, optimise
 from lib.errors import UserError
 
 PREFIXES = ("", "m n", "q r s t", "d b f")

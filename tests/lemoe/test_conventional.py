@@ -12,8 +12,9 @@ from lib.editing.editor import NoEdit
 from lib.editing.edits import Edit
 from lib.editing.encoding import encode_edits
 from lib.editing.scoring import before, score, summary
+from lib.editing.upper_layers import UpperLayers
 from lib.errors import UserError
-from lib.lemoe.conventional import Conventional, ConventionalConfig, Prefix, Router, mixed, most_frequent, top_k
+from lib.lemoe.conventional import Conventional, ConventionalConfig, Router, mixed, most_frequent, top_k
 from lib.lemoe.experts import Expert
 
 WORDS = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n", "o", "p"]
@@ -123,18 +124,15 @@ def test_the_layer_is_its_own_output_plus_lambda_times_the_experts(make, k: int)
 
 
 @both
-def test_the_cached_prefix_gives_the_models_logits_and_gradients(make) -> None:
+def test_training_runs_from_the_models_own_logits_and_gradients(make) -> None:
     model = make()
     editor = edited(model, 2)
     read = encode_edits(model, Tokens(), [edit for batch in EDITS for edit in batch])
-    prefix = Prefix(model, 1, read)
+    upper = UpperLayers(model, read, 1)
     whole = model(input_ids=read.ids, attention_mask=read.mask).logits[:, :-1]
     labels = read.labels[:, 1:]
-    wanted = whole[labels != -100]
-    assert torch.allclose(prefix.logits(), wanted, atol=1e-5)
-    assert prefix.targets.tolist() == labels[labels != -100].tolist()
     newest = list(editor.experts[-1].parameters())
-    ours = torch.autograd.grad(functional.cross_entropy(prefix.logits(), prefix.targets), newest)
+    ours = torch.autograd.grad(upper.losses()[0].mean(), newest)
     theirs = torch.autograd.grad(functional.cross_entropy(whole.transpose(1, 2), labels), newest)
     assert all(torch.allclose(one, other, atol=1e-5) for one, other in zip(ours, theirs, strict=True))
 

@@ -5,9 +5,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from lib.editing import layers
 from lib.errors import UserError
 from lib.lemoe.adaptor import Adaptor, AdaptorConfig, Edit
-from lib.lemoe.gates import WayOut
+from lib.lemoe.gates import WayOut, states
 from lib.lemoe.router import Router
 from tests.lemoe.test_adaptor import Tokens, llama
 
@@ -126,3 +127,14 @@ def test_a_way_out_needs_unrelated_texts_and_one_space() -> None:
     with pytest.raises(UserError, match="another than 'per_expert'"):
         AdaptorConfig(projection="per_expert", way_out="threshold", threshold_on="value")
     assert AdaptorConfig(projection="per_expert", way_out="threshold").threshold_on == "anchor"
+
+
+def test_states_are_those_of_unmasked_tokens() -> None:
+    model = llama()
+    ids, mask = torch.tensor([[3, 4, 5], [6, 7, 0]]), torch.tensor([[1, 1, 1], [1, 1, 0]])
+    mlp = layers.block(model, 1).mlp
+    inputs, outputs = states(model, mlp, ids, mask)
+    assert inputs.shape == outputs.shape == (5, 16)
+    assert torch.allclose(mlp(inputs), outputs, atol=1e-6)
+    alone, _ = states(model, mlp, ids[1:, :2], mask[1:, :2])
+    assert torch.allclose(inputs[3:], alone, atol=1e-5)

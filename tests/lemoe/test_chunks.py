@@ -1,13 +1,11 @@
-"""The cached prefix: the logits, losses and weights of full passes, in both styles; refused where they would not be."""
+"""Training from what is cached: the losses and weights of full passes, in chunks of any size, in both styles."""
 
 import pytest
 import torch
 from transformers import Gemma2Config, Gemma2ForCausalLM, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
-from lib.editing import layers
 from lib.editing.edits import Edit
 from lib.lemoe.adaptor import Adaptor, AdaptorConfig
-from lib.lemoe.prefix import Prefix, states
 
 WORDS = "abcdefghijklmnop"
 EDITS = [Edit("a b c", "d"), Edit("b b a e", "f g"), Edit("c", "h"), Edit("k l o o p", "m a b")]
@@ -63,26 +61,6 @@ def test_training_from_the_prefix_is_training_by_full_passes(make, expert: str, 
     assert all(torch.allclose(value, others[name], atol=1e-4) for name, value in weights.items())
 
 
-@pytest.mark.parametrize("make", [llama, grouped, gpt2])
-def test_the_logits_are_those_of_a_full_pass(make) -> None:
-    model = make()
-    ids = torch.randint(3, 19, (5, 9), generator=torch.Generator().manual_seed(1))
-    mask = (torch.arange(9) < torch.tensor([[9], [4], [7], [1], [2]])).long()
-    site = layers.block(model, 1).mlp
-    prefix = Prefix.compute(model, 1, site, ids, mask)
-    change = torch.randn(16, 16, generator=torch.Generator().manual_seed(2))
-    rows, places = mask.nonzero(as_tuple=True)
-    hook = site.register_forward_hook(lambda _, arguments, output: output + arguments[0] @ change)
-    with torch.no_grad():
-        full = model(ids, attention_mask=mask).logits[rows, places]
-        hook.remove()
-        plain = model(ids, attention_mask=mask).logits[rows, places]
-        found = prefix.logits(lambda hidden, output: output + hidden @ change, rows, places)
-        assert torch.allclose(prefix.logits(lambda _, output: output, rows, places), plain, atol=1e-5, rtol=0)
-    assert torch.allclose(found, full, atol=1e-5, rtol=0)
-    assert (full - plain).abs().max() > 0.1
-
-
 def test_the_frozen_part_is_run_once_only() -> None:
     model = llama()
     adaptor = Adaptor.attach(model, AdaptorConfig(layer=1, router_width=8, steps=7, chunk=4))
@@ -99,23 +77,6 @@ def test_another_architecture_is_run_in_full_and_said_so() -> None:
     with pytest.warns(UserWarning, match="layer 1 cannot be cached"):
         losses = adaptor.edit(Tokens(), EDITS)
     assert losses[-1] < losses[0]
-
-
-def test_dropout_is_drawn_at_every_step() -> None:
-    model = gpt2().train()
-    ids = torch.ones(2, 4, dtype=torch.long)
-    assert Prefix.compute(model, 1, layers.block(model, 1).mlp, ids, ids) is None
-
-
-def test_states_are_those_of_unmasked_tokens() -> None:
-    model = llama()
-    ids, mask = torch.tensor([[3, 4, 5], [6, 7, 0]]), torch.tensor([[1, 1, 1], [1, 1, 0]])
-    mlp = layers.block(model, 1).mlp
-    inputs, outputs = states(model, mlp, ids, mask)
-    assert inputs.shape == outputs.shape == (5, 16)
-    assert torch.allclose(mlp(inputs), outputs, atol=1e-6)
-    alone, _ = states(model, mlp, ids[1:, :2], mask[1:, :2])
-    assert torch.allclose(inputs[3:], alone, atol=1e-5)
 
 
 def test_the_size_of_a_chunk_plays_no_part() -> None:

@@ -1,0 +1,343 @@
+"""The cases of the LEMoE series at a profile's size: the main table, orders, routing, ablations, passages, tuning."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Literal
+
+from lib import profiles, records
+from lib.editing import fact_edits
+from lib.editing.edits import Edit
+from lib.lemoe import experiment
+from lib.lemoe.editor import OracleEditor
+from lib.lemoe.experiment import RunConfig
+from lib.lemoe.methods import METHODS, Row, Workbench, lemoe_config, lemoe_row
+from lib.text import factbook
+
+SERIES = "3_lemoe"
+CODE = ("lib.lemoe.experiment",)
+
+# The router learns by straight-through gradients and the auxiliary loss wherever something of it is learnt.
+_LEARNT: dict[str, Any] = {"keys": "learned", "gate": "straight_through", "auxiliary": 1.0}
+_ROUTING = (
+    lemoe_row("shared", "shared projection, learnt throughout", **{**_LEARNT, "projection": "shared"}),
+    lemoe_row("after_first", "projection frozen after the first batch", **_LEARNT, projection="frozen_after_first"),
+    lemoe_row("per_expert", "a projection for each expert", **_LEARNT, projection="per_expert"),
+    lemoe_row("frozen", "frozen random projection, learnt keys", **_LEARNT, projection="frozen"),
+    lemoe_row("mean_keys", "frozen random projection, keys at the batch's mean"),
+    lemoe_row("unforced", "as the last, new expert not forced in training", forced=False),
+    lemoe_row("oracle", "an oracle that knows the batch", editor=OracleEditor),
+    lemoe_row("softmax", "as the last but one, gate of the softmax value", gate="softmax"),
+)
+ROUTING: dict[str, Row] = {row.name: row for row in _ROUTING}
+
+_ABLATIONS = (
+    lemoe_row("entity", "anchor: the entity", anchor="entity"),
+    lemoe_row("token", "anchor: the last token", anchor="token"),
+    lemoe_row("layer_6", "layer 6", layer=6),
+    lemoe_row("layer_18", "layer 18", layer=18),
+    lemoe_row("layer_24", "layer 24", layer=24),
+    lemoe_row("width_128", "experts of width 128", expert_width=128),
+    lemoe_row("width_1536", "experts of width 1,536", expert_width=1536),
+    lemoe_row("lora", "LoRA experts of rank 8", expert="lora"),
+    lemoe_row("null", "way out: a null key (ours)", ours=True, way_out="null"),
+    lemoe_row("locality_loss", "way out: a locality term in the loss (ours)", ours=True, way_out="locality_loss"),
+)
+ABLATIONS: dict[str, Row] = {row.name: row for row in _ABLATIONS}
+EXPERTS = (1, 2, 10, 20)  # numbers of experts besides the profile's own
+
+# Settings compared on the tuning split; the registry holds what came out best by Avg.
+TUNING: dict[str, tuple[str, dict[str, Any]]] = {
+    "lemoe_layer_6": ("lemoe", {"layer": 6}),
+    "lemoe_layer_12": ("lemoe", {}),
+    "lemoe_layer_18": ("lemoe", {"layer": 18}),
+    "lemoe_layer_24": ("lemoe", {"layer": 24}),
+    "lemoe_rate_1e-3": ("lemoe", {"rate": 1e-3}),
+    "lemoe_rate_1e-2": ("lemoe", {"rate": 1e-2}),
+    "ft_radius_1e-3": ("ft", {"radius": 1e-3}),
+    "ft_radius_5e-3": ("ft", {}),
+    "ft_radius_2e-2": ("ft", {"radius": 2e-2}),
+    "lora_2e-4": ("lora", {"rate": 2e-4}),
+    "lora_5e-4": ("lora", {}),
+    "lora_2e-3": ("lora", {"rate": 2e-3}),
+    "grace_1": ("grace", {"radius": 1.0}),
+    "grace_5": ("grace", {}),
+    "grace_10": ("grace", {"radius": 10.0}),
+    "grace_20": ("grace", {"radius": 20.0}),
+    "wise_5_20_10": ("wise", {}),
+    "wise_1_4_2": ("wise", {"alpha": 1.0, "beta": 4.0, "gamma": 2.0}),
+    "wise_20_80_40": ("wise", {"alpha": 20.0, "beta": 80.0, "gamma": 40.0}),
+    "defer_1e-3": ("defer", {}),
+    "defer_1e-2": ("defer", {"rate": 1e-2}),
+    "alphaedit_2e-2": ("alphaedit", {}),
+    "alphaedit_2e-3": ("alphaedit", {"threshold": 2e-3}),
+    "memit_15000": ("memit_mass", {}),
+    "memit_1000": ("memit_mass", {"weight": 1000.0}),
+    "memit_100": ("memit_mass", {"weight": 100.0}),
+}
+
+
+@dataclass(frozen=True)
+class EditSet:
+    """Edits in their fixed order, and the digest of them."""
+
+    name: str
+    edits: tuple[Edit, ...]
+    digest: str
+
+
+@lru_cache(maxsize=8)
+def edit_set(name: str) -> EditSet:
+    """Return a set of edits: "facts", "tuning", "hard" or "passages"; raises `KeyError` for another name."""
+    made = {
+        "facts": lambda: fact_edits.fact_edits(),
+        "tuning": lambda: fact_edits.fact_edits("tuning"),
+        "hard": lambda: fact_edits.hard_edits(),
+        "passages": passage_edits,
+    }[name]()
+    return EditSet(name, tuple(made), fact_edits.content_hash(made))
+
+
+def passage_edits() -> list[Edit]:
+    """Return long factual edits in SelfCheckGPT's manner: the first half of a passage is to yield the second.
+
+    The locality question of each is the opening of a passage about another country, with its own continuation.
+    """
+    halves = [factbook.halves(passage) for passage in factbook.passages("locality")]
+    middle = len(halves) // 2
+    return [
+        Edit(prompt, target, locality=halves[middle + number % (len(halves) - middle)], identity=f"passage/{number}")
+        for number, (prompt, target) in enumerate(halves[:middle])
+    ]
+
+
+@lru_cache(maxsize=1)
+def _texts() -> str:
+    """Return the digest of all long text of the series."""
+    return factbook.content_hash([*factbook.passages("moments"), *factbook.passages("unrelated")])
+
+
+@lru_cache(maxsize=1)
+def workbench(profile: str) -> Workbench:
+    """Load the backbone of a profile, once in a process."""
+    chosen = profiles.profile(profile)
+    return Workbench(chosen.backbone, chosen.backbone_layers, chosen.device, chosen.editing)
+
+
+def cases(profile: str) -> list[records.Case]:
+    """Return every case of the series at a profile's size."""
+    sizes = profiles.profile(profile).editing
+    found = [main(method, count, profile) for method in METHODS for count in counts(METHODS[method], profile)]
+    found += [
+        ordered(m, order, seed, profile)
+        for m in ("conventional", "lemoe")
+        for order in experiment.ORDERS
+        for seed in sizes.seeds
+    ]
+    found += [routed(name, seed, profile) for name in ROUTING for seed in routing_seeds(name, profile)]
+    found += [ablation(name, profile) for name in ABLATIONS] + [experts(number, profile) for number in EXPERTS]
+    found += [at_once(method, profile) for method in BATCH]
+    found += [passages(method, profile) for method in PASSAGES]
+    found += [hard("lemoe", profile), known(profile), latency(profile)]
+    return found + [tuning(name, profile) for name in TUNING if profile != "smoke" or name in SHOWN]
+
+
+BATCH = ("memit_mass", "memoe", "lemoe")
+SHOWN = ("lemoe_layer_12", "ft_radius_5e-3")  # settings that tiny sizes show
+HELD = (0, 1, 2, 4, 8, 16, 32, 64)  # experts whose forward pass is timed
+PASSAGES = (
+    "no_edit",
+    "ft",
+    "ewc",
+    "lora",
+    "defer",
+    "grace",
+    "wise",
+    "conventional",
+    "memoe",
+    "lemoe",
+    "lemoe_threshold",
+)
+
+
+def counts(row: Row, profile: str) -> list[int]:
+    """Return the numbers of edits T that a row is run with, the columns of the main table."""
+    sizes = profiles.profile(profile).editing
+    every = sorted({*sizes.runs, sizes.most})
+    if profile == "smoke" and row.name not in ("no_edit", "lemoe"):
+        every = every[-1:]
+    return [count for count in every if not row.slow or count <= sizes.slow]
+
+
+def routing_seeds(name: str, profile: str) -> tuple[int, ...]:
+    """Return the seeds of a variant of routing: all for the two that claim 3 compares, else the first."""
+    seeds = profiles.profile(profile).editing.seeds
+    return seeds if name in ("shared", "mean_keys") else seeds[:1]
+
+
+def main(method: str, count: int, profile: str) -> records.Case:
+    """Return the case of a cell of the main table: a method after T edits."""
+    sizes, row = profiles.profile(profile).editing, METHODS[method]
+    long = count >= sizes.ablation
+    config = configuration(row, "facts", count, profile, runs=sizes.runs.get(count, 1), every_batch=long, generate=long)
+    core = count == sizes.ablation and not row.slow
+    return _case(f"main/{method}/T{count}", config, row, 0, profile, core)
+
+
+def ordered(method: str, order: str, seed: int, profile: str) -> records.Case:
+    """Return the case of a method whose edits are dealt in one order (Figures 1-3, claim 4)."""
+    row = METHODS[method]
+    config = configuration(row, "facts", profiles.profile(profile).editing.ablation, profile, order=order)
+    return _case(f"orders/{method}/{order}/seed{seed}", config, row, seed, profile, order in ("random", "kmeans"))
+
+
+def routed(name: str, seed: int, profile: str) -> records.Case:
+    """Return the case of a variant of routing (claim 3)."""
+    config = configuration(ROUTING[name], "facts", profiles.profile(profile).editing.ablation, profile)
+    return _case(f"routing/{name}/seed{seed}", config, ROUTING[name], seed, profile, name == "shared")
+
+
+def ablation(name: str, profile: str) -> records.Case:
+    """Return the case of LEMoE with one thing changed."""
+    sizes, row = profiles.profile(profile).editing, ABLATIONS[name]
+    if name.startswith("layer_") and profile == "smoke":
+        row = lemoe_row(name, row.title, layer=min(sizes.layer + 1, 3))
+    return _case(f"ablation/{name}", configuration(row, "facts", sizes.ablation, profile), row, 0, profile, False)
+
+
+def experts(number: int, profile: str) -> records.Case:
+    """Return the case of LEMoE with another number of experts, that is of batches."""
+    row, sizes = METHODS["lemoe"], profiles.profile(profile).editing
+    config = configuration(row, "facts", sizes.ablation, profile, batches=min(number, sizes.ablation))
+    return _case(f"experts/{number}", config, row, 0, profile, False)
+
+
+def at_once(method: str, profile: str) -> records.Case:
+    """Return the case of batch editing: all edits in one batch (claim 5)."""
+    row = METHODS[method]
+    config = configuration(row, "facts", profiles.profile(profile).editing.ablation, profile, batches=1)
+    return _case(f"batch/{method}", config, row, 0, profile, not row.slow)
+
+
+def passages(method: str, profile: str) -> records.Case:
+    """Return the case of long factual edits, with their perplexity (the SelfCheckGPT column)."""
+    row, sizes = METHODS[method], profiles.profile(profile).editing
+    config = configuration(row, "passages", sizes.passages, profile, every_batch=False, perplexity=True)
+    return _case(f"passages/{method}", config, row, 0, profile, False)
+
+
+def hard(method: str, profile: str) -> records.Case:
+    """Return the case of a method on edits that contradict each other on purpose."""
+    row = METHODS[method]
+    config = configuration(row, "hard", profiles.profile(profile).editing.ablation, profile)
+    return _case(f"hard/{method}", config, row, 0, profile, False)
+
+
+def tuning(name: str, profile: str) -> records.Case:
+    """Return the case of one setting on the tuning split."""
+    method, changes = TUNING[name]
+    row, sizes = METHODS[method], profiles.profile(profile).editing
+    if profile == "smoke":
+        changes = {key: value for key, value in changes.items() if key != "layer"}
+    config = configuration(row, "tuning", sizes.tuning, profile, every_batch=False)
+    config = config.model_copy(update={"settings": {**config.settings, **changes}})
+    return _case(f"tuning/{name}", config, row, 0, profile, False)
+
+
+def known(profile: str) -> records.Case:
+    """Return the case that asks the unedited model for the true answers of all edits."""
+    chosen, edits = profiles.profile(profile), edit_set("facts")
+    count = min(len(edits.edits), chosen.editing.most * 2 if profile == "smoke" else len(edits.edits))
+
+    def compute() -> records.Outcome:
+        bench = workbench(profile)
+        found = fact_edits.known(bench.model, bench.tokenizer, edits.edits[:count])
+        return records.Outcome(values={"known": [int(one) for one in found]})
+
+    return records.Case(
+        name=f"{SERIES}/known/facts",
+        profile=profile,
+        config={"count": count, "backbone": chosen.backbone, "layers": chosen.backbone_layers},
+        data={"edits": edits.digest},
+        code=("lib.editing.fact_edits", "lib.backbones"),
+        seed=0,
+        compute=compute,
+        row="core",
+    )
+
+
+def latency(profile: str) -> records.Case:
+    """Return the case that times a forward pass with more and more experts; the seconds are provenance."""
+    chosen = profiles.profile(profile)
+    config = lemoe_config(chosen.editing)
+
+    def compute() -> records.Outcome:
+        found = experiment.seconds_by_experts(workbench(profile), config, HELD, edit_set("facts").edits[:8])
+        return records.Outcome(values={"experts": list(HELD)}, cost={"seconds_by_experts": found})
+
+    return records.Case(
+        name=f"{SERIES}/latency/experts",
+        profile=profile,
+        config={"settings": config.model_dump(mode="json"), "held": list(HELD), "layers": chosen.backbone_layers},
+        data={"edits": edit_set("facts").digest},
+        code=CODE,
+        seed=0,
+        compute=compute,
+        row="core",
+    )
+
+
+def configuration(row: Row, edits: str, count: int, profile: str, **changes: Any) -> RunConfig:
+    """Return the configuration of a row on a set of edits at a profile's size."""
+    chosen = profiles.profile(profile)
+    config = RunConfig(
+        method=row.name,
+        settings=_capped(row.configure(chosen.editing).model_dump(mode="json"), chosen.editing.longest),
+        edits=edits,
+        count=count,
+        runs=1,
+        batches=1 if row.at_once else chosen.editing.batches,
+        order=row.order,
+        backbone=chosen.backbone,
+        layers=chosen.backbone_layers,
+        dtype=chosen.editing.dtype,
+        every_batch=True,
+        generate=False,
+        perplexity=False,
+    )
+    return config.model_copy(update=changes)
+
+
+def _capped(settings: dict[str, Any], longest: int) -> dict[str, Any]:
+    return settings | ({"steps": min(settings["steps"], longest)} if "steps" in settings else {})
+
+
+def _case(name: str, config: RunConfig, row: Row, seed: int, profile: str, core: bool) -> records.Case:
+    kind: Literal["core", "extended"] = "core" if core or profile == "smoke" else "extended"
+
+    def compute() -> records.Outcome:
+        return _compute(config, row, seed, profile)
+
+    return records.Case(
+        name=f"{SERIES}/{name}" if name.endswith(f"seed{seed}") else f"{SERIES}/{name}/seed{seed}",
+        profile=profile,
+        config=config,
+        data={"edits": edit_set(config.edits).digest, "texts": _texts()},
+        code=CODE,
+        seed=seed,
+        compute=compute,
+        row=kind,
+    )
+
+
+def _compute(config: RunConfig, row: Row, seed: int, profile: str) -> records.Outcome:
+    """Run one experiment; the scores of every edit are the raw outputs that every figure comes from."""
+    bench, pool = workbench(profile), edit_set(config.edits).edits
+    found = experiment.run(config, row, bench, pool, seed)
+    frames = {"scores": found.scores}
+    if len(found.routes):
+        frames["routes"] = found.routes
+    return records.Outcome(
+        values=found.values,
+        frames=frames,
+        cost={"seconds_an_edit": round(sum(found.seconds) / (config.count * config.runs), 3)},
+    )
