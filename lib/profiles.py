@@ -71,7 +71,7 @@ class EditingSizes(BaseModel):
     runs: dict[int, int]  # T: how many rolled-back runs it is the mean of
     most: int  # the largest T, one run
     slow: int  # largest T of methods that cost seconds an edit
-    ablation: int  # T of the ablations
+    ablation: int  # T of the ablations, and of the core rows
     batches: int  # that the edits of a run arrive in; one expert each
     passages: int  # long factual passages edited, in the SelfCheckGPT column
     seeds: tuple[int, ...]  # of routing and order
@@ -113,7 +113,7 @@ def _embedded(steps: int, pairs: int, window: tuple[float, int, int], **other: i
 _CPU = DiffusionSizes(
     tasks={
         "paraphrase": _embedded(600, 500, (1.0, 3, 64), whole_verses=100),
-        "simplification": _embedded(500, 200, (1.2, 4, 64)),
+        "simplification": _embedded(400, 200, (1.2, 4, 64)),
         "dialogue": _embedded(400, 200, (0.0, 17, 17)),  # the length of a reply does not follow that of the turn
         "question_generation": _embedded(300, 200, (1.0, 3, 64)),
     },
@@ -149,13 +149,13 @@ _CPU = DiffusionSizes(
 
 _CPU_EDITING = EditingSizes(
     dtype="float32",
-    layer=12,
+    layer=18,
     upper_layer=24,
     located=(7, 8, 9),
-    runs={1: 10, 10: 3, 100: 1},
+    runs={1: 5, 10: 2, 100: 1},
     most=200,
-    slow=100,
-    ablation=100,
+    slow=50,
+    ablation=50,
     batches=5,
     passages=50,
     seeds=(0, 1, 2),

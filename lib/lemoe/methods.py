@@ -163,7 +163,7 @@ _ROWS = (
         "ft",
         "FT-L (teacher forcing)",
         FineTuning,
-        lambda sizes: FineTuningConfig(layer=sizes.upper_layer, loss="teacher_forcing", radius=5e-3),
+        lambda sizes: FineTuningConfig(layer=sizes.upper_layer, loss="teacher_forcing", radius=2e-2),
     ),
     _plain("ewc", "FT-EWC", EwcFineTuning, lambda sizes: EwcConfig(layer=sizes.upper_layer)),
     _plain("lora", "LoRA", LoraFineTuning, lambda sizes: LoraConfig(rate=5e-4)),

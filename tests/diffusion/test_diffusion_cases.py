@@ -77,7 +77,7 @@ def test_a_pretrained_model_is_fine_tuned_behind_the_same_interface() -> None:
     torch.manual_seed(0)
     model = FineTuned(PretrainedConfig(layers=2, trained_layers=1), run.data.vocabulary)
     assert isinstance(model, Seq2Seq)
-    length, (source, target) = next(iter(run.encode().groups.items()))
+    _, (source, target) = next(iter(run.encode().groups.items()))
     loss = model.losses(source[:3], target[:3], torch.Generator())["likelihood"]
     texts = [[run.data.vocabulary.decode(row) for row in side[:3].tolist()] for side in (source, target)]
     assert torch.equal(loss, model.losses_of_text(*texts)["likelihood"])
