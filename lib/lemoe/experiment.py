@@ -105,10 +105,9 @@ def run(config: RunConfig, row: Row, bench: Workbench, pool: Sequence[Edit], see
         finally:
             editor.restore()
     values: dict[str, Any] = {"memory": memory}
-    if len(batches) > 1:
-        values |= {
-            name: round(float(np.mean([getattr(pair, name) for pair in alike])), 6) for name in ("within", "between")
-        }
+    mean = np.mean(alike, axis=0)  # over runs
+    if np.isfinite(mean).all():  # else there is one batch, or one edit in each
+        values |= {"within": round(float(mean[0]), 6), "between": round(float(mean[1]), 6)}
     if surprise:
         values["perplexity"] = round(float(np.mean(surprise)), 4)
     return Results(pd.concat(scores, ignore_index=True), pd.DataFrame(routes), values, seconds)
