@@ -179,7 +179,7 @@ def main(method: str, count: int, profile: str) -> records.Case:
     sizes, row = profiles.profile(profile).editing, METHODS[method]
     long = count >= sizes.ablation
     config = configuration(row, "facts", count, profile, runs=sizes.runs.get(count, 1), every_batch=long, generate=long)
-    core = count == sizes.ablation and not row.slow
+    core = count == sizes.ablation and not row.slow and row.core
     return _case(f"main/{method}/T{count}", config, row, 0, profile, core)
 
 
@@ -193,7 +193,7 @@ def ordered(method: str, order: str, seed: int, profile: str) -> records.Case:
 def routed(name: str, seed: int, profile: str) -> records.Case:
     """Return the case of a variant of routing (claim 3)."""
     config = configuration(ROUTING[name], "facts", profiles.profile(profile).editing.ablation, profile)
-    return _case(f"routing/{name}/seed{seed}", config, ROUTING[name], seed, profile, name == "shared")
+    return _case(f"routing/{name}/seed{seed}", config, ROUTING[name], seed, profile, False)
 
 
 def ablation(name: str, profile: str) -> records.Case:

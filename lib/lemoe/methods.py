@@ -79,8 +79,8 @@ class Row:
     """One row: its name, its title for readers, its configuration at a profile's size, and how its editor is built.
 
     `order` is how a run's edits are dealt to batches ("given": as they come); `at_once` takes all of them as one batch;
-    `slow` methods cost seconds an edit and stop at the smaller T of the profile. `settings` is what was chosen on the
-    tuning split for the embedded backbone.
+    `slow` methods cost seconds an edit and stop at the smaller T of the profile; rows that are not `core` are computed
+    on request.
     """
 
     name: str
@@ -91,6 +91,7 @@ class Row:
     at_once: bool = False
     slow: bool = False
     ours: bool = False
+    core: bool = True
 
 
 def _plain(name: str, title: str, editor: Any, configure: Callable[[EditingSizes], BaseModel], **kind: Any) -> Row:
@@ -107,7 +108,9 @@ def _located(name: str, title: str, editor: Any, configure: Callable[[EditingSiz
     return Row(name, title, configure, build, slow=True, **kind)
 
 
-def _unrelated(name: str, title: str, editor: Any, configure: Callable[[EditingSizes], BaseModel]) -> Row:
+def _unrelated(
+    name: str, title: str, editor: Any, configure: Callable[[EditingSizes], BaseModel], core: bool = True
+) -> Row:
     """Return a row whose editor needs unrelated texts besides."""
 
     def build(bench: Workbench, config: BaseModel) -> Editor:
@@ -116,7 +119,7 @@ def _unrelated(name: str, title: str, editor: Any, configure: Callable[[EditingS
             return Wise(bench.model, bench.tokenizer, texts, config)
         return Defer(bench.model, bench.tokenizer, config, texts)
 
-    return Row(name, title, configure, build)
+    return Row(name, title, configure, build, core=core)
 
 
 def lemoe_config(sizes: EditingSizes, **changes: Any) -> AdaptorConfig:
@@ -184,7 +187,7 @@ _ROWS = (
     _unrelated("defer", "DEFER", Defer, lambda sizes: DeferConfig(layer=sizes.upper_layer)),
     _plain("grace", "GRACE", Grace, lambda sizes: GraceConfig(layer=sizes.upper_layer, radius=5.0)),
     _unrelated("wise", "WISE-Merge", Wise, lambda sizes: _wise(sizes, "merge")),
-    _unrelated("wise_retrieve", "WISE-Retrieve", Wise, lambda sizes: _wise(sizes, "retrieve")),
+    _unrelated("wise_retrieve", "WISE-Retrieve", Wise, lambda sizes: _wise(sizes, "retrieve"), core=False),
     _plain("conventional", "conventional MoE", Conventional, lambda sizes: ConventionalConfig(**_mixture(sizes))),
     _plain("memoe", "MEMoE", Memoe, lambda sizes: MemoeConfig(**_mixture(sizes))),
     lemoe_row("lemoe", "LEMoE"),
