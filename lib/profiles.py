@@ -113,9 +113,9 @@ def _embedded(steps: int, pairs: int, window: tuple[float, int, int], **other: i
 _CPU = DiffusionSizes(
     tasks={
         "paraphrase": _embedded(600, 500, (1.0, 3, 64), whole_verses=100),
-        "simplification": _embedded(400, 200, (1.2, 4, 64)),
-        "dialogue": _embedded(400, 200, (0.0, 17, 17)),  # the length of a reply does not follow that of the turn
-        "question_generation": _embedded(300, 200, (1.0, 3, 64)),
+        "simplification": _embedded(200, 200, (1.0, 3, 64)),
+        "dialogue": _embedded(200, 200, (1.0, 3, 64)),
+        "question_generation": _embedded(200, 200, (1.0, 3, 64)),
     },
     seeds=(0,),
     ablation_steps=300,

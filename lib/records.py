@@ -35,6 +35,7 @@ __all__ = [
     "same_content",
     "status",
     "store_weights",
+    "stored",
     "trained_weights",
     "workspace",
 ]
@@ -131,8 +132,11 @@ def obtain(case: Case) -> tuple[Record, bool]:
 
 def available(case: Case) -> Record | None:
     """Return the record of a case as `get` does, but None for an extended one that nobody has computed yet."""
-    if case.row == "core":
-        return get(case)
+    return get(case) if case.row == "core" else stored(case)
+
+
+def stored(case: Case) -> Record | None:
+    """Return the record of a case where it is current, else None: nothing is ever computed (another machine's rows)."""
     record = _inspect(case)[1]
     if record is not None:
         _tally(case, "read")

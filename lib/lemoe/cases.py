@@ -143,6 +143,7 @@ def cases(profile: str) -> list[records.Case]:
 
 BATCH = ("memit_mass", "memoe", "lemoe")
 SHOWN = ("lemoe_layer_18", "ft_radius_2e-2")  # settings that tiny sizes show
+DEAR = ("lora",)  # minutes a run, and no row of the paper's
 HELD = (0, 1, 2, 4, 8, 16, 32, 64)  # experts whose forward pass is timed
 PASSAGES = (
     "no_edit",
@@ -179,7 +180,7 @@ def main(method: str, count: int, profile: str) -> records.Case:
     sizes, row = profiles.profile(profile).editing, METHODS[method]
     long = count >= sizes.ablation
     config = configuration(row, "facts", count, profile, runs=sizes.runs.get(count, 1), every_batch=long, generate=long)
-    core = count == sizes.ablation and not row.slow and row.core
+    core = count == sizes.ablation and not row.slow and row.core and method not in DEAR
     return _case(f"main/{method}/T{count}", config, row, 0, profile, core)
 
 

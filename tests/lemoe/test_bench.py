@@ -1,0 +1,24 @@
+"""The benchmark of editing at tiny sizes: it measures what it says and leaves the model as it was."""
+
+import torch
+
+from lib import profiles
+from lib.lemoe import bench
+from lib.lemoe.methods import Workbench
+
+
+def test_the_benchmark_measures_and_gives_the_model_back() -> None:
+    chosen = profiles.profile("smoke")
+    found = Workbench(chosen.backbone, 4, "cpu", chosen.editing)
+    before = {name: value.clone() for name, value in found.model.named_parameters()}
+    told = bench.steps(found, 1)
+    assert told["bound"] == (8 - 1) / (2 * 3)
+    assert min(told["cached_seconds"], told["full_seconds"]) > 0
+    rows = bench.methods(found, ("grace", "lemoe"), 1)
+    assert [row["method"] for row in rows] == ["GRACE", "LEMoE"]
+    assert all(row["seconds_an_edit"] > 0 for row in rows)
+    assert all(torch.equal(value, before[name]) for name, value in found.model.named_parameters())
+    machine = {"cpu": "a processor", "threads": 2}
+    text = bench.report({"profile": "smoke", "environment": machine, "steps": told, "methods": rows})
+    assert "of it" in text
+    assert "LEMoE" in text
