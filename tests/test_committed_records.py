@@ -19,3 +19,11 @@ def test_every_committed_record_belongs_to_a_case() -> None:
     folder = paths.results("cpu")
     stored = {path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.json")}
     assert stored <= set(CASES)
+
+
+def test_the_records_of_the_gpu_profile_are_current() -> None:
+    folder = paths.results("gpu")
+    stored = {path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.json")}
+    found = {case.name: records.status(case) for case in cases.find(sorted(stored), "gpu") if case.name in stored}
+    assert found == dict.fromkeys(stored, "current")
+    assert stored

@@ -230,6 +230,16 @@ def test_a_core_row_is_computed_by_asking(package):
     assert compute.runs == 1
 
 
+def test_a_stored_row_is_never_computed_by_asking_even_where_it_is_core(package):
+    compute = Counted()
+    assert records.stored(case(compute)) is None
+    assert compute.runs == 0
+    computed = records.get(case(compute))
+    assert records.same_content(records.stored(case(compute)), computed)
+    assert records.stored(case(compute, config={"steps": 11})) is None  # stale
+    assert compute.runs == 1
+
+
 def test_threads_set_inside_a_case_do_not_leak(package):
     before = torch.get_num_threads()
 
