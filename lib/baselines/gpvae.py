@@ -35,8 +35,7 @@ class GPVAEConfig(BaseModel):
     dropout: float = 0.1
     pad: int = 0
     end: int = 1
-    # v: standard deviation of the prior over the root mean square of fresh states; 0.1 beat 1.0 on validation sentences
-    scale: float = 0.1
+    scale: float = 1.0  # v: the standard deviation of the prior, in units of the root mean square of fresh states
     reach: float = 0.5  # r: length scale of the kernel, between states brought to length 1
     beta: float = 1.0  # weight of the divergence
     greedy: bool = True  # our choice: the latent alone makes sentences differ; False draws from a nucleus
