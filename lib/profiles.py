@@ -170,12 +170,11 @@ _CPU_EDITING = EditingSizes(
 )
 
 
-def _sized(sizes: DiffusionSizes, steps: tuple[int, int], pairs: int, **other: Any) -> DiffusionSizes:
-    """Return `sizes` with other training steps (of paraphrase, of the rest) and test pairs, and other fields."""
+def _sized(sizes: DiffusionSizes, steps: int, pairs: int, **other: Any) -> DiffusionSizes:
+    """Return `sizes` with other training steps and test pairs for every task, and other fields."""
     tasks = {}
     for name, task in sizes.tasks.items():
-        own = steps[0] if name == "paraphrase" else steps[1]
-        changes = {"training_steps": own, "baseline_steps": own, "test_pairs": pairs}
+        changes = {"training_steps": steps, "baseline_steps": steps, "test_pairs": pairs}
         tasks[name] = task.model_copy(update=changes | {"whole_verses": min(task.whole_verses, pairs)})
     return sizes.model_copy(update={"tasks": tasks, **other})
 
@@ -195,7 +194,7 @@ PROFILES: dict[str, Profile] = {
         backbone_layers=4,
         diffusion=_sized(
             _CPU,
-            steps=(8, 8),
+            steps=8,
             pairs=8,
             ablation_steps=4,
             ablation_pairs=4,
@@ -254,7 +253,7 @@ PROFILES: dict[str, Profile] = {
         backbone_layers=None,
         diffusion=_sized(
             _CPU,
-            steps=(600, 600),
+            steps=600,
             pairs=500,
             ablation_steps=1000,
             ablation_pairs=500,
@@ -322,26 +321,22 @@ PROFILES: dict[str, Profile] = {
             optimiser="adamw",
             rate=1e-4,
         ),
-        editing=EditingSizes(
-            dtype="bfloat16",
-            layer=18,
-            upper_layer=27,
-            located=(4, 5, 6, 7, 8),
-            runs={1: 100, 10: 10, 100: 3},
-            most=1000,
-            slow=1000,
-            ablation=1000,
-            batches=5,
-            passages=600,
-            seeds=(0, 1, 2),
-            steps=30,
-            rate=2e-4,
-            longest=100,
-            expert_width=11008,
-            moment_tokens=100_000,
-            mend_steps=1000,
-            unrelated=1000,
-            tuning=100,
+        editing=_CPU_EDITING.model_copy(
+            update={
+                "dtype": "bfloat16",
+                "upper_layer": 27,
+                "located": (4, 5, 6, 7, 8),
+                "runs": {1: 100, 10: 10, 100: 3},
+                "most": 1000,
+                "slow": 1000,
+                "ablation": 1000,
+                "passages": 600,
+                "rate": 2e-4,
+                "expert_width": 11008,
+                "mend_steps": 1000,
+                "unrelated": 1000,
+                "tuning": 100,
+            }
         ),
     ),
 }

@@ -10,11 +10,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-
 from lib import environment, errors, files, paths, profiles
-from lib.editing.encoding import Encoded, encode_edits
-from lib.lemoe import cases
+from lib.lemoe import cases, experiment
 from lib.lemoe.adaptor import Adaptor
 from lib.lemoe.methods import METHODS, Workbench, lemoe_config
 
@@ -51,32 +48,24 @@ def steps(bench: Workbench, pairs: int) -> dict[str, Any]:
     }
 
 
-def forward_seconds(bench: Workbench, read: Encoded, passes: int) -> float:
-    """Return the median seconds of a forward pass of the model as it is now."""
-    taken = []
-    with torch.inference_mode():
-        for _ in range(passes + 2):  # the first two warm up
-            began = time.perf_counter()
-            logits = bench.model(input_ids=read.ids, attention_mask=read.mask, use_cache=False).logits
-            logits[0, 0, 0].item()  # waits for the device
-            taken.append(time.perf_counter() - began)
-    return statistics.median(taken[2:])
-
-
 def methods(bench: Workbench, names: Sequence[str], passes: int) -> list[dict[str, Any]]:
     """Time an edit of every method, of ten in one batch, and what it adds to a forward pass, in seconds."""
     edits = cases.edit_set("tuning").edits[:EDITS]
-    read = encode_edits(bench.model, bench.tokenizer, edits)
     rows = []
+
+    def forward() -> float:
+        """Return the median seconds of a forward pass of the model as it is now, without another adaptor."""
+        return experiment.seconds_by_experts(bench, lemoe_config(bench.sizes), (0,), edits, passes)["0"]
+
     for name in names:
         row = METHODS[name]
-        before = forward_seconds(bench, read, passes)
+        before = forward()
         editor = row.build(bench, row.configure(bench.sizes))
         try:
             began = time.perf_counter()
             editor.edit(edits)
             spent = (time.perf_counter() - began) / len(edits)
-            after = forward_seconds(bench, read, passes)
+            after = forward()
         finally:
             editor.restore()
         rows.append({"method": row.title, "seconds_an_edit": spent, "before": before, "added": after - before})

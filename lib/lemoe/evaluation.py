@@ -1,7 +1,6 @@
 """From records of the LEMoE series to scores of edits, batches and routes: pure functions of the raw outputs."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -24,13 +23,12 @@ def final(record: records.Record) -> pd.DataFrame:
     return found.set_index(["run", "identity"]).sort_index()
 
 
-def cells(record: records.Record, suffix: str = "") -> dict[str, Interval | None]:
+def cells(record: records.Record) -> dict[str, Interval | None]:
     """Return the mean of rel, gen, loc and avg over edits with bootstrap intervals; None for a score nobody has."""
     frame = final(record)
     found: dict[str, Interval | None] = {}
     for metric in METRICS:
-        column = metric if metric == "avg" else metric + suffix
-        values = frame[column].dropna().to_numpy()
+        values = frame[metric].dropna().to_numpy()
         found[metric] = statistics.mean_interval(values) if len(values) else None
     return found
 
@@ -79,12 +77,12 @@ def consistency(record: records.Record) -> dict[str, float | None]:
     return {name: float(last[name].mean()) for name in names}
 
 
-def summary(titled: Mapping[str, records.Record], **more: Sequence[Any]) -> pd.DataFrame:
-    """Return one row per record: its title, the four scores with intervals, and further columns in the same order."""
+def summary(titled: Mapping[str, records.Record]) -> pd.DataFrame:
+    """Return one row per record: its title and the four scores with intervals."""
     rows = [
         {"row": title, **{METRICS[m]: cell for m, cell in cells(record).items()}} for title, record in titled.items()
     ]
-    return pd.DataFrame(rows, dtype=object).assign(**more)
+    return pd.DataFrame(rows, dtype=object)
 
 
 def kinds(record: records.Record) -> pd.Series:

@@ -6,15 +6,16 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from transformers import GPT2LMHeadModel, LlamaForCausalLM
 
 from lib.editing.edits import Edit
 from lib.editing.encoding import encode_edits
 from lib.editing.layers import down_projection, matrix
 from lib.editing.mend import Factors, Mend, MendConfig, Transformation, gradient_factors, projections, updated
 from lib.errors import UserError
+from tests.editing.tiny_models import Words as Tokens
+from tests.editing.tiny_models import small_gpt2, small_llama
 
-WORDS = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n", "o", "p"]
 CONFIG = MendConfig(layers=(1, 2), rank=12, rate=1e-2, edit_rate=0.05, steps=20, accumulated=1, rate_of_rates=0.05)
 EDITS = [
     Edit("a b c", "d", rephrases=("c b a",), locality=("o p n", "m")),
@@ -23,27 +24,12 @@ EDITS = [
 ]
 
 
-class Tokens:
-    """A tokenizer of single letters."""
-
-    def __call__(self, text: str, **_: object) -> dict[str, list[int]]:
-        return {"input_ids": [3 + WORDS.index(word) for word in text.split()]}
-
-
 def llama() -> LlamaForCausalLM:
-    torch.manual_seed(0)
-    shape = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2}
-    return LlamaForCausalLM(
-        LlamaConfig(vocab_size=20, max_position_embeddings=32, initializer_range=0.3, **shape)
-    ).eval()
+    return small_llama(spread=0.3)
 
 
 def gpt2() -> GPT2LMHeadModel:
-    torch.manual_seed(0)
-    shape = {"n_embd": 16, "n_layer": 3, "n_head": 2, "n_positions": 32}
-    return GPT2LMHeadModel(
-        GPT2Config(vocab_size=20, initializer_range=0.3, bos_token_id=1, eos_token_id=2, **shape)
-    ).eval()
+    return small_gpt2(spread=0.3)
 
 
 def ids(text: str) -> torch.Tensor:

@@ -5,7 +5,6 @@ import copy
 import pytest
 import torch
 from torch import nn
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from lib.editing.edits import Edit
 from lib.editing.encoding import encode_edits
@@ -14,34 +13,13 @@ from lib.editing.merging import ties
 from lib.editing.upper_layers import UpperLayers
 from lib.editing.wise import Wise, WiseConfig, difference, margin_loss
 from lib.errors import UserError
+from tests.editing.tiny_models import Words as Tokens
+from tests.editing.tiny_models import small_gpt2 as gpt2
+from tests.editing.tiny_models import small_llama as llama
 
-WORDS = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n", "o", "p"]
 IRRELEVANT = ["p o n", "m m p o n", "o p"]
 CONFIG = WiseConfig(layer=1, alpha=0.5, beta=3, gamma=2, optimiser="adam", rate=0.1, steps=30, density=0.5, limit=None)
 EDITS = [Edit("a b c", "d"), Edit("b b a e", "f g"), Edit("c c c", "h"), Edit("k l", "m")]
-
-
-class Tokens:
-    """A tokenizer of single letters."""
-
-    def __call__(self, text: str, **_: object) -> dict[str, list[int]]:
-        return {"input_ids": [3 + WORDS.index(word) for word in text.split()]}
-
-
-def llama() -> LlamaForCausalLM:
-    torch.manual_seed(0)
-    shape = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2}
-    return LlamaForCausalLM(
-        LlamaConfig(vocab_size=20, max_position_embeddings=32, initializer_range=0.5, **shape)
-    ).eval()
-
-
-def gpt2() -> GPT2LMHeadModel:
-    torch.manual_seed(0)
-    shape = {"n_embd": 16, "n_layer": 3, "n_head": 2, "n_positions": 32}
-    return GPT2LMHeadModel(
-        GPT2Config(vocab_size=20, initializer_range=0.5, bos_token_id=1, eos_token_id=2, **shape)
-    ).eval()
 
 
 def ids(text: str) -> torch.Tensor:

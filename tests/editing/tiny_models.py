@@ -1,6 +1,7 @@
-"""Tiny random models of both styles, and a tokenizer of single letters that can also write."""
+"""Tiny random models of both styles in two sizes, each size with a tokenizer of single letters that can also write."""
 
 import re
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -17,6 +18,30 @@ class Letters:
 
     def decode(self, ids: torch.Tensor, **_: object) -> str:
         return " ".join(LETTERS[number - 3] for number in ids.tolist() if number >= 3)
+
+
+class Words:
+    """A tokenizer of the letters a to p, parted by blanks; for the smaller models."""
+
+    def __call__(self, text: str, **_: object) -> dict[str, list[int]]:
+        return {"input_ids": [3 + LETTERS[:16].index(word) for word in text.split()]}
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return " ".join(LETTERS[token - 3] if token >= 3 else "." for token in ids)
+
+
+def small_llama(vocabulary: int = 20, spread: float = 0.5) -> LlamaForCausalLM:
+    torch.manual_seed(0)
+    shape = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2}
+    config = LlamaConfig(vocab_size=vocabulary, max_position_embeddings=32, initializer_range=spread, **shape)
+    return LlamaForCausalLM(config).eval()
+
+
+def small_gpt2(vocabulary: int = 20, spread: float = 0.5) -> GPT2LMHeadModel:
+    torch.manual_seed(0)
+    shape = {"n_embd": 16, "n_layer": 3, "n_head": 2, "n_positions": 32}
+    config = GPT2Config(vocab_size=vocabulary, initializer_range=spread, bos_token_id=1, eos_token_id=2, **shape)
+    return GPT2LMHeadModel(config).eval()
 
 
 def llama(attention: str = "sdpa") -> LlamaForCausalLM:

@@ -5,47 +5,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from lib.editing.encoding import encode_edits
 from lib.errors import UserError
 from lib.lemoe.adaptor import Adaptor, AdaptorConfig, Edit
 from lib.lemoe.router import Router
+from tests.editing.tiny_models import Words as Tokens
+from tests.editing.tiny_models import small_gpt2 as gpt2
+from tests.editing.tiny_models import small_llama as llama
 
-WORDS = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n", "o", "p"]
 CONFIG = AdaptorConfig(layer=1, router_width=8, rate=1e-2, steps=100)
 EDITS = [[Edit("a b c", "d"), Edit("b b a e", "f g")], [Edit("c c c", "h"), Edit("k l", "m")], [Edit("n o", "p p")]]
-
-
-class Tokens:
-    """A tokenizer of single letters."""
-
-    def __call__(self, text: str, **_: object) -> dict[str, list[int]]:
-        return {"input_ids": [3 + WORDS.index(word) for word in text.split()]}
-
-
-def llama() -> LlamaForCausalLM:
-    torch.manual_seed(0)
-    shape = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2}
-    return LlamaForCausalLM(
-        LlamaConfig(vocab_size=20, max_position_embeddings=32, initializer_range=0.5, **shape)
-    ).eval()
-
-
-def gpt2() -> GPT2LMHeadModel:
-    torch.manual_seed(0)
-    return GPT2LMHeadModel(
-        GPT2Config(
-            vocab_size=20,
-            n_embd=16,
-            n_layer=3,
-            n_head=2,
-            n_positions=32,
-            initializer_range=0.5,
-            bos_token_id=1,
-            eos_token_id=2,
-        )
-    ).eval()
 
 
 def ids(text: str) -> torch.Tensor:

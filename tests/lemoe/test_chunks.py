@@ -2,21 +2,15 @@
 
 import pytest
 import torch
-from transformers import Gemma2Config, Gemma2ForCausalLM, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from transformers import Gemma2Config, Gemma2ForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from lib.editing.edits import Edit
 from lib.lemoe.adaptor import Adaptor, AdaptorConfig
+from tests.editing.tiny_models import Words as Tokens
+from tests.editing.tiny_models import small_gpt2 as gpt2
 
-WORDS = "abcdefghijklmnop"
 EDITS = [Edit("a b c", "d"), Edit("b b a e", "f g"), Edit("c", "h"), Edit("k l o o p", "m a b")]
 SHAPE = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2}
-
-
-class Tokens:
-    """A tokenizer of single letters."""
-
-    def __call__(self, text: str, **_: object) -> dict[str, list[int]]:
-        return {"input_ids": [3 + WORDS.index(word) for word in text.split()]}
 
 
 def llama(heads: int = 2) -> LlamaForCausalLM:
@@ -29,12 +23,6 @@ def llama(heads: int = 2) -> LlamaForCausalLM:
 
 def grouped() -> LlamaForCausalLM:
     return llama(1)
-
-
-def gpt2() -> GPT2LMHeadModel:
-    torch.manual_seed(0)
-    shape = {"n_embd": 16, "n_layer": 3, "n_head": 2, "n_positions": 32, "bos_token_id": 1, "eos_token_id": 2}
-    return GPT2LMHeadModel(GPT2Config(vocab_size=20, initializer_range=0.5, **shape)).eval()
 
 
 def gemma2() -> Gemma2ForCausalLM:

@@ -1,12 +1,11 @@
 """The conventional adaptor on tiny models of both styles: against brute force, frozen, cached, and given back."""
 
 import copy
-from collections.abc import Sequence
 
 import pytest
 import torch
 from torch.nn import functional
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from transformers import GPT2LMHeadModel, LlamaForCausalLM
 
 from lib.editing.editor import NoEdit
 from lib.editing.edits import Edit
@@ -16,34 +15,19 @@ from lib.editing.upper_layers import UpperLayers
 from lib.errors import UserError
 from lib.lemoe.conventional import Conventional, ConventionalConfig, Router, mixed, most_frequent, top_k
 from lib.lemoe.experts import Expert
+from tests.editing.tiny_models import Words as Tokens
+from tests.editing.tiny_models import small_gpt2, small_llama
 
-WORDS = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n", "o", "p"]
 CONFIG = ConventionalConfig(layer=1, router_width=8, rate=1e-2, steps=12)
 EDITS = [[Edit("a b c", "d"), Edit("b b a e", "f g")], [Edit("c c c", "h"), Edit("k l", "m")], [Edit("n o", "p p")]]
 
 
-class Tokens:
-    """A tokenizer of single letters."""
-
-    def __call__(self, text: str, **_: object) -> dict[str, list[int]]:
-        return {"input_ids": [3 + WORDS.index(word) for word in text.split()]}
-
-    def decode(self, ids: Sequence[int]) -> str:
-        return " ".join(WORDS[token - 3] if token >= 3 else "." for token in ids)
-
-
 def llama() -> LlamaForCausalLM:
-    torch.manual_seed(0)
-    shape = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2}
-    config = LlamaConfig(vocab_size=19, max_position_embeddings=32, initializer_range=0.5, **shape)
-    return LlamaForCausalLM(config).eval()
+    return small_llama(vocabulary=19)
 
 
 def gpt2() -> GPT2LMHeadModel:
-    torch.manual_seed(0)
-    shape = {"n_embd": 16, "n_layer": 3, "n_head": 2, "n_positions": 32}
-    config = GPT2Config(vocab_size=19, initializer_range=0.5, bos_token_id=1, eos_token_id=2, **shape)
-    return GPT2LMHeadModel(config).eval()
+    return small_gpt2(vocabulary=19)
 
 
 both = pytest.mark.parametrize("make", [llama, gpt2])
