@@ -26,6 +26,7 @@ TODAY = datetime.datetime.now(datetime.UTC).date()
 MUTATIONS = [
     ("1_infodiffusion/1.1_noise_schedule", "diffusion/schedule.py", "1 - fraction + lam *", "1 - fraction - lam *"),
     ("1_infodiffusion/1.2_keyinfo_first", "diffusion/process.py", "((estimate - x0) ** 2)", "((estimate + x0) ** 2)"),
+    ("3_lemoe/3.2_method", "lemoe/router.py", "return self.values(anchors) @", "return -self.values(anchors) @"),
 ]
 
 every_notebook = pytest.mark.parametrize(
@@ -39,7 +40,8 @@ every_notebook = pytest.mark.parametrize(
 
 def test_the_notebooks_of_the_project_are_found():
     chapters = ("1.1_noise_schedule", "1.2_keyinfo_first", "1.4_ablation", "1.5_decoding_order")
-    assert {"0_start_here", *(f"1_infodiffusion/{chapter}" for chapter in chapters)} <= {
+    editing = {"3_lemoe/3.2_method", "3_lemoe/3.3_main_table"}
+    assert {"0_start_here", *editing, *(f"1_infodiffusion/{chapter}" for chapter in chapters)} <= {
         contract.name(path) for path in NOTEBOOKS
     }
 
