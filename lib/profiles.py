@@ -218,7 +218,7 @@ PROFILES: dict[str, Profile] = {
                 "layer": 1,
                 "upper_layer": 2,
                 "located": (1, 2),
-                "runs": {1: 1},
+                "runs": {1: 2},
                 "most": 4,
                 "slow": 4,
                 "ablation": 4,
