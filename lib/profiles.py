@@ -85,6 +85,60 @@ class EditingSizes(BaseModel):
     tuning: int  # edits of the tuning split that settings are chosen on
 
 
+class BeaconSizes(BaseModel):
+    """Sizes of the Beacons series; adapters stand in the upper layers, below which everything is computed once."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dtype: Literal["float32", "bfloat16"]
+    first_layer: int  # the lowest layer that is adapted
+    facts: int  # learnt alone, each with an adapter of its own
+    steps: int  # updates of one fact alone
+    read_steps: tuple[int, ...]  # after how many of them its distance is read
+    counts: tuple[int, ...]  # N facts learnt together
+    widest: int  # largest N of methods other than LoRA and full fine-tuning
+    batch: int  # facts in a step, among many
+    pool: int  # facts of the filters and the re-weighted losses
+    kept: float  # share of them that a filter keeps
+    arm_steps: int  # optimiser steps of each arm
+    seeds: tuple[int, ...]
+    rates: tuple[float, ...]  # learning rates tried for each method on the tuning pool
+    tuning: int  # facts of that pool
+    samples: int  # answers sampled per prompt, to tell what the model knows
+    answer_tokens: int  # most tokens of an answer
+    rank: int  # of LoRA and its kin
+    variance_weight: float  # lambda of the filters
+    alpha: float  # of the re-weighted loss
+    least_weight: float
+    text_tokens: int  # of general text, for perplexity
+
+
+class DistillationSizes(BaseModel):
+    """Sizes of the distillation series; every arm gets the same number of optimiser steps."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    examples: int  # training rows of a set
+    validation: int
+    test: int
+    longest: tuple[int, int]  # tokens of a prompt and of a response
+    teacher_layer: int  # the lowest layer that is adapted
+    teacher_steps: int
+    teacher_batch: int
+    teacher_rate: float
+    student: tuple[int, int, int]  # width, layers, heads
+    ratios: tuple[tuple[int, int], ...]  # layers and widths of the students of Table K3
+    steps: int
+    batch: int
+    rate: float
+    seeds: tuple[int, ...]
+    decoding_seeds: tuple[int, ...]
+    proportions: tuple[float, float, float]  # of cross-entropy, output and middle loss
+    on_policy: float  # share of batches that GKD draws from the student
+    top_k: int  # logits kept where the whole vocabulary does not fit the cache
+    cache_gib: float
+
+
 class Profile(BaseModel):
     """One size of everything: what runs, on what, and how long it may take."""
 
@@ -98,6 +152,8 @@ class Profile(BaseModel):
     backbone_layers: int | None  # None: all
     diffusion: DiffusionSizes
     editing: EditingSizes
+    beacons: BeaconSizes
+    distillation: DistillationSizes
 
 
 SMOLLM2 = "SmolLM2-135M-Instruct (Q4_1, dequantised)"
@@ -170,6 +226,54 @@ _CPU_EDITING = EditingSizes(
 )
 
 
+_CPU_BEACONS = BeaconSizes(
+    dtype="float32",
+    first_layer=20,
+    facts=100,
+    steps=20,
+    read_steps=(0, 1, 2, 4, 7, 11, 15, 20),
+    counts=(1, 10, 50, 100, 500),
+    widest=100,
+    batch=10,
+    pool=100,
+    kept=0.5,
+    arm_steps=80,
+    seeds=(0, 1, 2),
+    rates=(1e-4, 3e-4, 1e-3, 3e-3),
+    tuning=40,
+    samples=4,
+    answer_tokens=8,
+    rank=8,
+    variance_weight=1.0,
+    alpha=1.0,
+    least_weight=0.1,
+    text_tokens=4000,
+)
+
+
+_CPU_DISTILLATION = DistillationSizes(
+    examples=1500,
+    validation=40,
+    test=60,
+    longest=(48, 24),
+    teacher_layer=15,
+    teacher_steps=120,
+    teacher_batch=16,
+    teacher_rate=3e-4,
+    student=(192, 4, 4),
+    ratios=((2, 192), (4, 128), (8, 192), (4, 320)),
+    steps=400,
+    batch=32,
+    rate=2e-3,
+    seeds=(0, 1, 2),
+    decoding_seeds=(10, 20, 30, 40, 50),
+    proportions=(1.0, 1.0, 1.0),
+    on_policy=0.25,
+    top_k=64,
+    cache_gib=2.0,
+)
+
+
 def _sized(sizes: DiffusionSizes, steps: int, pairs: int, **other: Any) -> DiffusionSizes:
     """Return `sizes` with other training steps and test pairs for every task, and other fields."""
     tasks = {}
@@ -233,6 +337,40 @@ PROFILES: dict[str, Profile] = {
                 "tuning": 4,
             }
         ),
+        beacons=_CPU_BEACONS.model_copy(
+            update={
+                "first_layer": 2,
+                "facts": 6,
+                "steps": 2,
+                "read_steps": (0, 1, 2),
+                "counts": (1, 4),
+                "widest": 4,
+                "batch": 2,
+                "pool": 8,
+                "arm_steps": 3,
+                "rates": (1e-3, 3e-3),
+                "tuning": 4,
+                "samples": 2,
+                "rank": 2,
+                "text_tokens": 200,
+            }
+        ),
+        distillation=_CPU_DISTILLATION.model_copy(
+            update={
+                "examples": 24,
+                "validation": 4,
+                "test": 4,
+                "teacher_layer": 2,
+                "teacher_steps": 2,
+                "teacher_batch": 4,
+                "student": (32, 2, 2),
+                "ratios": ((1, 32), (2, 16)),
+                "steps": 3,
+                "batch": 4,
+                "decoding_seeds": (10, 20),
+                "top_k": 8,
+            }
+        ),
     ),
     "cpu": Profile(
         name="cpu",
@@ -243,6 +381,8 @@ PROFILES: dict[str, Profile] = {
         backbone_layers=None,
         diffusion=_CPU,
         editing=_CPU_EDITING,
+        beacons=_CPU_BEACONS,
+        distillation=_CPU_DISTILLATION,
     ),
     "gpu": Profile(
         name="gpu",
@@ -275,6 +415,10 @@ PROFILES: dict[str, Profile] = {
         ),
         editing=_CPU_EDITING.model_copy(
             update={"runs": {1: 100, 10: 10, 100: 3}, "most": 1000, "slow": 1000, "passages": 600, "mend_steps": 500}
+        ),
+        beacons=_CPU_BEACONS.model_copy(update={"facts": 500, "widest": 500, "pool": 500, "arm_steps": 400}),
+        distillation=_CPU_DISTILLATION.model_copy(
+            update={"examples": 10_000, "test": 500, "teacher_steps": 1000, "student": (512, 8, 8), "steps": 4000}
         ),
     ),
     "paper": Profile(
@@ -338,6 +482,23 @@ PROFILES: dict[str, Profile] = {
                 "tuning": 100,
             }
         ),
+        # The paper's own settings are not known; these are of the field (LoRA on all layers, ten epochs).
+        beacons=_CPU_BEACONS.model_copy(
+            update={"dtype": "bfloat16", "first_layer": 0, "facts": 500, "widest": 500, "pool": 500, "arm_steps": 625}
+        ),
+        # GPT-2-base recipe of the MiniLLM suite; the paper's own is not known.
+        distillation=_CPU_DISTILLATION.model_copy(
+            update={
+                "examples": 11_000,
+                "test": 500,
+                "longest": (256, 256),
+                "teacher_layer": 0,
+                "teacher_steps": 3500,
+                "student": (768, 12, 12),
+                "steps": 7000,
+                "rate": 5e-4,
+            }
+        ),
     ),
 }
 
@@ -355,8 +516,9 @@ def table() -> pd.DataFrame:
     for name, chosen in PROFILES.items():
         told = chosen.model_dump()
         sizes = told.pop("diffusion")
-        editing = {f"editing: {key}": value for key, value in told.pop("editing").items()}
         tasks = {f"diffusion, {task}: {key}": v for task, own in sizes.pop("tasks").items() for key, v in own.items()}
-        sizes = tasks | {f"diffusion: {key}": value for key, value in sizes.items()} | editing
+        sizes = tasks | {f"diffusion: {key}": value for key, value in sizes.items()}
+        for room in ("editing", "beacons", "distillation"):
+            sizes |= {f"{room}: {key}": value for key, value in told.pop(room).items()}
         columns[name] = {key: "all" if value is None else str(value) for key, value in (told | sizes).items()}
     return pd.DataFrame(columns).drop(index=["name", "about"])
