@@ -20,7 +20,7 @@ PACKAGE = Path(__file__).resolve().parent
 PLUMBING = frozenset(
     f"lib.{name}"
     for name in (
-        *("paths", "files", "errors", "progress", "profiles", "environment"),
+        *("paths", "files", "errors", "progress", "profiles", "sizes", "environment"),
         *("fingerprints", "records", "record_files", "case_cache", "cases"),
     )
 )
