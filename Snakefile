@@ -89,6 +89,7 @@ for NOTEBOOK in CONTRACTS:
         input:
             SOURCES,
             stamps(NOTEBOOK),
+            [executed(other) for other in CONTRACTS if NOTEBOOK.reads_verdicts and not other.reads_verdicts],
             NOTEBOOK.notebook,
         output:
             executed(NOTEBOOK),

@@ -49,6 +49,7 @@ class Contract(BaseModel):
     writes: list[Stem]  # figures and tables promised under figures/, without suffix
     kinds: dict[Stem, Literal["figure", "table"]]
     timeout: int = Field(gt=0)  # seconds that one cell may take
+    reads_verdicts: bool = False  # of the other notebooks, so that it runs after all of them
 
     @model_validator(mode="after")
     def _kinds_of_all(self) -> "Contract":

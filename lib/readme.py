@@ -1,9 +1,9 @@
-"""The parts of the README that a script writes: the table of notebooks, from their own contracts."""
+"""The parts of the README that a script writes: the table of notebooks, and the verdicts on all claims."""
 
 import argparse
 import re
 
-from lib import contract, paths, tables
+from lib import contract, paths, scorecard, tables
 from lib.errors import UserError, command
 from lib.files import write_text
 
@@ -23,7 +23,7 @@ def notebook_table() -> str:
 
 def renewed(text: str) -> str:
     """Return the README's text with every generated part written anew; `UserError` where a marker is missing."""
-    parts = {"notebooks": notebook_table()}
+    parts = {"notebooks": notebook_table(), "scorecard": scorecard.markdown()}
     for name, content in parts.items():
         pattern = re.compile(rf"(<!-- begin {name} -->\n).*?(<!-- end {name} -->)", re.DOTALL)
         if not pattern.search(text):

@@ -113,6 +113,7 @@ def wait_for(condition, process, seconds=120):
 
 def test_one_failure_stops_nothing_else_and_the_table_tells(project):
     add_notebook(project, "2_starved", "well_behaved", cases=["1_fails"], writes=[], kinds={})
+    add_notebook(project, "0_verdicts", "well_behaved", writes=[], kinds={}, reads_verdicts=True)
     status, output = finish(project)
     assert status == 1, output
     assert "records to compute first: 3" in output
@@ -122,6 +123,7 @@ def test_one_failure_stops_nothing_else_and_the_table_tells(project):
     assert rows["0_good"].endswith("  4  4 changed")
     assert "FAILED ValueError: no sentence for seed 0" in rows["1_series/1.1_bad"]
     assert rows["2_starved"].endswith("did not run: see above")
+    assert rows["0_verdicts"].endswith("did not run: see above")  # it waits for all others
     assert "records: 0 read, 2 computed" in output
     assert "cell 4 `# The next line fails.`" in output
     assert "Traceback" not in output
