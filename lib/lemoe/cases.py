@@ -1,79 +1,20 @@
 """The cases of the LEMoE series at a profile's size: the main table, orders, routing, ablations, passages, tuning."""
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Literal
 
 from lib import profiles, records
 from lib.editing import fact_edits
 from lib.editing.edits import Edit
-from lib.lemoe import experiment
-from lib.lemoe.editor import OracleEditor
+from lib.lemoe import experiment, slices
 from lib.lemoe.experiment import RunConfig
 from lib.lemoe.methods import METHODS, Row, Workbench, lemoe_config, lemoe_row
+from lib.lemoe.variants import ABLATIONS, EXPERTS, ROUTING, TUNING
 from lib.text import factbook
 
 SERIES = "3_lemoe"
 CODE = ("lib.lemoe.experiment",)
-
-# The router learns by straight-through gradients and the auxiliary loss wherever something of it is learnt.
-_LEARNT: dict[str, Any] = {"keys": "learned", "gate": "straight_through", "auxiliary": 1.0}
-_ROUTING = (
-    lemoe_row("shared", "shared projection, learnt throughout", **{**_LEARNT, "projection": "shared"}),
-    lemoe_row("after_first", "projection frozen after the first batch", **_LEARNT, projection="frozen_after_first"),
-    lemoe_row("per_expert", "a projection for each expert", **_LEARNT, projection="per_expert"),
-    lemoe_row("frozen", "frozen random projection, learnt keys", **_LEARNT, projection="frozen"),
-    lemoe_row("mean_keys", "frozen random projection, keys at the batch's mean"),
-    lemoe_row("unforced", "as the last, new expert not forced in training", forced=False),
-    lemoe_row("oracle", "an oracle that knows the batch", editor=OracleEditor),
-    lemoe_row("softmax", "as the last but one, gate of the softmax value", gate="softmax"),
-)
-ROUTING: dict[str, Row] = {row.name: row for row in _ROUTING}
-
-_ABLATIONS = (
-    lemoe_row("entity", "anchor: the entity", anchor="entity"),
-    lemoe_row("token", "anchor: the last token", anchor="token"),
-    lemoe_row("layer_6", "layer 6", layer=6),
-    lemoe_row("layer_12", "layer 12", layer=12),
-    lemoe_row("layer_24", "layer 24", layer=24),
-    lemoe_row("width_128", "experts of width 128", expert_width=128),
-    lemoe_row("width_1536", "experts of width 1,536", expert_width=1536),
-    lemoe_row("lora", "LoRA experts of rank 8", expert="lora"),
-    lemoe_row("null", "way out: a null key (ours)", ours=True, way_out="null"),
-    lemoe_row("locality_loss", "way out: a locality term in the loss (ours)", ours=True, way_out="locality_loss"),
-)
-ABLATIONS: dict[str, Row] = {row.name: row for row in _ABLATIONS}
-EXPERTS = (1, 2, 10, 20)  # numbers of experts besides the profile's own
-
-# Settings compared on the tuning split; the registry holds what came out best by Avg.
-TUNING: dict[str, tuple[str, dict[str, Any]]] = {
-    "lemoe_layer_6": ("lemoe", {"layer": 6}),
-    "lemoe_layer_12": ("lemoe", {"layer": 12}),
-    "lemoe_layer_18": ("lemoe", {}),
-    "lemoe_layer_24": ("lemoe", {"layer": 24}),
-    "lemoe_15_steps": ("lemoe", {"steps": 15, "rate": 5e-3}),
-    "lemoe_10_steps": ("lemoe", {"steps": 10, "rate": 1e-2}),
-    "ft_radius_1e-3": ("ft", {"radius": 1e-3}),
-    "ft_radius_5e-3": ("ft", {"radius": 5e-3}),
-    "ft_radius_2e-2": ("ft", {}),
-    "lora_2e-4": ("lora", {"rate": 2e-4}),
-    "lora_5e-4": ("lora", {}),
-    "lora_2e-3": ("lora", {"rate": 2e-3}),
-    "grace_1": ("grace", {"radius": 1.0}),
-    "grace_5": ("grace", {}),
-    "grace_10": ("grace", {"radius": 10.0}),
-    "grace_20": ("grace", {"radius": 20.0}),
-    "wise_5_20_10": ("wise", {}),
-    "wise_1_4_2": ("wise", {"alpha": 1.0, "beta": 4.0, "gamma": 2.0}),
-    "wise_20_80_40": ("wise", {"alpha": 20.0, "beta": 80.0, "gamma": 40.0}),
-    "defer_1e-3": ("defer", {}),
-    "defer_1e-2": ("defer", {"rate": 1e-2}),
-    "alphaedit_2e-2": ("alphaedit", {}),
-    "alphaedit_2e-3": ("alphaedit", {"threshold": 2e-3}),
-    "memit_15000": ("memit_mass", {}),
-    "memit_1000": ("memit_mass", {"weight": 1000.0}),
-    "memit_100": ("memit_mass", {"weight": 100.0}),
-}
 
 
 @dataclass(frozen=True)
@@ -87,12 +28,13 @@ class EditSet:
 
 @lru_cache(maxsize=8)
 def edit_set(name: str) -> EditSet:
-    """Return a set of edits: "facts", "tuning", "hard" or "passages"; raises `KeyError` for another name."""
+    """Return a set of edits: "facts", "tuning", "hard", "passages" or a slice; raises `KeyError` for another name."""
     made = {
         "facts": lambda: fact_edits.fact_edits(),
         "tuning": lambda: fact_edits.fact_edits("tuning"),
         "hard": lambda: fact_edits.hard_edits(),
         "passages": passage_edits,
+        **{one: partial(slices.edits, one) for one in slices.SLICES},
     }[name]()
     return EditSet(name, tuple(made), fact_edits.content_hash(made))
 
@@ -138,6 +80,8 @@ def cases(profile: str) -> list[records.Case]:
     found += [at_once(method, profile) for method in BATCH]
     found += [passages(method, profile) for method in PASSAGES]
     found += [hard("lemoe", profile), known(profile), latency(profile)]
+    if profile != "smoke":  # which runs without files of the user's
+        found += [on_slice(name, method, profile) for name in slices.SLICES for method in ON_SLICES]
     return found + [tuning(name, profile) for name in TUNING if profile != "smoke" or name in SHOWN]
 
 
@@ -145,6 +89,7 @@ BATCH = ("memit_mass", "memoe", "lemoe")
 SHOWN = ("lemoe_layer_18", "ft_radius_2e-2")  # settings that tiny sizes show
 DEAR = ("lora",)  # minutes a run, and no row of the paper's
 HELD = (0, 1, 2, 4, 8, 16, 32, 64)  # experts whose forward pass is timed
+ON_SLICES = ("no_edit", "ft", "ewc", "grace", "wise", "lemoe", "lemoe_threshold")
 PASSAGES = (
     "no_edit",
     "ft",
@@ -233,6 +178,14 @@ def hard(method: str, profile: str) -> records.Case:
     return _case(f"hard/{method}", config, row, 0, profile, False)
 
 
+def on_slice(name: str, method: str, profile: str) -> records.Case:
+    """Return the case of a method on the first edits of a benchmark's file; its record holds no text of the file."""
+    row, wanted = METHODS[method], slices.SLICES[name]
+    config = configuration(row, name, profiles.profile(profile).editing.ablation, profile, every_batch=False)
+    config = config.model_copy(update={"perplexity": name == "selfcheckgpt"})
+    return _case(f"slices/{name}/{method}", config, row, 0, profile, False, digest=wanted.sha256)
+
+
 def tuning(name: str, profile: str) -> records.Case:
     """Return the case of one setting on the tuning split."""
     method, changes = TUNING[name]
@@ -312,7 +265,9 @@ def _capped(settings: dict[str, Any], longest: int) -> dict[str, Any]:
     return settings | ({"steps": min(settings["steps"], longest)} if "steps" in settings else {})
 
 
-def _case(name: str, config: RunConfig, row: Row, seed: int, profile: str, core: bool) -> records.Case:
+def _case(
+    name: str, config: RunConfig, row: Row, seed: int, profile: str, core: bool, digest: str | None = None
+) -> records.Case:
     kind: Literal["core", "extended"] = "core" if core or profile == "smoke" else "extended"
     if "seed" in config.settings:  # of fresh weights and draws, besides the order of the edits
         config = config.model_copy(update={"settings": {**config.settings, "seed": seed}})
@@ -324,7 +279,7 @@ def _case(name: str, config: RunConfig, row: Row, seed: int, profile: str, core:
         name=f"{SERIES}/{name}" if name.endswith(f"seed{seed}") else f"{SERIES}/{name}/seed{seed}",
         profile=profile,
         config=config,
-        data={"edits": edit_set(config.edits).digest, "texts": _texts()},
+        data={"edits": digest or edit_set(config.edits).digest, "texts": _texts()},
         code=CODE,
         seed=seed,
         compute=compute,

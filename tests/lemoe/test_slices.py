@@ -1,0 +1,56 @@
+"""Slices of the field's files: one line for what is missing, and records that are found without the files."""
+
+import dataclasses
+import json
+
+import pytest
+
+from lib.errors import UserError
+from lib.lemoe import cases, slices
+
+
+@pytest.fixture(autouse=True)
+def read_afresh():
+    slices.edits.cache_clear()
+    yield
+    slices.edits.cache_clear()
+
+
+def test_files_that_are_not_there_or_not_the_same_are_one_line(monkeypatch, tmp_path):
+    monkeypatch.delenv("BENCHMARK_DIR", raising=False)
+    with pytest.raises(UserError, match=r"set BENCHMARK_DIR to the folder of zsre_sample\.json"):
+        slices.edits("zsre")
+    monkeypatch.setenv("BENCHMARK_DIR", str(tmp_path))
+    with pytest.raises(UserError, match=r"zsre_sample\.json: no such file"):
+        slices.edits("zsre")
+    (tmp_path / "zsre_sample.json").write_text("[]")
+    with pytest.raises(UserError, match="not the file that was reported on"):
+        slices.edits("zsre")
+
+
+def test_the_file_that_was_reported_on_is_read(monkeypatch, tmp_path):
+    record = {
+        "src": "Where is Rome?",
+        "subject": "Rome",
+        "rephrase": "Rome, where?",
+        "alt": "Peru",
+        "loc": "a",
+        "loc_ans": "b",
+    }
+    file = tmp_path / "zsre_sample.json"
+    file.write_text(json.dumps([record]))
+    monkeypatch.setenv("BENCHMARK_DIR", str(tmp_path))
+    digest = slices.hashlib.sha256(file.read_bytes()).hexdigest()
+    monkeypatch.setitem(slices.SLICES, "zsre", slices.SLICES["zsre"]._replace(sha256=digest))
+    assert [(edit.prompt, edit.target) for edit in slices.edits("zsre")] == [("Where is Rome?", " Peru")]
+
+
+def test_a_case_has_the_same_fingerprint_with_and_without_the_file(monkeypatch, tmp_path):
+    monkeypatch.delenv("BENCHMARK_DIR", raising=False)
+    without = cases.on_slice("zsre", "lemoe", "cpu")
+    monkeypatch.setenv("BENCHMARK_DIR", str(tmp_path))
+    assert cases.on_slice("zsre", "lemoe", "cpu").fingerprint() == without.fingerprint()
+    other = dataclasses.replace(without, data={**without.data, "edits": "0"})
+    assert other.fingerprint() != without.fingerprint()
+    with pytest.raises(UserError, match="no such file"):
+        without.compute()
