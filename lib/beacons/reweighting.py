@@ -1,0 +1,83 @@
+"""Weights of facts, or of target tokens, in a training loss by their semantic distance, and their controls.
+
+L = sum_i w_i CE_i / sum_i w_i with w_i = stopgrad(max(1 + alpha z_i, w_min)), z the distance scaled to mean 0 and
+standard deviation 1 over the training facts (our definition; claim 4 of the abstract). All functions are pure.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from lib import seeds
+from lib.errors import UserError
+
+# Added to the standard deviation: distances that are all equal then give weights of exactly 1.
+EPS = 1e-6
+
+
+def standardised(values: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Return z = (d - mean) / (sd + EPS) of distances of any shape, population sd, over the places of a mask.
+
+    Outside the mask z is 0. Raises `ValueError` for a mask that marks nothing.
+    """
+    if mask is None:
+        mask = torch.ones_like(values, dtype=torch.bool)
+    if not mask.any():
+        raise ValueError("no distance is marked by the mask")
+    chosen = values[mask]
+    z = (values - chosen.mean()) / (chosen.std(correction=0) + EPS)
+    return torch.where(mask, z, torch.zeros_like(z))
+
+
+def weights(distances: Tensor, alpha: float, least: float) -> Tensor:
+    """Return the weight of each fact, (n,), from its distance, (n,); no gradient flows through them.
+
+    A negative `alpha` flips the sign: near facts weigh more. Raises `ValueError` for a `least` that is not above 0,
+    with which all weights of a batch could vanish.
+    """
+    _check_least(least)
+    return (1 + alpha * standardised(distances.detach())).clamp(min=least)
+
+
+def token_weights(distances: Tensor, mask: Tensor, alpha: float, least: float) -> Tensor:
+    """Return the weight of each target token, (n, tokens), z taken over all tokens that `mask` marks; 0 elsewhere.
+
+    Raises as `weights` and `standardised`.
+    """
+    _check_least(least)
+    found = (1 + alpha * standardised(distances.detach(), mask)).clamp(min=least)
+    return found * mask
+
+
+def token_distances(embeddings: Tensor, guesses: Tensor, targets: Tensor) -> Tensor:
+    """Return 1 - cos(E[guess], E[target]) for each place; embeddings (vocabulary, width), ids of any one shape.
+
+    A guess is the model's best token under teacher forcing; the rows are the frozen base model's, so a right guess has
+    distance 0 up to rounding.
+    """
+    return 1 - functional.cosine_similarity(embeddings[guesses], embeddings[targets], dim=-1)
+
+
+def permutation(facts: int, seed: int) -> Tensor:
+    """Return a random permutation of positions, (facts,), that leaves no fact in its place (one cycle through all).
+
+    The control of the re-weighted loss: fact i takes the weight of fact p(i) at every refresh, so that the weights have
+    the same values, last as long, and tell nothing of the fact. Raises `UserError` for fewer than two facts.
+    """
+    if facts < 2:
+        raise UserError("permuted weights need at least two facts: give more")
+    order = torch.randperm(facts, generator=seeds.generator("beacons/permuted_weights", seed))
+    found = torch.empty_like(order)
+    found[order] = order.roll(-1)
+    return found
+
+
+def check_batch(facts: int) -> None:
+    """Raise `UserError` for a batch of one fact: normalised weights cancel, so the weighted loss is the plain one."""
+    if facts < 2:
+        raise UserError("a batch of one fact: its normalised weight is always 1; set `batch` to 2 or more")
+
+
+def _check_least(least: float) -> None:
+    if not least > 0:
+        raise ValueError(f"the least weight is {least}: it must be above 0")
