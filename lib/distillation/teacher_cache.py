@@ -1,0 +1,255 @@
+"""What the teacher says about every training row, computed once and kept on disk: log-probabilities and hidden states.
+
+cache = TeacherCache(folder, {"teacher": ..., "data": ..., "tokenizer": ...}, lengths, Classes(vocabulary))
+cache.fill([8, 15], width, passes)          # one pass of the teacher writes all parts that are missing
+signals = cache.signals(rows, [8, 15])      # of a batch, as the live teacher would give them, up to fp16
+"""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lib import files, paths
+from lib.errors import UserError
+
+GIB = 2**30
+HALF = 2  # bytes of a number in fp16
+
+
+class Classes(NamedTuple):
+    """Over what the teacher's output is kept: every token, or its `top_k` best and one class for all others."""
+
+    vocabulary: int
+    top_k: int = 0  # 0: every token
+
+    @property
+    def count(self) -> int:
+        """Return the number of classes."""
+        return self.top_k + 1 if self.top_k else self.vocabulary
+
+    @classmethod
+    def fitting(cls, vocabulary: int, tokens: int, top_k: int, gib: float) -> "Classes":
+        """Return all tokens where fp16 log-probabilities of `tokens` places fit into `gib`, else the top k and a tail.
+
+        Raises `ValueError` for a k that leaves no token to the tail.
+        """
+        if tokens * vocabulary * HALF <= gib * GIB:
+            return cls(vocabulary)
+        if not 0 < top_k < vocabulary:
+            raise ValueError(f"top_k = {top_k}: it must lie between 0 and the vocabulary's {vocabulary}")
+        return cls(vocabulary, top_k)
+
+
+@dataclass(frozen=True)
+class Signals:
+    """What a teacher says at the places of a batch that predict response tokens, row after row.
+
+    `output` (tokens, classes): log-probabilities; `chosen` (tokens, k): the token of each class but the last, which is
+    the tail, or None where class and token are one; `states`: layer to (tokens, width); `lost` (tokens,): the mass that
+    fell on tokens outside the restricted vocabulary before renormalising.
+    """
+
+    output: Tensor
+    chosen: Tensor | None
+    lost: Tensor
+    states: Mapping[int, Tensor] = field(default_factory=dict)
+
+    def reduced(self, classes: Classes) -> "Signals":
+        """Return the same with the output over `classes`."""
+        if not classes.top_k:
+            return self
+        chosen = self.output.topk(classes.top_k, dim=-1).indices
+        return Signals(over_classes(self.output, chosen), chosen, self.lost, self.states)
+
+
+def over_classes(logits: Tensor, chosen: Tensor | None) -> Tensor:
+    """Return log-probabilities (tokens, k + 1): of the chosen tokens (tokens, k), and of all others together, last.
+
+    Both sides of a divergence go through it, so that reverse and symmetric ones see the tail. Without `chosen` the
+    logits (tokens, vocabulary) come back as they are.
+    """
+    if chosen is None:
+        return logits
+    logs = logits.log_softmax(-1)
+    tail = logs.scatter(-1, chosen, float("-inf")).logsumexp(-1, keepdim=True)
+    return torch.cat([logs.gather(-1, chosen), tail], dim=-1)
+
+
+class TeacherCache:
+    """A folder with one part for the output and one for each layer's states, all as memory-mapped fp16.
+
+    Tokens lie in the order of the training rows; a batch reads those of its own rows. Every part carries the
+    fingerprint and appears whole or not at all.
+    """
+
+    def __init__(self, folder: Path, fingerprint: Mapping[str, str], lengths: Sequence[int], classes: Classes) -> None:
+        """Name the cache of rows with so many response tokens each; nothing is read or written yet.
+
+        `fingerprint` maps what the contents depend on (teacher, data, tokenizer) to digests.
+        """
+        self.folder, self.classes = folder, classes
+        self.identity = {**fingerprint, "classes": f"{classes.count} of {classes.vocabulary}"}
+        self._ends = np.cumsum(lengths)
+        self._lengths = np.asarray(lengths)
+        self._checked: set[str] = set()
+
+    @property
+    def tokens(self) -> int:
+        """Return the number of response tokens of all rows."""
+        return int(self._ends[-1])
+
+    def missing(self, layers: Sequence[int]) -> list[str]:
+        """Return the parts that are still to be written; raises `UserError` where one belongs to something else."""
+        return [part for part in ("output", *map(_part, layers)) if not self._is_there(part)]
+
+    def planned_bytes(self, layers: Sequence[int], width: int) -> int:
+        """Return the bytes that writing the missing parts will take."""
+        return sum(
+            int(np.prod(shape)) * np.dtype(kind).itemsize
+            for part in self.missing(layers)
+            for kind, shape in self._shapes(part, width).values()
+        )
+
+    def fill(self, layers: Sequence[int], width: int, passes: Iterable[tuple[Sequence[int], Signals]]) -> int:
+        """Write the missing parts from one pass over all rows, in any order of rows; returns the bytes written.
+
+        `passes` gives rows and what the teacher says about them. The size is printed first. Raises `UserError` for
+        numbers that fp16 cannot hold and `ValueError` where a row is left out.
+        """
+        wanted = self.missing(layers)
+        if not wanted:
+            return 0
+        size = self.planned_bytes(layers, width)
+        print(
+            f"teacher cache: writing {size / 2**20:.1f} MiB ({', '.join(wanted)}) for {self.tokens} tokens", flush=True
+        )
+        self.folder.mkdir(parents=True, exist_ok=True)
+        drafts = {part: Path(tempfile.mkdtemp(dir=self.folder, prefix=f".partial-{part}-")) for part in wanted}
+        try:
+            seen = self._write(drafts, width, passes)
+            if seen != set(range(len(self._lengths))):
+                raise ValueError(f"the pass covered {len(seen)} of {len(self._lengths)} rows")
+            for part, draft in drafts.items():
+                told = {"identity": self.identity, "files": _sizes(draft), "width": width}
+                files.write_json(draft / "manifest.json", told)
+                draft.chmod(0o755)
+                draft.rename(self.folder / part)
+        finally:
+            for draft in drafts.values():
+                shutil.rmtree(draft, ignore_errors=True)
+        _opened.cache_clear()
+        return size
+
+    def signals(self, rows: Sequence[int], layers: Sequence[int] = ()) -> Signals:
+        """Return what the teacher says about rows, with the states of `layers`, in float32.
+
+        Raises `UserError` where a part was never written or belongs to another teacher, data or tokenizer.
+        """
+        if not {"output", *map(_part, layers)} <= self._checked:
+            if absent := self.missing(layers):
+                raise UserError(f"{paths.relative(self.folder)}: no part {', '.join(absent)}: fill the cache first")
+            self._checked |= {"output", *map(_part, layers)}
+        places = self._places(rows)
+        output = self._arrays("output")
+        chosen = torch.from_numpy(output["chosen"][places].astype(np.int64)) if self.classes.top_k else None
+        return Signals(
+            _float(output["values"][places]),
+            chosen,
+            _float(output["lost"][places]),
+            {layer: _float(self._arrays(_part(layer))["values"][places]) for layer in layers},
+        )
+
+    def lost_mass(self) -> np.ndarray:
+        """Return the mass outside the restricted vocabulary at every response token, (tokens,)."""
+        return np.array(self._arrays("output")["lost"])
+
+    def _places(self, rows: Sequence[int]) -> np.ndarray:
+        """Return where the tokens of rows lie, row after row."""
+        return np.concatenate([np.arange(self._ends[row] - self._lengths[row], self._ends[row]) for row in rows])
+
+    def _write(
+        self, drafts: Mapping[str, Path], width: int, passes: Iterable[tuple[Sequence[int], Signals]]
+    ) -> set[int]:
+        arrays = {
+            part: {
+                name: np.memmap(draft / f"{name}.bin", kind, "w+", shape=shape)
+                for name, (kind, shape) in self._shapes(part, width).items()
+            }
+            for part, draft in drafts.items()
+        }
+        seen: set[int] = set()
+        for rows, signals in passes:
+            kept, places = signals.reduced(self.classes), self._places(rows)
+            for part, named in arrays.items():
+                for name, array in named.items():
+                    array[places] = _value(kept, part, name, array.dtype)
+            seen.update(rows)
+        for named in arrays.values():
+            for array in named.values():
+                array.flush()
+        return seen
+
+    def _shapes(self, part: str, width: int) -> dict[str, tuple[type, tuple[int, ...]]]:
+        if part != "output":
+            return {"values": (np.float16, (self.tokens, width))}
+        shapes: dict[str, tuple[type, tuple[int, ...]]] = {
+            "values": (np.float16, (self.tokens, self.classes.count)),
+            "lost": (np.float32, (self.tokens,)),
+        }
+        return shapes | ({"chosen": (np.int32, (self.tokens, self.classes.top_k))} if self.classes.top_k else {})
+
+    def _is_there(self, part: str) -> bool:
+        """Tell whether a part is there, whole and ours."""
+        folder = self.folder / part
+        if not (folder / "manifest.json").is_file():
+            return False
+        told = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        for name, digest in self.identity.items():
+            if told["identity"].get(name) != digest:
+                raise UserError(
+                    f"{paths.relative(folder)}: the cache of another {name}: delete the folder or name another"
+                )
+        if told["files"] != _sizes(folder):
+            raise UserError(f"{paths.relative(folder)}: a file is missing or truncated: delete the folder")
+        return True
+
+    def _arrays(self, part: str) -> dict[str, np.ndarray]:
+        width = json.loads((self.folder / part / "manifest.json").read_text(encoding="utf-8"))["width"]
+        shapes = tuple((name, kind, shape) for name, (kind, shape) in self._shapes(part, width).items())
+        return _opened(self.folder / part, shapes)
+
+
+@lru_cache(maxsize=256)
+def _opened(folder: Path, shapes: tuple[tuple[str, type, tuple[int, ...]], ...]) -> dict[str, np.ndarray]:
+    return {name: np.memmap(folder / f"{name}.bin", kind, "r", shape=shape) for name, kind, shape in shapes}
+
+
+def _part(layer: int) -> str:
+    return f"state_{layer:02d}"
+
+
+def _value(signals: Signals, part: str, name: str, kind: np.dtype) -> np.ndarray:
+    """Return what a part keeps of a batch; raises `UserError` for numbers that its kind cannot hold."""
+    found: dict[str, Any] = {"values": signals.output, "lost": signals.lost, "chosen": signals.chosen}
+    value = found[name] if part == "output" else signals.states[int(part.removeprefix("state_"))]
+    value = value.to(torch.from_numpy(np.empty(0, kind)).dtype)
+    if value.is_floating_point() and not torch.isfinite(value).all():
+        raise UserError(f"teacher cache, {part}/{name}: numbers beyond {kind}: leave the layer out")
+    return value.cpu().numpy()
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_size for path in sorted(folder.glob("*.bin"))}
+
+
+def _float(values: np.ndarray) -> Tensor:
+    return torch.from_numpy(values.astype(np.float32))
