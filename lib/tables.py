@@ -19,6 +19,8 @@ STEM = re.compile(r"[a-z0-9_]+(/[a-z0-9_]+)+")
 # Enough to compare runs, few enough to hide the last bits, which differ between processors.
 DIGITS = 10
 
+INTERVAL = r"\[([^\[\], ]+), ([^\[\], ]+)\]"
+
 MARKDOWN = str.maketrans({symbol: "\\" + symbol for symbol in "\\|*_`<"})
 # Beyond the reserved characters: signs that a plain pdflatex does not know, or sets as something else.
 LATEX_SIGNS = {"–": "--", "—": "---", "−": "$-$", "<": "$<$", ">": "$>$", "|": r"\textbar{}", '"': r"\textquotedbl{}"}
@@ -72,8 +74,12 @@ class Table:
         return f"{self.caption}\n\n{self.cells().to_string(index=False)}"
 
     def html(self) -> str:
-        """The table as an HTML element with a caption: escaped, without style or random ids."""
-        element = self.cells().to_html(index=False, border=0)
+        """The table as an HTML element with a caption: escaped, without style or random ids.
+
+        An interval breaks before its brackets, never inside them.
+        """
+        cells = self.cells().replace(INTERVAL, "[\\1,\u00a0\\2]", regex=True)
+        element = cells.to_html(index=False, border=0)
         return element.replace(">", f">\n  <caption>{html.escape(self.caption)}</caption>", 1)
 
     def markdown(self) -> str:

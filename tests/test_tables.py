@@ -73,6 +73,12 @@ def test_csv_is_read_back_at_full_precision():
     assert (rows[1]["model"], rows[1]["bleu"], rows[1]["bleu_low"], rows[1]["length"]) == (AWKWARD, "0.52", "", "")
 
 
+def test_html_breaks_no_line_inside_an_interval():
+    html = Table(pd.DataFrame({"a": [Interval(0.5, 0.25, 0.75), "[x, y, z]"]}), "c", "1_a/b").html()
+    assert "0.500 [0.250,\u00a00.750]" in html
+    assert "[x, y, z]" in html
+
+
 def test_html_holds_the_cells_and_the_caption_as_text():
     root = ElementTree.fromstring(table().html())
     assert root.find("caption").text == f"Caption {AWKWARD}"
