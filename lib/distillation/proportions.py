@@ -86,21 +86,24 @@ class Linear(Fixed):
 class Uncertainty(Fixed):
     """Each loss is divided by a learnt variance (Kendall et al. 2018): sum w_i L_i - 1/2 sum log w_i, w = 1 / (2 s^2).
 
-    The parameters are log w. At the optimum w_i = 1 / (2 L_i), so an easy loss is raised, whatever it is good for.
+    The parameters are (log w) / speed. At the optimum w_i = 1 / (2 L_i), so an easy loss is raised, whatever it is good
+    for. With Adam a parameter moves by the rate at each step at most: `speed` 10 lets some hundred steps suffice.
     """
+
+    speed = 10.0
 
     def __init__(self, start: Mapping[str, float]) -> None:
         """Start at the given weights."""
         super().__init__(start)
-        self.log_weights = nn.Parameter(self.start.log())
+        self.scaled = nn.Parameter(self.start.log() / self.speed)
 
     def current(self) -> Tensor:
         """Return the weights; the gradient of the loss reaches their logarithms."""
-        return self.log_weights.exp()
+        return (self.speed * self.scaled).exp()
 
     def penalty(self) -> Tensor:
         """Return -1/2 sum log w_i: what keeps a variance from growing without end."""
-        return -self.log_weights.sum() / 2
+        return -self.speed * self.scaled.sum() / 2
 
 
 class DynamicAverage(Fixed):
@@ -123,7 +126,7 @@ class DynamicAverage(Fixed):
         if len(self.seen) < 2 * self.window:
             return self.start
         before, last = self.seen.split(self.window)
-        rates = last.mean(0) / before.mean(0)
+        rates = last.mean(0) / before.mean(0).clamp_min(torch.finfo(last.dtype).tiny)
         return self.start * len(self.names) * torch.softmax(rates / self.temperature, dim=0)
 
     def observe(self, losses: Mapping[str, float], norms: Mapping[str, float] | None = None) -> None:
@@ -166,7 +169,7 @@ class GradNorm(Fixed):
             raise ValueError("GradNorm needs the norm of each loss's gradient")
         values, sizes = self._values(losses), self._values(norms)
         if not self.first.any():
-            self.first.copy_(values)
+            self.first.copy_(values.clamp_min(torch.finfo(values.dtype).tiny))
         unit = self.start.mean()
         weights = self.now / unit
         sizes = sizes / (weights * sizes).mean().clamp_min(torch.finfo(sizes.dtype).tiny)
