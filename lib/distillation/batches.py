@@ -1,0 +1,142 @@
+"""Prompts and responses as students and teacher read them: ids, masks, batches of similar length in a fixed order.
+
+A response ends with the end token, which is learned; the prompt and the padding are not learned from.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor
+
+from lib import seeds
+from lib.errors import UserError
+from lib.text.instructions import render
+
+if TYPE_CHECKING:
+    from lib.distillation.vocabularies import Vocabulary
+    from lib.text.instructions import Instruction
+
+BUCKET = 16  # batches whose rows are sorted by length among one another
+
+
+@dataclass(frozen=True)
+class Example:
+    """One instruction in ids: its prompt, and its response with the end token unless it was cut."""
+
+    prompt: tuple[int, ...]
+    response: tuple[int, ...]
+
+    def __len__(self) -> int:
+        """Return the number of tokens of both."""
+        return len(self.prompt) + len(self.response)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Sequences of one batch, each tensor (sequences, tokens): ids, masks of what is no padding and of the response."""
+
+    ids: Tensor
+    mask: Tensor
+    response: Tensor
+
+    @property
+    def predicting(self) -> Tensor:
+        """Return the mask of the places whose next token is of the response, (sequences, tokens).
+
+        States or logits taken there stand in the same order as the targets `ids[response]`, row after row.
+        """
+        return torch.cat([self.response[:, 1:], torch.zeros_like(self.response[:, :1])], dim=1)
+
+    @property
+    def positions(self) -> Tensor:
+        """Return the place of each token in its own sequence, 0 for padding on the left: for learned positions."""
+        return (self.mask.long().cumsum(1) - 1).clamp(min=0)
+
+    @property
+    def tokens(self) -> int:
+        """Return the number of response tokens."""
+        return int(self.response.sum())
+
+
+def encode(
+    items: Sequence["Instruction"],
+    vocabulary: "Vocabulary",
+    longest: tuple[int, int],
+    responses: Sequence[str] | None = None,
+) -> list[Example]:
+    """Return the ids of instructions with their outputs, or with other `responses` (a teacher's texts).
+
+    A prompt of more than `longest[0]` tokens loses its first ones, so that "Response:" stays; a response of more than
+    `longest[1]`, the end token counted, its last ones. Raises `UserError` naming the instruction where no response
+    token is left, or its prompt is empty.
+    """
+    texts = [item.output for item in items] if responses is None else responses
+    return [
+        _example(vocabulary.encode(render(item)), text, vocabulary, longest, item.identity)
+        for item, text in zip(items, texts, strict=True)
+    ]
+
+
+def _example(
+    prompt: list[int], text: str, vocabulary: "Vocabulary", longest: tuple[int, int], identity: str
+) -> Example:
+    words = vocabulary.encode(f" {text}") if text.strip() else []
+    kept = [*words, vocabulary.end][: max(longest[1], 0)]
+    if not words or not kept:
+        raise UserError(
+            f"{identity}: no response token is left of {text!r} within {longest[1]}; give a response, or a larger limit"
+        )
+    if longest[0] < 1 or not prompt:
+        raise UserError(f"{identity}: no prompt token is left within {longest[0]}; take a larger limit")
+    return Example(tuple(prompt[-longest[0] :]), tuple(kept))
+
+
+def collate(examples: Sequence[Example], pad: int, side: Literal["left", "right"] = "right") -> Batch:
+    """Return examples as one batch, padded with `pad` on one side; `ValueError` for no examples or another side."""
+    if not examples or side not in ("left", "right"):
+        raise ValueError(f"{len(examples)} examples, padded on the {side}: give some, and left or right")
+    longest = max(map(len, examples))
+
+    def padded(rows: list[list[int]], filling: int) -> Tensor:
+        spare = [[filling] * (longest - len(row)) for row in rows]
+        pairs = zip(rows, spare, strict=True)
+        return torch.tensor([more + row if side == "left" else row + more for row, more in pairs])
+
+    return Batch(
+        padded([[*one.prompt, *one.response] for one in examples], pad),
+        padded([[1] * len(one) for one in examples], 0).bool(),
+        padded([[0] * len(one.prompt) + [1] * len(one.response) for one in examples], 0).bool(),
+    )
+
+
+def order(lengths: Sequence[int], batch: int, steps: int, seed: int) -> list[list[int]]:
+    """Return the rows of each training step: every row once an epoch, rows of similar length together.
+
+    Rows are shuffled, runs of `BUCKET` batches sorted by length and cut, and the batches of a run shuffled again; a run
+    goes on into the next epoch. The same for the same arguments, and a shorter run is the start of a
+    longer one. Raises `ValueError` for fewer rows than one batch.
+    """
+    if not 0 < batch <= len(lengths):
+        raise ValueError(f"batches of {batch} out of {len(lengths)} rows")
+    found: list[list[int]] = []
+    stream = _shuffled(len(lengths), seed)
+    for number in range(-(-steps // BUCKET)):
+        run = sorted((next(stream) for _ in range(BUCKET * batch)), key=lambda row: (lengths[row], row))
+        mixed = torch.randperm(BUCKET, generator=seeds.generator("distillation/batches", seed, number)).tolist()
+        found.extend(run[place * batch : (place + 1) * batch] for place in mixed)
+    return found[:steps]
+
+
+def _shuffled(rows: int, seed: int) -> Iterator[int]:
+    epoch = 0
+    while True:
+        yield from torch.randperm(rows, generator=seeds.generator("distillation/epoch", seed, epoch)).tolist()
+        epoch += 1
+
+
+def by_length(lengths: Sequence[int], batch: int) -> list[list[int]]:
+    """Return all rows once, `batch` at a time, from the shortest to the longest: for reading, not for training."""
+    rows = sorted(range(len(lengths)), key=lambda row: (lengths[row], row))
+    return [rows[start : start + batch] for start in range(0, len(rows), batch)]

@@ -1,0 +1,119 @@
+"""Students: small GPT-2-style and Llama-style models over a small vocabulary, with tied embeddings.
+
+Their block type, depth and width differ from the teacher's; initialised from scratch, or with the teacher's embeddings
+projected to the student's width. All choices here are ours.
+"""
+
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor
+
+from lib import seeds
+from lib.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import GPT2LMHeadModel, LlamaForCausalLM
+
+    from lib.distillation.vocabularies import Vocabulary
+
+Style = Literal["gpt2", "llama"]
+Initialisation = Literal["scratch", "projected"]
+SCALE = 0.02  # standard deviation of GPT-2's initial weights
+
+
+def student(
+    style: Style,
+    width: int,
+    layers: int,
+    heads: int,
+    vocabulary: "Vocabulary",
+    init: Initialisation = "scratch",
+    teacher_embeddings: Tensor | None = None,
+    seed: int = 0,
+    positions: int = 128,
+) -> "GPT2LMHeadModel | LlamaForCausalLM":
+    """Return an untrained student in fp32 on the CPU; equal arguments give equal weights.
+
+    "gpt2": learned positions, layer norms, MLP of 4 x width; "llama": rotary positions, root-mean-square norms, gated
+    MLP of as many weights (8/3 x width, rounded to 8). No dropout. "projected" takes `teacher_embeddings` (vocabulary,
+    teacher's width) through `projected`; all other weights are as from scratch under the same seed. `positions`: the
+    most tokens of a prompt and its response. Raises `UserError` for an unknown style, an initialisation that lacks what
+    it needs, or a width that the heads do not divide.
+    """
+    if width % heads or (style == "llama" and (width // heads) % 2):
+        raise UserError(f"a student of width {width} with {heads} heads: the width must be a multiple of (even) heads")
+    if init not in ("scratch", "projected") or (init == "projected") != (teacher_embeddings is not None):
+        raise UserError(f"initialisation {init!r}: take scratch, or projected with the teacher's embeddings")
+    with torch.random.fork_rng(devices=[]):  # transformers draws from torch's global generator
+        torch.manual_seed(seeds.seed_of("distillation/student", seed))
+        model = _model(style, width, layers, heads, vocabulary, positions)
+    if teacher_embeddings is not None:
+        with torch.no_grad():
+            model.get_input_embeddings().weight.copy_(projected(teacher_embeddings, width))
+    return model.eval()
+
+
+def projected(embeddings: Tensor, width: int) -> Tensor:
+    """Return embeddings (tokens, wide) on their first `width` principal axes, (tokens, width), at GPT-2's scale.
+
+    Centred and projected by the singular vectors of the centred table, then scaled as a whole to a root mean square of
+    0.02, so that only directions and relative lengths are the teacher's. Each axis points so that its entry of the
+    largest size is positive: the signs of a singular value decomposition are arbitrary. Raises `UserError` where there
+    are fewer axes than `width`.
+    """
+    if width > min(embeddings.shape):
+        raise UserError(
+            f"embeddings {tuple(embeddings.shape)} have no {width} principal axes: take a narrower student, or scratch"
+        )
+    centred = embeddings.detach().double() - embeddings.detach().double().mean(0)
+    axes = torch.linalg.svd(centred, full_matrices=False).Vh[:width]
+    largest = axes.gather(1, axes.abs().argmax(1, keepdim=True))
+    found = centred @ (axes * largest.sign()).T
+    return (found * (SCALE / found.square().mean().sqrt())).float()
+
+
+def parameters(model: torch.nn.Module) -> int:
+    """Return the number of a model's parameters, tied ones once."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def _model(
+    style: Style, width: int, layers: int, heads: int, vocabulary: "Vocabulary", positions: int
+) -> "GPT2LMHeadModel | LlamaForCausalLM":
+    from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+
+    shared = {
+        "vocab_size": len(vocabulary),
+        "bos_token_id": vocabulary.end,
+        "eos_token_id": vocabulary.end,
+        "pad_token_id": vocabulary.pad,
+        "initializer_range": SCALE,
+        "tie_word_embeddings": True,
+    }
+    if style == "gpt2":
+        return GPT2LMHeadModel(
+            GPT2Config(
+                n_embd=width,
+                n_layer=layers,
+                n_head=heads,
+                n_positions=positions,
+                resid_pdrop=0.0,
+                embd_pdrop=0.0,
+                attn_pdrop=0.0,
+                **shared,
+            )
+        )
+    if style == "llama":
+        return LlamaForCausalLM(
+            LlamaConfig(
+                hidden_size=width,
+                intermediate_size=8 * round(width / 3),
+                num_hidden_layers=layers,
+                num_attention_heads=heads,
+                num_key_value_heads=heads,
+                max_position_embeddings=positions,
+                **shared,
+            )
+        )
+    raise UserError(f"unknown style of student {style!r}: choose gpt2 or llama")
