@@ -1,0 +1,199 @@
+"""The training loop of every arm: a step count, gradient accumulation that changes nothing, exact resume after a kill.
+
+What an arm learns from is its own business: the loop asks it for the losses of a batch, as shares of the batch's mean,
+and for the weights they are added up with.
+"""
+
+import json
+import math
+import sys
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from lib import files, paths, progress, seeds
+from lib.distillation import proportions
+from lib.errors import UserError
+
+
+class TrainingConfig(BaseModel):
+    """The budget and the optimiser, AdamW; a budget is a number of steps, never a clock.
+
+    Defaults are the field's for students of GPT-2's size (sheet, "Protocol"): decay 0.01, norm clipped at 1.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    steps: int
+    batch: int  # rows of a step
+    rate: float
+    weight_decay: float = 0.01
+    warm_up: float = 0.05  # share of the steps; then a cosine to zero
+    clip: float = 1.0
+    micro_batches: int = 1  # parts of a batch whose gradients are accumulated; the result is the same
+
+
+class DivergedError(UserError):
+    """A loss or its gradient is not a number."""
+
+
+class Arm(Protocol):
+    """What is trained, and on what: one method of the comparison."""
+
+    module: nn.Module  # all that is trained, and the proportions
+    rule: proportions.Fixed  # how the losses are added up, part of the module
+    shared: Sequence[Tensor]  # weights at which rules that need them read the losses' gradients
+
+    def prepare(self, step: int, rows: Sequence[int], parts: int) -> Sequence[Any]:
+        """Return the batch of a step in so many parts, each of which knows the counts of the whole batch."""
+
+    def losses(self, part: Any) -> dict[str, Tensor]:
+        """Return each loss of a part, divided by the count of the whole batch: parts add up to the batch's mean."""
+
+
+@dataclass
+class Trained:
+    """What training leaves: a row of losses and weights for every step, and the seconds it took."""
+
+    curve: list[dict[str, float]] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+def rate_factor(step: int, config: TrainingConfig) -> float:
+    """Return the share of the peak rate at a step: linear warm-up, then a cosine to zero."""
+    warm = max(1, round(config.warm_up * config.steps))
+    if step < warm:
+        return (step + 1) / warm
+    return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, config.steps - warm)))
+
+
+def train(
+    arm: Arm,
+    order: Sequence[Sequence[int]],
+    config: TrainingConfig,
+    seed: int,
+    workspace: Path | None = None,
+    save_every: int = 100,
+    watch: Callable[[int], None] | None = None,
+    watch_at: Collection[int] = (),
+) -> Trained:
+    """Train `arm.module` in place on the rows of `order`, one entry a step; equal arguments give equal weights.
+
+    With a `workspace` the state is saved there every `save_every` steps and training resumes from it, bit for bit: what
+    step n draws comes from streams of (seed, n) alone. `watch` is called with the number of steps taken after those in
+    `watch_at`; its time is not counted. Raises `DivergedError` naming the step, `ValueError` for too short an order.
+    """
+    if len(order) < config.steps:
+        raise ValueError(f"{config.steps} steps, but batches for {len(order)}")
+    parameters = [value for value in arm.module.parameters() if value.requires_grad]
+    decayed, plain = [p for p in parameters if p.ndim > 1], [p for p in parameters if p.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    optimiser = torch.optim.AdamW([group for group in groups if group["params"]], config.rate, betas=(0.9, 0.98))
+    state = State(arm, optimiser)
+    if workspace is not None:
+        state.load(workspace)
+    arm.module.train()
+    for step in progress.bar(range(state.step, config.steps), f"training, {config.steps} steps"):
+        began = time.perf_counter()
+        torch.manual_seed(seeds.seed_of("dropout", seed, step))
+        row = advance(arm, optimiser, parameters, order[step], step, config)
+        state.step, state.seconds = step + 1, state.seconds + time.perf_counter() - began
+        state.curve.append(row)
+        if watch is not None and step + 1 in watch_at:
+            arm.module.eval()
+            watch(step + 1)
+            arm.module.train()
+        if workspace is not None and (step + 1) % save_every == 0:
+            state.save(workspace)
+    arm.module.eval()
+    return Trained(state.curve, state.seconds)
+
+
+def advance(
+    arm: Arm,
+    optimiser: torch.optim.Optimizer,
+    parameters: Sequence[Tensor],
+    rows: Sequence[int],
+    step: int,
+    config: TrainingConfig,
+) -> dict[str, float]:
+    """Take one optimiser step; returns the mean of each loss, and its weight. Raises `DivergedError`."""
+    means: dict[str, float] = {}
+    gradients: dict[str, list[Tensor]] = {}
+    weights, parts = arm.rule.weights(), arm.prepare(step, rows, config.micro_batches)
+    for part in parts:
+        losses = arm.losses(part)
+        for name, loss in losses.items():
+            means[name] = means.get(name, 0.0) + loss.item()
+            if not math.isfinite(means[name]):
+                raise DivergedError(f"step {step + 1}: the {name} loss is {means[name]}: lower the rate or its weight")
+        if arm.rule.needs_norms:
+            for name, found in proportions.gradients(losses, arm.shared).items():
+                sofar = gradients.get(name)
+                gradients[name] = [a + b for a, b in zip(sofar, found, strict=True)] if sofar else found
+        arm.rule.combine(losses, 1 / len(parts)).backward()
+    norm = torch.nn.utils.clip_grad_norm_(parameters, config.clip)
+    if not torch.isfinite(norm):
+        raise DivergedError(f"step {step + 1}: the gradient is {norm.item()}: lower the rate or a loss's weight")
+    for group in optimiser.param_groups:
+        group["lr"] = config.rate * rate_factor(step, config)
+    optimiser.step()
+    optimiser.zero_grad(set_to_none=True)
+    norms = {name: proportions.norm(found) for name, found in gradients.items()}
+    arm.rule.observe(means, norms if arm.rule.needs_norms else None)
+    return {"step": step + 1, **means, **{f"weight_{name}": weight for name, weight in weights.items()}}
+
+
+@dataclass
+class State:
+    """All that a later step depends on: saved as safetensors and JSON, never pickled."""
+
+    arm: Arm
+    optimiser: torch.optim.Optimizer
+    step: int = 0
+    seconds: float = 0.0
+    curve: list[dict[str, float]] = field(default_factory=list)
+
+    def save(self, folder: Path) -> None:
+        """Write the state as one file, in one step."""
+        tensors = {f"model/{name}": value for name, value in self.arm.module.state_dict().items()}
+        for place, values in self.optimiser.state_dict()["state"].items():
+            tensors |= {f"optimiser/{place}/{name}": value for name, value in values.items()}
+        told = {"step": self.step, "seconds": self.seconds, "curve": self.curve}
+        tensors = {name: tensor.clone().contiguous() for name, tensor in tensors.items()}
+        files.write_atomically(
+            folder / "state.safetensors", lambda path: save_file(tensors, path, {"told": json.dumps(told)})
+        )
+
+    def load(self, folder: Path) -> None:
+        """Take up the saved state, if there is a whole one; a damaged file is named and training starts anew."""
+        path = folder / "state.safetensors"
+        if not path.exists():
+            return
+        try:
+            with safe_open(path, "pt") as stream:
+                told = json.loads(stream.metadata()["told"])
+            tensors = load_file(path)
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+            print(f"{paths.relative(path)} is damaged ({error}); training starts anew", file=sys.stderr)
+            path.unlink()
+            return
+        parts: dict[str, dict[str, Tensor]] = {"model": {}, "optimiser": {}}
+        for name, tensor in tensors.items():
+            kind, _, rest = name.partition("/")
+            parts[kind][rest] = tensor
+        self.arm.module.load_state_dict(parts["model"])
+        saved = self.optimiser.state_dict()
+        for name, tensor in parts["optimiser"].items():
+            place, key = name.split("/")
+            saved["state"].setdefault(int(place), {})[key] = tensor
+        self.optimiser.load_state_dict(saved)
+        self.step, self.seconds, self.curve = told["step"], told["seconds"], told["curve"]
