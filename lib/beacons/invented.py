@@ -5,7 +5,7 @@ Every name is put together from syllables by hashes alone and is refused when it
 
 from collections.abc import Iterator
 
-from lib.beacons.relations import PER_COUNTRY, Triple, real_names, surname
+from lib.beacons.relations import MASS_SPECTROGRAPH, PER_COUNTRY, Triple, real_names, surname
 from lib.text.ordering import pick
 
 COUNTRIES, ELEMENTS = 40, 40
@@ -82,8 +82,8 @@ class _Names:
             attempt += 1
 
 
-def _year(key: str) -> str:
-    return str(pick(f"invented/{key}", YEARS))
+def _year(key: str, since: int = YEARS.start) -> str:
+    return str(pick(f"invented/{key}", range(since, YEARS.stop)))
 
 
 def _of_country(names: _Names, country: str, number: int) -> Iterator[Triple]:
@@ -104,5 +104,5 @@ def _of_element(names: _Names, countries: list[str], number: int) -> Iterator[Tr
     isotope = f"{element}-{pick(f'invented/mass/{element}', range(20, 290))}"
     yield Triple(element, element, "discoverer", person, surname(person))
     yield Triple(element, element, "discovery year", _year(f"discovery/{element}"))
-    yield Triple(element, isotope, "isotope year", _year(f"isotope/{element}"))
+    yield Triple(element, isotope, "isotope year", _year(f"isotope/{element}", MASS_SPECTROGRAPH))
     yield Triple(element, element, "discovery place", pick(f"invented/place/{element}", countries))

@@ -133,7 +133,7 @@ def cosines(
     facts: Sequence[BeaconFact],
     said: Sequence[str],
 ) -> pd.DataFrame:
-    """Return the anisotropy (mean cosine of all pairs) of each ruler: over different targets, different answers, tokens.
+    """Return the anisotropy (mean cosine of all pairs) of each ruler over different targets, answers and tokens.
 
     Columns: ruler, of ("targets", "answers", "vocabulary"), cosine; the vocabulary for raw and centred embeddings only.
     """

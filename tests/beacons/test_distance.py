@@ -1,0 +1,123 @@
+"""The distances against plain loops, closed forms and scipy, and their behaviour at nothing."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.distance import cosine
+
+from lib.beacons import distance
+from tests.editing.tiny_models import LETTERS, Letters, gpt2, llama
+
+MODEL = llama()
+PAIRS = [("ab", "cd"), ("abc", "abc"), ("q", "xyz"), ("hello", "he"), ("zz", "z")]
+
+
+def plain(text, centred=False):
+    """Mean of the input embeddings of a text's letters."""
+    table = MODEL.get_input_embeddings().weight.detach().double().numpy()
+    return np.mean([table[3 + LETTERS.index(letter)] - centred * table.mean(0) for letter in text], axis=0)
+
+
+@pytest.mark.parametrize("name", ["raw", "centred"])
+def test_embedding_rulers_are_one_minus_cosine_of_means(name):
+    ruler = distance.ruler(name, MODEL, Letters())
+    found = distance.distance(ruler, *zip(*PAIRS, strict=True))
+    wanted = [cosine(plain(one, name == "centred"), plain(other, name == "centred")) for one, other in PAIRS]
+    assert found.numpy() == pytest.approx(wanted, abs=1e-6)
+    assert found[1] == pytest.approx(0, abs=1e-6)
+    assert found[4] == pytest.approx(0, abs=1e-6), "a mean over tokens does not see how often"
+
+
+def test_an_embedding_ruler_stays_that_of_the_base_model():
+    model = llama()
+    ruler = distance.ruler("raw", model, Letters())
+    before = distance.distance(ruler, ["ab"], ["cd"])
+    with torch.no_grad():
+        model.get_input_embeddings().weight.normal_()
+    assert torch.equal(distance.distance(ruler, ["ab"], ["cd"]), before)
+
+
+@pytest.mark.parametrize("make", [llama, gpt2])
+def test_the_last_hidden_state_is_read_after_the_lead_and_without_padding(make):
+    model, texts = make(), ["ab", "qrstu", "x", "abcd"]
+    found = distance.ruler("hidden", model, Letters()).vectors(texts)
+    for text, vector in zip(texts, found, strict=True):
+        lead, ids = (Letters()(part)["input_ids"] for part in (distance.LEAD, text))
+        with torch.no_grad():
+            hidden = model(torch.tensor([lead + ids]), output_hidden_states=True).hidden_states[-1]
+        assert torch.allclose(vector, hidden[0, len(lead) :].mean(0), atol=1e-5)
+
+
+def test_the_encoder_finds_near_what_means_the_same():
+    ruler = distance.ruler("encoder", MODEL, Letters())
+    near, far = distance.distance(ruler, ["Peking", "a violin concerto"], ["Beijing", "Beijing"]).tolist()
+    assert near < 0.5 < far
+
+
+@pytest.mark.parametrize("name", ["raw", "centred", "encoder", "hidden"])
+def test_an_answer_of_nothing_is_at_a_right_angle(name):
+    ruler = distance.ruler(name, MODEL, Letters())
+    found = distance.distance(ruler, ["", "  ", "ab"], ["ab", "ab", " ab "])
+    assert found.tolist() == pytest.approx([1, 1, 0], abs=1e-6)
+    assert distance.distance(ruler, [], []).shape == (0,)
+
+
+def test_zero_vectors_have_a_distance_and_no_gradient_of_nan():
+    ours = torch.zeros(2, 3)
+    ours[1] = torch.tensor([1.0, 0, 0])
+    ours.requires_grad_()
+    found = distance.between(ours, torch.tensor([[1.0, 2, 3], [-1, 0, 0]]))
+    assert found.tolist() == [1, 2]
+    (gradient,) = torch.autograd.grad(found.sum(), ours)
+    assert gradient.isfinite().all()
+
+
+def test_wrong_calls_are_refused():
+    with pytest.raises(ValueError, match="no ruler 'cosine'"):
+        distance.ruler("cosine", MODEL, Letters())
+    with pytest.raises(ValueError, match="1 answers for 2 targets"):
+        distance.distance(distance.ruler("raw", MODEL, Letters()), ["a"], ["a", "b"])
+    with pytest.raises(ValueError, match="at least two"):
+        distance.anisotropy(torch.ones(1, 3))
+
+
+def test_the_expected_distance_is_that_of_the_mixture_of_embeddings():
+    generator = torch.Generator().manual_seed(0)
+    table, logits = torch.randn(7, 5, generator=generator), torch.randn(6, 7, generator=generator)
+    labels, sequence = torch.tensor([1, 2, 3, 4, 5, 6]), torch.tensor([0, 0, 2, 2, 2, 3])
+    found = distance.expected(table, logits, labels, sequence, 4)
+    mixed = torch.stack([sum(p * table[v] for v, p in enumerate(row.softmax(0))) for row in logits])
+    for fact in (0, 2, 3):
+        ours, theirs = mixed[sequence == fact].mean(0), table[labels[sequence == fact]].mean(0)
+        assert found[fact] == pytest.approx(cosine(ours.numpy(), theirs.numpy()), abs=1e-6)
+    assert found[1] == 1, "a fact without places"
+
+
+def test_the_expected_distance_is_smooth_and_ends_at_the_hard_one():
+    """Its gradient against finite differences, and logits so sharp that the mixture is one token."""
+    generator = torch.Generator().manual_seed(1)
+    table = torch.randn(6, 4, generator=generator, dtype=torch.double)
+    logits = torch.randn(3, 6, generator=generator, dtype=torch.double).requires_grad_()
+    labels, sequence = torch.tensor([0, 3, 5]), torch.tensor([0, 0, 1])
+
+    def smooth(values):
+        return distance.expected(table.float(), values, labels, sequence, 2).double().sum()
+
+    (gradient,) = torch.autograd.grad(smooth(logits), logits)
+    step = torch.zeros_like(logits)
+    step[1, 3] = 1e-2
+    slope = (smooth(logits + step) - smooth(logits - step)) / 2e-2
+    assert gradient[1, 3] == pytest.approx(float(slope.detach()), abs=2e-4)
+    sharp = 100 * torch.nn.functional.one_hot(torch.tensor([0, 3, 1]), 6).float()
+    wanted = [0, float(cosine(table[1].numpy(), table[5].numpy()))]
+    assert distance.expected(table.float(), sharp, labels, sequence, 2).tolist() == pytest.approx(wanted, abs=1e-5)
+
+
+def test_anisotropy_is_the_mean_cosine_of_all_pairs():
+    vectors = torch.randn(9, 4, generator=torch.Generator().manual_seed(2)) + 1
+    vectors[3] = 0
+    pairs = [(i, j) for i in range(9) for j in range(9) if i != j]
+    wanted = np.mean([0 if 3 in pair else 1 - cosine(*vectors[list(pair)].double().numpy()) for pair in pairs])
+    assert distance.anisotropy(vectors) == pytest.approx(wanted, abs=1e-9)
+    assert distance.anisotropy(torch.eye(4)) == pytest.approx(0)
+    assert distance.anisotropy(torch.ones(4, 3)) == pytest.approx(1)
