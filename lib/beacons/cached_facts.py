@@ -65,7 +65,12 @@ def fact_losses(part: UpperLayers, weights: Tensor | None = None) -> Tensor:
     count = len(part.encoded.ids)
     if weights is not None:
         losses = losses * weights[target_places(part.encoded)]
-    totals = losses.new_zeros(count).index_add(0, sequence, losses)
+    return mean_by_sequence(losses, sequence, count)
+
+
+def mean_by_sequence(values: Tensor, sequence: Tensor, count: int) -> Tensor:
+    """Return the mean of the values (places,) of each of `count` sequences, (count,); each must have a place."""
+    totals = values.new_zeros(count).index_add(0, sequence, values)
     return totals / torch.bincount(sequence, minlength=count)
 
 

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from lib import files, paths, progress, seeds
-from lib.beacons.cached_facts import Chosen, fact_losses, run_once, target_places
+from lib.beacons.cached_facts import Chosen, fact_losses, mean_by_sequence, run_once, target_places
 from lib.beacons.facts import BeaconFact
 from lib.beacons.methods import Handle
 from lib.errors import UserError
@@ -100,9 +100,8 @@ def weighted_loss(part: Chosen, weights: Tensor | None) -> Tensor:
     if weights.ndim == 1:
         return (weights * fact_losses(part)).sum() / weights.sum()
     sequence, place = target_places(part.encoded)
-    own = weights[sequence, place]
-    totals = own.new_zeros(len(weights)).index_add(0, sequence, own)
-    return fact_losses(part, weights).sum() / (totals / torch.bincount(sequence, minlength=len(weights))).sum()
+    means = mean_by_sequence(weights[sequence, place], sequence, len(weights))
+    return fact_losses(part, weights).sum() / means.sum()
 
 
 def _advance(handle: Handle, optimiser: torch.optim.Optimizer, part: Chosen, done: Progress, rows: Tensor) -> float:
