@@ -134,7 +134,8 @@ def test_a_rule_goes_on_where_its_state_was_saved(name: str) -> None:
 
 
 def test_parts_of_a_step_add_up_with_the_penalty_once() -> None:
-    rule = proportions.Uncertainty(START)
+    rule = proportions.Uncertainty({"ce": 1.0, "output": 2.0, "middle": 3.0})
+    assert rule.penalty() != 0
     losses = {name: torch.tensor(value) for name, value in zip(START, (3.0, 5.0, 7.0), strict=True)}
     part = {name: value / 4 for name, value in losses.items()}
     assert (4 * rule.combine(part, 1 / 4)).item() == pytest.approx(rule.combine(losses).item())
