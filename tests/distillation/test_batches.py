@@ -1,0 +1,136 @@
+"""Batches: masks against a loop over the rows, truncation, padding that changes no loss, the order of training."""
+
+from collections import Counter
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional
+
+from lib.distillation import batches
+from lib.distillation.batches import Example, collate, encode, order
+from lib.distillation.students import student
+from lib.distillation.vocabularies import TrainedVocabulary
+from lib.errors import UserError
+from lib.text.instructions import Instruction, render
+
+VOCABULARY = TrainedVocabulary(["Instruction: say it.\nInput: thou\nResponse: you"], 270)
+EXAMPLES = st.lists(
+    st.builds(
+        Example,
+        st.lists(st.integers(2, 30), min_size=1, max_size=9).map(tuple),
+        st.lists(st.integers(2, 30), min_size=1, max_size=5).map(tuple),
+    ),
+    min_size=1,
+    max_size=6,
+)
+
+
+def item(output: str, given: str = "thou hast") -> Instruction:
+    return Instruction("Say it.", given, output, "modern", f"modern/{output}", (output,))
+
+
+def test_a_prompt_and_its_response_are_the_tokens_of_their_joined_text():
+    (example,) = encode([item("you have")], VOCABULARY, (999, 999))
+    assert VOCABULARY.decode(example.prompt) == render(item("")) == "Instruction: Say it.\nInput: thou hast\nResponse:"
+    assert [*example.prompt, *example.response[:-1]] == VOCABULARY.encode(f"{render(item(''))} you have")
+    assert example.response[-1] == VOCABULARY.end
+    (other,) = encode([item("you have")], VOCABULARY, (999, 999), ["thy"])
+    assert VOCABULARY.decode(other.response) == " thy"
+
+
+def test_truncation_keeps_the_end_of_the_prompt_and_the_start_of_the_response():
+    (whole,) = encode([item("you have it")], VOCABULARY, (999, 999))
+    (cut,) = encode([item("you have it")], VOCABULARY, (7, 3))
+    assert cut == Example(whole.prompt[-7:], whole.response[:3])
+    assert VOCABULARY.decode(cut.prompt).endswith("Response:")
+    size = len(whole.response)
+    assert encode([item("you have it")], VOCABULARY, (999, size))[0].response[-1] == VOCABULARY.end
+    assert VOCABULARY.end not in encode([item("you have it")], VOCABULARY, (999, size - 1))[0].response
+
+
+def test_no_token_left_is_an_error_that_names_the_instruction():
+    for text, longest in (("you", (9, 0)), ("", (9, 9)), ("  ", (9, 9))):
+        with pytest.raises(UserError, match=f"modern/{text}: no response token is left"):
+            encode([item(text)], VOCABULARY, longest)
+    with pytest.raises(UserError, match="modern/you: no prompt token is left within 0"):
+        encode([item("you")], VOCABULARY, (0, 9))
+    with pytest.raises(ValueError, match="zip"):
+        encode([item("you")], VOCABULARY, (9, 9), [])
+
+
+@given(EXAMPLES, st.sampled_from(["left", "right"]))
+def test_masks_agree_with_a_loop_over_the_rows(examples, side):
+    batch = collate(examples, pad=0, side=side)
+    longest = max(map(len, examples))
+    targets, places = [], []
+    for row, one in enumerate(examples):
+        start = longest - len(one) if side == "left" else 0
+        end = start + len(one)
+        assert batch.ids[row, start:end].tolist() == [*one.prompt, *one.response]
+        assert batch.mask[row].tolist() == [start <= place < end for place in range(longest)]
+        assert batch.positions[row, start:end].tolist() == list(range(len(one)))
+        assert (batch.ids[row][~batch.mask[row]] == 0).all()
+        for offset, token in enumerate(one.response):
+            targets.append(token)
+            places.append((row, start + len(one.prompt) + offset - 1))
+    assert batch.ids[batch.response].tolist() == targets
+    assert [tuple(place) for place in batch.predicting.nonzero().tolist()] == places
+    assert batch.tokens == len(targets)
+
+
+@pytest.mark.parametrize("style", ["gpt2", "llama"])
+def test_padding_on_either_side_changes_no_token_of_the_loss(style):
+    torch.manual_seed(0)
+    model = student(style, 16, 2, 2, VOCABULARY)
+    examples = [Example((5, 6, 7), (8, 9)), Example((3,), (4,)), Example((11, 12, 13, 14, 15), (16, 17, 18))]
+
+    def nats(batch: batches.Batch) -> torch.Tensor:
+        logits = model(input_ids=batch.ids, attention_mask=batch.mask.long(), position_ids=batch.positions).logits
+        return functional.cross_entropy(logits[batch.predicting], batch.ids[batch.response], reduction="none")
+
+    with torch.no_grad():
+        alone = torch.cat([nats(collate([one], 0)) for one in examples])
+        for side in ("left", "right"):
+            for pad in (0, 21):
+                torch.testing.assert_close(nats(collate(examples, pad, side)), alone, rtol=1e-5, atol=1e-5)
+
+
+def test_wrong_calls_of_collate():
+    with pytest.raises(ValueError, match="give some"):
+        collate([], 0)
+    with pytest.raises(ValueError, match="padded on the top"):
+        collate([Example((1,), (2,))], 0, "top")
+
+
+@settings(max_examples=30)
+@given(st.lists(st.integers(1, 70), min_size=4, max_size=90), st.integers(1, 4), st.integers(1, 60), st.integers(0, 9))
+def test_every_row_comes_as_often_as_every_other_and_a_shorter_run_is_a_prefix(lengths, size, steps, seed):
+    found = order(lengths, size, steps, seed)
+    assert [len(rows) for rows in found] == [size] * steps
+    assert order(lengths, size, steps + 20, seed)[:steps] == found
+    runs = steps // batches.BUCKET * batches.BUCKET  # whole ones: within a run the order is not that of the epochs
+    counts = Counter(row for rows in found[:runs] for row in rows)
+    if runs:
+        seen = [counts[row] for row in range(len(lengths))]
+        assert max(seen) - min(seen) <= 1
+
+
+def test_rows_of_similar_length_share_a_batch_and_seeds_differ():
+    lengths = torch.randint(5, 70, (500,), generator=torch.Generator().manual_seed(0)).tolist()
+    found = order(lengths, 8, 62, 0)
+    spread = [max(lengths[row] for row in rows) - min(lengths[row] for row in rows) for rows in found]
+    assert sum(spread) / len(spread) < 10  # batches of rows at random spread over about 50
+    firsts = [min(lengths[row] for row in rows) for rows in found[: batches.BUCKET]]
+    assert firsts != sorted(firsts)
+    assert order(lengths, 8, 62, 1) != found
+    with pytest.raises(ValueError, match="batches of 9 out of 8 rows"):
+        order(lengths[:8], 9, 1, 0)
+
+
+@given(st.lists(st.integers(1, 20), max_size=30), st.integers(1, 7))
+def test_by_length_holds_every_row_once_from_short_to_long(lengths, size):
+    rows = [row for batch in batches.by_length(lengths, size) for row in batch]
+    assert sorted(rows) == list(range(len(lengths)))
+    assert [lengths[row] for row in rows] == sorted(lengths)
