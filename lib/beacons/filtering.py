@@ -19,7 +19,7 @@ from lib.statistics import Vector
 Places = NDArray[np.int64]
 
 # From the half known to what is hardly to be taught (SliCK's classes); the order of the control "half known".
-HALF_KNOWN_FIRST = ("maybe", "weakly", "highly", "unknown")
+HALF_KNOWN_FIRST = ("maybe known", "weakly known", "highly known", "unknown")
 STARTS = 8  # random starts of filter B's exchange, besides the nearest facts
 
 
@@ -116,7 +116,7 @@ def lowest_loss(losses: ArrayLike, kept: int) -> Places:
 
 
 def half_known(classes: Sequence[str], kept: int) -> Places:
-    """Return `kept` positions of facts that the model half knows: maybe, then weakly, then highly known, then unknown.
+    """Return `kept` positions of facts that the model half knows: maybe, weakly, then highly known, then unknown ones.
 
     Within a class the given order stands. (Gekhman 2024: facts that may be known are learnt fast and do no harm.)
     Raises as `random_subset`, and `ValueError` for an unknown class.

@@ -77,11 +77,11 @@ def test_controls():
     assert len(set(one.tolist())) == 20
     assert max(one) < 50
     assert filtering.lowest_loss([3.0, 1.0, 2.0, 1.0], 2).tolist() == [1, 3]
-    classes = ["unknown", "weakly", "highly", "maybe", "weakly", "unknown"]
+    classes = ["unknown", "weakly known", "highly known", "maybe known", "weakly known", "unknown"]
     assert filtering.half_known(classes, 3).tolist() == [1, 3, 4]
     assert filtering.half_known(classes, 5).tolist() == [0, 1, 2, 3, 4]
     with pytest.raises(ValueError, match="not somewhat"):
-        filtering.half_known(["somewhat", "highly"], 1)
+        filtering.half_known(["somewhat", "highly known"], 1)
 
 
 @pytest.mark.parametrize(("kept", "what"), [(0, "nothing"), (4, "everything"), (9, "everything")])
@@ -93,7 +93,7 @@ def test_keeping_nothing_or_everything_is_refused(kept, what):
         lambda: filtering.filter_b(d, d[:, None], kept, 1.0),
         lambda: filtering.random_subset(4, kept, 0),
         lambda: filtering.lowest_loss(d, kept),
-        lambda: filtering.half_known(["maybe"] * 4, kept),
+        lambda: filtering.half_known(["maybe known"] * 4, kept),
         lambda: filtering.count(4, kept / 4),
     ):
         with pytest.raises(UserError, match=f"keep {what}"):

@@ -1,0 +1,78 @@
+"""What is read off a model after a training: answers, distances, losses, answers on other facts, perplexity."""
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import torch
+
+from lib.beacons import answers, distance
+from lib.beacons.cached_facts import chunks, fact_losses, run_once
+from lib.beacons.facts import BeaconFact, Pool
+from lib.beacons.methods import Handle
+from lib.beacons.workbench import Workbench
+
+if TYPE_CHECKING:
+    from lib.beacons.experiment import RunConfig
+
+OTHER: dict[Pool, Pool] = {"results": "tuning", "tuning": "results", "invented": "results"}  # asked for locality
+
+
+def read(
+    config: "RunConfig",
+    bench: Workbench,
+    handle: Handle,
+    asked: Sequence[BeaconFact],
+    trained: Sequence[BeaconFact],
+    before: Sequence[str],
+) -> tuple[dict[str, pd.DataFrame], dict[str, Any]]:
+    """Return the raw outputs of a trained model on facts, and its perplexity where the configuration asks for it.
+
+    The frames are those of `experiment.Results`; `before` is what the base model answered on the other facts.
+    """
+    wordings = [(fact.identity, n, text) for fact in asked for n, text in enumerate(_wordings(fact, config))]
+    said = answers.greedy(handle.model, bench.tokenizer, [text for *_, text in wordings], config.answer_tokens)
+    told = pd.DataFrame([row[:2] for row in wordings], columns=["identity", "prompt"]).assign(answer=said)
+    first, targets = told[told["prompt"] == 0]["answer"].tolist(), [fact.target for fact in asked]
+    seen = {fact.identity for fact in trained}
+    frame = pd.DataFrame(
+        {
+            "identity": [fact.identity for fact in asked],
+            "trained": [fact.identity in seen for fact in asked],
+            "loss": losses(bench, handle, asked),
+            "raw": distance.distance(bench.raw, first, targets).tolist(),
+            "centred": distance.distance(bench.centred, first, targets).tolist(),
+        }
+    )
+    frames, values = {"facts": frame, "answers": told}, {}
+    if config.others:
+        others = bench.facts(OTHER[config.pool])[: config.others]
+        now = answers.greedy(handle.model, bench.tokenizer, [fact.prompt for fact in others], config.answer_tokens)
+        frames["others"] = pd.DataFrame(
+            {"identity": [fact.identity for fact in others], "before": list(before), "answer": now}
+        )
+    if config.text_tokens:
+        values["perplexity"] = round(perplexity(bench, config.text_tokens, handle.caches), 4)
+    return frames, values
+
+
+@torch.no_grad()
+def losses(bench: Workbench, handle: Handle, asked: Sequence[BeaconFact]) -> list[float]:
+    """Return each fact's loss now: the mean over its target's tokens, in nats, under teacher forcing."""
+    whole = run_once(bench.model, bench.tokenizer, asked, handle.first_layer, handle.caches)
+    found = torch.empty(len(asked))
+    for rows, part in chunks(whole):
+        found[rows.cpu()] = fact_losses(part).float().cpu()
+    return found.tolist()
+
+
+@torch.no_grad()
+def perplexity(bench: Workbench, count: int, cached: bool, batch_size: int = 8) -> float:
+    """Return the perplexity of general text, in [1, inf), of about `count` tokens, under the model as it is now."""
+    found = [part.losses()[0].double().cpu() for _, part in chunks(bench.text(count, cached), batch_size)]
+    return math.exp(torch.cat(found).mean().item())
+
+
+def _wordings(fact: BeaconFact, config: "RunConfig") -> tuple[str, ...]:
+    return (fact.prompt, *fact.paraphrases[: config.paraphrases])
