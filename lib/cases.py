@@ -14,7 +14,9 @@ from lib.records import Case
 # A series, and the module whose `cases(profile)` lists its cases; a new series is one line here.
 SERIES: dict[str, str] = {
     "1_infodiffusion": "lib.diffusion.cases",
+    "2_beacons": "lib.beacons.cases",
     "3_lemoe": "lib.lemoe.cases",
+    "4_hetero_kd": "lib.distillation.cases",
 }
 
 Rows = Literal["core", "all"]
