@@ -7,7 +7,7 @@ configuration of this.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import torch
 from pydantic import BaseModel, ConfigDict
@@ -20,7 +20,7 @@ from lib.distillation.alignment import Alignment, Kind
 from lib.distillation.batches import Batch, Example
 from lib.distillation.divergences import DIVERGENCES, token_mean
 from lib.distillation.layer_maps import LayerMap
-from lib.distillation.teacher import Teacher, states_of
+from lib.distillation.teacher import Teacher, on, states_of
 from lib.distillation.teacher_cache import Classes, Signals, TeacherCache, over_classes
 from lib.editing.layers import blocks, down_projection
 from lib.errors import UserError
@@ -168,7 +168,7 @@ class Distillation:
 
         The middle loss has no unit: it is per token, dimension and layer.
         """
-        batch, names = _on(part.batch, self.student.device), self.rule.names
+        batch, names = on(part.batch, self.student.device), self.rule.names
         states = list(self.mapping) if "middle" in names else []
         with states_of(self.student, states) as seen:
             read = self.student.base_model(input_ids=batch.ids, attention_mask=batch.mask.long(), use_cache=False)
@@ -180,15 +180,15 @@ class Distillation:
             found["ce"] = token_mean(nats * (not part.own), part.tokens)
         if part.source is None or not self.config.needs_teacher:
             return found
-        said = part.source.signals(part.rows, batch, sorted(set(self.mapping.values())) if states else [])
+        layers = sorted(set(self.mapping.values())) if states else []
+        said = part.source.signals(part.rows, part.batch, layers).to(logits.device)
         if "output" in names:
             logs = over_classes(logits, said.chosen)
-            found["output"] = token_mean(self._divergence(logs, said.output.to(logs.device)), part.tokens)
+            found["output"] = token_mean(self._divergence(logs, said.output), part.tokens)
         if "middle" in names:
             here = {layer: seen[layer][places] for layer in states}
-            there = {layer: state.to(logits.device) for layer, state in said.states.items()}
             compared = hidden_states.middle_loss(
-                here, there, self.mapping, self._alignment, self.config.distance, places
+                here, said.states, self.mapping, self._alignment, self.config.distance, places
             )
             found["middle"] = compared.total / part.compared * (not part.own)
         return found
@@ -213,7 +213,3 @@ class Distillation:
 def depth(model: "PreTrainedModel") -> int:
     """Return the number of blocks of a model."""
     return len(blocks(model))
-
-
-def _on(batch: Batch, device: Any) -> Batch:
-    return Batch(batch.ids.to(device), batch.mask.to(device), batch.response.to(device))

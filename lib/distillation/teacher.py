@@ -58,6 +58,11 @@ def states_of(model: "PreTrainedModel", layers: Sequence[int]) -> Iterator[dict[
         yield seen
 
 
+def on(batch: Batch, device: torch.device) -> Batch:
+    """Return a batch on a device."""
+    return Batch(batch.ids.to(device), batch.mask.to(device), batch.response.to(device))
+
+
 class Teacher:
     """A model that is only read: its words are the kept tokens, and what fell on others is told as lost mass."""
 
@@ -94,6 +99,7 @@ class Teacher:
     @torch.no_grad()  # not inference mode: what is read takes part in training
     def signals(self, batch: Batch, layers: Sequence[int] = ()) -> Signals:
         """Return log-probabilities and states at the places that predict response tokens, row after row, in float32."""
+        batch = on(batch, self._head.device)
         places = batch.predicting
         with states_of(self.model, layers) as seen:
             read = self.model.base_model(input_ids=batch.ids, attention_mask=batch.mask.long(), use_cache=False)
@@ -154,11 +160,11 @@ class Adaptation:
     def losses(self, part: tuple[Batch, int]) -> dict[str, Tensor]:
         """Return the cross-entropy of a part, as its share of the whole batch's mean, in nats per response token."""
         batch, tokens = part
-        ids = self._kept[batch.ids].to(self._model.device)
-        mask, places = batch.mask.to(ids.device), batch.predicting.to(ids.device)
-        read = self._model.base_model(input_ids=ids, attention_mask=mask.long(), use_cache=False)
-        logits = self._model.get_output_embeddings()(read.last_hidden_state[places])
-        nats = functional.cross_entropy(logits.float(), ids[batch.response.to(ids.device)], reduction="sum")
+        batch = on(batch, self._model.device)
+        ids = self._kept.to(batch.ids.device)[batch.ids]
+        read = self._model.base_model(input_ids=ids, attention_mask=batch.mask.long(), use_cache=False)
+        logits = self._model.get_output_embeddings()(read.last_hidden_state[batch.predicting])
+        nats = functional.cross_entropy(logits.float(), ids[batch.response], reduction="sum")
         return {"ce": nats / tokens}
 
     def weights(self) -> dict[str, Tensor]:

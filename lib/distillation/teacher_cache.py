@@ -63,6 +63,12 @@ class Signals:
     lost: Tensor
     states: Mapping[int, Tensor] = field(default_factory=dict)
 
+    def to(self, device: torch.device) -> "Signals":
+        """Return the same on a device."""
+        chosen = None if self.chosen is None else self.chosen.to(device)
+        states = {layer: state.to(device) for layer, state in self.states.items()}
+        return Signals(self.output.to(device), chosen, self.lost.to(device), states)
+
     def reduced(self, classes: Classes) -> "Signals":
         """Return the same with the output over `classes`."""
         if not classes.top_k:
@@ -113,11 +119,11 @@ class TeacherCache:
 
     def planned_bytes(self, layers: Sequence[int], width: int) -> int:
         """Return the bytes that writing the missing parts will take."""
-        return sum(
-            int(np.prod(shape)) * np.dtype(kind).itemsize
-            for part in self.missing(layers)
-            for kind, shape in self._shapes(part, width).values()
-        )
+        return self._bytes(self.missing(layers), width)
+
+    def total_bytes(self, layers: Sequence[int], width: int) -> int:
+        """Return the bytes of the output and the states of `layers`, written or not."""
+        return self._bytes(["output", *map(_part, layers)], width)
 
     def fill(self, layers: Sequence[int], width: int, passes: Iterable[tuple[Sequence[int], Signals]]) -> int:
         """Write the missing parts from one pass over all rows, in any order of rows; returns the bytes written.
@@ -171,6 +177,10 @@ class TeacherCache:
     def lost_mass(self) -> np.ndarray:
         """Return the mass outside the restricted vocabulary at every response token, (tokens,)."""
         return np.array(self._arrays("output")["lost"])
+
+    def _bytes(self, parts: Sequence[str], width: int) -> int:
+        shapes = [shape for part in parts for shape in self._shapes(part, width).values()]
+        return sum(int(np.prod(shape)) * np.dtype(kind).itemsize for kind, shape in shapes)
 
     def _places(self, rows: Sequence[int]) -> np.ndarray:
         """Return where the tokens of rows lie, row after row."""

@@ -1,0 +1,302 @@
+"""The cases of the distillation series at a profile's size: teacher, its cache, main table, ablations, pairs, cost."""
+
+import dataclasses
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, Literal
+
+from pydantic import BaseModel
+
+from lib import paths, profiles, records
+from lib.distillation import experiment
+from lib.distillation.decoding import DecodingConfig
+from lib.distillation.experiment import RunConfig, StudentConfig
+from lib.distillation.objectives import ObjectiveConfig
+from lib.distillation.training import TrainingConfig
+from lib.distillation.world import DataConfig, TeacherConfig, World
+from lib.text import instructions
+
+SERIES = "4_hetero_kd"
+CODE = ("lib.distillation.experiment",)
+
+
+@dataclass(frozen=True)
+class Method:
+    """A row: its title for readers, its objective, and what else it changes in the configuration of a run.
+
+    `objective` and `student` are changes to the defaults; weights of 1 stand for the profile's proportions. Rows that
+    are not `core` are computed on request; `seeds`: all of the profile's, or the first.
+    """
+
+    title: str
+    objective: dict[str, Any] = field(default_factory=dict)
+    student: dict[str, Any] = field(default_factory=dict)
+    run: dict[str, Any] = field(default_factory=dict)
+    core: bool = False
+    every_seed: bool = False
+    group: str = ""
+
+
+def _output(title: str, divergence: str, core: bool = True, **more: Any) -> Method:
+    return Method(title, {"output": 1.0, "divergence": divergence}, core=core, **more)
+
+
+# Every row but the first two adds to the cross-entropy, at equal steps; so ours minus "output only" is the middle loss.
+METHODS: dict[str, Method] = {
+    "sft": Method("SFT: cross-entropy alone", core=True, every_seed=True),
+    "sequence": Method("sequence-level KD", run={"text": "teacher"}, core=True),
+    "forward_kl": _output("output only: forward KL", "forward_kl", every_seed=True),
+    "reverse_kl": _output("reverse KL", "reverse_kl"),
+    "jensen_shannon": _output("Jensen-Shannon", "jensen_shannon"),
+    "skewed_kl": _output("skewed KL", "skewed_kl"),
+    "skewed_reverse_kl": _output("skewed reverse KL", "skewed_reverse_kl"),
+    "adaptive_kl": _output("adaptive KL", "adaptive_kl"),
+    "alpha_beta": _output("alpha-beta divergence", "alpha_beta", core=False),
+    "gkd": Method(
+        "GKD: on-policy, Jensen-Shannon", {"output": 1.0, "divergence": "jensen_shannon", "on_policy": 1.0}, core=True
+    ),
+    "middle": Method("middle only", {"middle": 1.0}, core=True, every_seed=True),
+    "ours": Method("ours: output and middle", {"output": 1.0, "middle": 1.0}, core=True, every_seed=True),
+}
+
+
+def _ours(group: str, title: str, core: bool = False, student: dict[str, Any] | None = None, **changes: Any) -> Method:
+    """Return our method with something changed."""
+    return Method(title, {"output": 1.0, "middle": 1.0, **changes}, student=student or {}, core=core, group=group)
+
+
+# Our method with one thing changed (Table K2); controls are core.
+ABLATIONS: dict[str, Method] = {
+    "rule_cka": _ours("rule", "most similar layers (CKA), in order", rule="cka_monotone"),
+    "rule_last": _ours("rule", "the last layers", rule="last_k"),
+    "rule_skip": _ours("rule", "a constant stride", rule="skip"),
+    "rule_all_to_one": _ours("control", "all to one layer", rule="all_to_one"),
+    "rule_reversed": _ours("control", "reversed", core=True, rule="reversed"),
+    "rule_random": _ours("control", "random layers", core=True, rule="random"),
+    "module_frozen": _ours("control", "frozen random projection", core=True, alignment="frozen"),
+    "module_shared": _ours("module", "one linear map for all pairs", alignment="shared"),
+    "module_mlp": _ours("module", "a small MLP for each pair", alignment="mlp"),
+    "distance_cosine": _ours("distance", "cosine", distance="cosine"),
+    "distance_cka": _ours("distance", "1 - CKA, no module", distance="cka", alignment="none"),
+    "distance_gram": _ours("distance", "Gram, no module", distance="gram", alignment="none"),
+    "proportions_uncertainty": _ours("proportions", "uncertainty weighting", proportions="uncertainty"),
+    "proportions_gradnorm": _ours("proportions", "GradNorm", proportions="gradnorm"),
+    "proportions_dynamic": _ours("proportions", "dynamic weight averaging", proportions="dynamic"),
+    "proportions_linear": _ours("proportions", "middle loss falls to zero", proportions="linear"),
+    "weight_tenth": _ours("proportions", "a tenth of the middle loss", middle=0.1),
+    "weight_ten": _ours("proportions", "ten times the middle loss", middle=10.0),
+    "init_scratch": _ours("student", "embeddings from scratch", student={"init": "scratch"}),
+}
+
+COMPARED = ("sft", "forward_kl", "ours")  # of every heterogeneous pair
+COSTED = ("sft", "forward_kl", "ours", "gkd")
+TIMED = 20  # steps of each
+SIMILARITY = tuple(f"main/{method}/seed0" for method in ("sft", "forward_kl", "ours"))  # Figure K1
+
+
+@lru_cache(maxsize=4)
+def _instructions() -> str:
+    """Return the digest of all rows of all sets: data and vocabulary follow from them."""
+    every = [item for name in instructions.NAMES for split in instructions.load(name).values() for item in split]
+    return instructions.content_hash(every)
+
+
+def data_config(profile: str) -> DataConfig:
+    """Return how much of each set is read."""
+    sizes = profiles.profile(profile).distillation
+    return DataConfig(examples=sizes.examples, validation=sizes.validation, test=sizes.test, longest=sizes.longest)
+
+
+def decoding_config(profile: str) -> DecodingConfig:
+    """Return how responses are drawn: T = 1, nothing forbidden."""
+    return DecodingConfig(tokens=profiles.profile(profile).distillation.longest[1])
+
+
+def teacher_config(profile: str) -> TeacherConfig:
+    """Return the teacher of a profile."""
+    chosen = profiles.profile(profile)
+    sizes = chosen.distillation
+    return TeacherConfig(
+        backbone=chosen.backbone,
+        layers=chosen.backbone_layers,
+        layer=sizes.teacher_layer,
+        data=data_config(profile),
+        training=TrainingConfig(steps=sizes.teacher_steps, batch=sizes.teacher_batch, rate=sizes.teacher_rate),
+        decoding=decoding_config(profile),
+        decoding_seeds=sizes.decoding_seeds,
+    )
+
+
+def teacher(profile: str) -> records.Case:
+    """Return the case that adapts the teacher; its weights are kept in the cache, in bf16."""
+    config = teacher_config(profile)
+
+    def compute() -> records.Outcome:
+        world = World(config, profiles.profile(profile).device, dict, paths.cache(), "")
+        weights, curve = experiment.adapt(world, 0, records.workspace(case))
+        adapted = World(config, world.device, lambda: weights, paths.cache(), "")
+        outputs = experiment.answers(
+            adapted.teacher.model, adapted, config, adapted.splits.test, "test", config.decoding_seeds, len(curve)
+        )
+        return records.Outcome(values={}, frames={"curve": curve, "outputs": outputs}, weights={"adapted": weights})
+
+    case = records.Case(
+        name=f"{SERIES}/teacher/adapted",
+        profile=profile,
+        config=config,
+        data={"instructions": _instructions()},
+        code=CODE,
+        seed=0,
+        compute=compute,
+    )
+    return case
+
+
+@lru_cache(maxsize=2)
+def world(profile: str) -> World:
+    """Return what all arms of a profile share, made once in a process; adapts the teacher where that is not done."""
+    case = teacher(profile)
+    identity = records.get(case).weight_digests["adapted"]
+    return World(
+        teacher_config(profile),
+        profiles.profile(profile).device,
+        lambda: records.trained_weights(case, "adapted"),
+        paths.cache() / "distillation" / profile,
+        identity,
+    )
+
+
+def kept(profile: str) -> records.Case:
+    """Return the case that writes the teacher's cache for the core rows, and measures what the vocabulary loses."""
+    sizes = profiles.profile(profile).distillation
+    core = [METHODS["ours"], *(row for row in ABLATIONS.values() if row.core)]
+    rules = sorted({row.objective.get("rule", "uniform") for row in core})
+
+    def compute() -> records.Outcome:
+        began = time.perf_counter()
+        values = experiment.keep(world(profile), rules, sizes.student[1], sizes.top_k, sizes.cache_gib)
+        return records.Outcome(values=values, cost={"seconds": round(time.perf_counter() - began, 1)})
+
+    config = {"rules": rules, "student": sizes.student[1], "top_k": sizes.top_k, "cache_gib": sizes.cache_gib}
+    return _case("teacher/cache", config, 0, profile, compute, core=True)
+
+
+def main(method: str, seed: int, profile: str) -> records.Case:
+    """Return the case of a method of the main table (Table K1)."""
+    row = METHODS[method]
+    return _arm(f"main/{method}/seed{seed}", row, seed, profile, core=row.core)
+
+
+def seeds(method: str, profile: str) -> tuple[int, ...]:
+    """Return the training seeds of a method of the main table."""
+    every = profiles.profile(profile).distillation.seeds
+    return every if METHODS[method].every_seed else every[:1]
+
+
+def ablation(name: str, profile: str) -> records.Case:
+    """Return the case of our method with one thing changed (Table K2)."""
+    return _arm(f"ablation/{name}/seed0", ABLATIONS[name], 0, profile, core=ABLATIONS[name].core)
+
+
+def students(profile: str) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Return the students of Table K3 besides the main one: title and changes to its build, by name."""
+    sizes = profiles.profile(profile).distillation
+    found = {
+        f"gpt2_{layers}x{width}": (f"GPT-2 style, {layers} x {width}", {"layers": layers, "width": width})
+        for layers, width in sizes.ratios
+    }
+    width, layers, _ = sizes.student
+    return found | {f"llama_{layers}x{width}": (f"Llama style, {layers} x {width}", {"style": "llama"})}
+
+
+def pair(student: str, method: str, profile: str) -> records.Case:
+    """Return the case of a method on another student (Table K3), at the first seed."""
+    row = dataclasses.replace(METHODS[method], student=students(profile)[student][1])
+    return _arm(f"pairs/{student}/{method}/seed0", row, 0, profile, core=False)
+
+
+def cost(profile: str) -> records.Case:
+    """Return the case that times a training step of some methods, the teacher live or cached (Figure K4)."""
+    rows = {
+        f"{method}/{signals}": arm_config(METHODS[method], profile, {"signals": signals})
+        for method in COSTED
+        for signals in (("cached", "live") if METHODS[method].objective else ("cached",))
+    }
+    steps = min(TIMED, profiles.profile(profile).distillation.steps)
+
+    def compute() -> records.Outcome:
+        found = {name: experiment.cost(config, world(profile), steps) for name, config in rows.items()}
+        return records.Outcome(values={"rows": list(rows), "steps": steps}, cost=found)
+
+    config = {name: row.model_dump(mode="json") for name, row in rows.items()}
+    return _case("cost/step", {"rows": config, "steps": steps}, 0, profile, compute, core=True)
+
+
+def cases(profile: str) -> list[records.Case]:
+    """Return every case of the series at a profile's size."""
+    found = [teacher(profile), kept(profile)]
+    found += [main(method, seed, profile) for method in METHODS for seed in seeds(method, profile)]
+    found += [ablation(name, profile) for name in ABLATIONS]
+    found += [pair(student, method, profile) for student in students(profile) for method in COMPARED]
+    return [*found, cost(profile)]
+
+
+def arm_config(row: Method, profile: str, changes: dict[str, Any] | None = None) -> RunConfig:
+    """Return the configuration of a row at a profile's size; its weights are in units of the profile's proportions."""
+    sizes = profiles.profile(profile).distillation
+    units = dict(zip(("ce", "output", "middle"), sizes.proportions, strict=True)) | {"on_policy": sizes.on_policy}
+    told = {"ce": 1.0, **row.objective}
+    told |= {name: told[name] * unit for name, unit in units.items() if name in told}
+    width, layers, heads = sizes.student
+    return RunConfig(
+        objective=ObjectiveConfig(**told),
+        student=StudentConfig(**{"width": width, "layers": layers, "heads": heads, **row.student}),
+        data=data_config(profile),
+        training=TrainingConfig(steps=sizes.steps, batch=sizes.batch, rate=sizes.rate),
+        decoding=decoding_config(profile),
+        decoding_seeds=sizes.decoding_seeds,
+        watch_at=tuple(sorted({max(1, sizes.steps * quarter // 4) for quarter in range(1, 5)})),
+        top_k=sizes.top_k,
+        cache_gib=sizes.cache_gib,
+        **{**row.run, **(changes or {})},
+    )
+
+
+def _arm(name: str, row: Method, seed: int, profile: str, core: bool) -> records.Case:
+    shown = name in SIMILARITY and seed == profiles.profile(profile).distillation.seeds[0]
+    config = arm_config(row, profile, {"similarity": shown})
+
+    def compute() -> records.Outcome:
+        found = experiment.run(config, world(profile), seed, records.workspace(case))
+        return records.Outcome(
+            values=found.values,
+            frames={"outputs": found.outputs, "curve": found.curve},
+            weights={"student": found.weights},
+            cost=found.seconds,
+        )
+
+    case = _case(name, config, seed, profile, compute, core)
+    return case
+
+
+def _case(
+    name: str,
+    config: BaseModel | dict[str, Any],
+    seed: int,
+    profile: str,
+    compute: Callable[[], records.Outcome],
+    core: bool,
+) -> records.Case:
+    kind: Literal["core", "extended"] = "core" if core or profile == "smoke" else "extended"
+    return records.Case(
+        name=f"{SERIES}/{name}",
+        profile=profile,
+        config=config,
+        data={"instructions": _instructions(), "teacher": teacher(profile).fingerprint()["total"]},
+        code=CODE,
+        seed=seed,
+        compute=compute,
+        row=kind,
+    )
