@@ -201,7 +201,7 @@ def gradients(seed: int, profile: str) -> records.Case:
 
     def compute(_: Path) -> records.Outcome:
         bench = workbench(profile)
-        frame, shifts = features.directions(config, bench, bench.facts(config.pool)[:count], seed)
+        frame, shifts = features.directions(config, bench, bench.facts(config.pool)[:count], sizes.steps, seed)
         return records.Outcome(values={"facts": count}, frames={"cosines": frame}, published={"shifts": shifts})
 
     told = {"training": config.model_dump(mode="json"), "alone": sizes.steps}

@@ -79,6 +79,8 @@ def run(
     before = bench.answers_before(reading.OTHER[config.pool], config.others) if config.others else ()
     parts: list[dict[str, pd.DataFrame]] = []
     values: dict[str, Any] = {"diverged": False}
+    # The sizes that adapters are built from are the configuration's, whatever the profile says.
+    sizes = bench.sizes.model_copy(update={"first_layer": config.first_layer, "rank": config.rank})
     for number in range(config.runs):
         taken = pool[number * config.count : (number + 1) * config.count]
         kept = arms.chosen(config, bench, taken, known, seed)
@@ -86,7 +88,7 @@ def run(
         place = None if workspace is None else workspace / f"run{number}"
         if place is not None:
             place.mkdir(parents=True, exist_ok=True)
-        with attach(bench.model, config.method, bench.sizes, config.steps, seed) as handle:
+        with attach(bench.model, config.method, sizes, config.steps, seed) as handle:
             weigh, curve = arms.weigher(config, bench, trained, seed), []
             try:
                 curve = training.train(

@@ -21,22 +21,30 @@ if TYPE_CHECKING:
 
 
 def directions(
-    config: "RunConfig", bench: Workbench, facts: Sequence[BeaconFact], seed: int
+    config: "RunConfig", bench: Workbench, facts: Sequence[BeaconFact], alone: int, seed: int
 ) -> tuple[pd.DataFrame, dict[str, Tensor]]:
-    """Train LoRA on facts together and on each alone; returns cosines of gradients, and shifts of hidden states.
+    """Train LoRA on facts together, and each alone for `alone` steps; returns cosines of gradients, shifts of states.
 
     The frame has a row for each pair of facts: one, other (numbers), before, after (the training together): the cosines
     between the gradients of their losses by the shared adapter. At the start LoRA's B is 0, so that A has no gradient.
     Shifts, (facts, width) each: "together" minus the base model, and "alone" minus it, of `hidden`. Raises as `train`.
     """
     base = hidden(bench, facts)
-    with attach(bench.model, config.method, bench.sizes, config.steps, seed) as handle:
+    sizes = bench.sizes.model_copy(update={"first_layer": config.first_layer, "rank": config.rank})
+    with attach(bench.model, config.method, sizes, config.steps, seed) as handle:
         before = _cosines(bench, handle, facts)
         training.train(handle, bench.tokenizer, facts, config.steps, config.batch, config.rate, seed)
         after, together = _cosines(bench, handle, facts), hidden(bench, facts)
     one, other = np.triu_indices(len(facts), 1)
     frame = pd.DataFrame({"one": one, "other": other, "before": before, "after": after})
-    return frame, {"together": together - base, "alone": _hidden_alone(config, bench, facts, seed) - base}
+    found = torch.empty_like(base)
+
+    def read(step: int, group: Group) -> None:
+        if step == alone:
+            found[list(group.places)] = hidden(bench, [facts[place] for place in group.places])
+
+    train_alone(bench.model, bench.tokenizer, facts, alone, config.rate, sizes, seed, read)
+    return frame, {"together": together - base, "alone": found - base}
 
 
 @torch.inference_mode()
@@ -49,17 +57,6 @@ def hidden(bench: Workbench, facts: Sequence[BeaconFact]) -> Tensor:
     read = bench.model.base_model(input_ids=encoded.ids, attention_mask=encoded.mask, use_cache=False)
     rows = torch.arange(len(facts), device=encoded.ids.device)
     return read.last_hidden_state[rows, encoded.last_prompt].float().cpu()
-
-
-def _hidden_alone(config: "RunConfig", bench: Workbench, facts: Sequence[BeaconFact], seed: int) -> Tensor:
-    found = torch.empty(len(facts), bench.model.config.hidden_size)
-
-    def read(step: int, group: Group) -> None:
-        if step == bench.sizes.steps:
-            found[list(group.places)] = hidden(bench, [facts[place] for place in group.places])
-
-    train_alone(bench.model, bench.tokenizer, facts, bench.sizes.steps, config.rate, bench.sizes, seed, read)
-    return found
 
 
 def _cosines(bench: Workbench, handle: Handle, facts: Sequence[BeaconFact]) -> np.ndarray:

@@ -53,7 +53,7 @@ def read(
             {"identity": [fact.identity for fact in others], "before": list(before), "answer": now}
         )
     if config.text_tokens:
-        values["perplexity"] = round(perplexity(bench, config.text_tokens, handle.caches), 4)
+        values["perplexity"] = round(perplexity(bench, config.text_tokens, handle), 4)
     return frames, values
 
 
@@ -68,9 +68,10 @@ def losses(bench: Workbench, handle: Handle, asked: Sequence[BeaconFact]) -> lis
 
 
 @torch.no_grad()
-def perplexity(bench: Workbench, count: int, cached: bool, batch_size: int = 8) -> float:
+def perplexity(bench: Workbench, count: int, handle: Handle, batch_size: int = 8) -> float:
     """Return the perplexity of general text, in [1, inf), of about `count` tokens, under the model as it is now."""
-    found = [part.losses()[0].double().cpu() for _, part in chunks(bench.text(count, cached), batch_size)]
+    text = bench.text(count, handle.first_layer, handle.caches)
+    found = [part.losses()[0].double().cpu() for _, part in chunks(text, batch_size)]
     return math.exp(torch.cat(found).mean().item())
 
 

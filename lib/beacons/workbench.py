@@ -54,10 +54,10 @@ class Workbench:
         asked = [fact.prompt for fact in self.facts(pool)[:count]]
         return tuple(answers.greedy(self.model, self.tokenizer, asked, self.sizes.answer_tokens))
 
-    def _text(self, count: int, cached: bool) -> UpperLayers:
+    def _text(self, count: int, layer: int, cached: bool) -> UpperLayers:
         """Return about `count` tokens of general text: second halves of passages as targets after their first halves.
 
-        `cached`: run once through the layers below `first_layer`, for methods that act above them.
+        `cached`: run once through the layers below `layer`, for methods that act above them.
         """
         pairs, read = [], 0
         for passage in factbook.passages("unrelated"):
@@ -65,4 +65,4 @@ class Workbench:
             read += len(tokens(self.tokenizer, pairs[-1][1]))
             if read >= count:
                 break
-        return UpperLayers(self.model, encode(self.model, self.tokenizer, pairs), self.sizes.first_layer, None, cached)
+        return UpperLayers(self.model, encode(self.model, self.tokenizer, pairs), layer, None, cached)
