@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -38,7 +38,7 @@ def scores(record: records.Record) -> pd.DataFrame:
         frame = record.frames["facts"]
     frame = frame.set_index("identity")
     kept = frame[["run", "trained", "loss", "raw", "centred"]]
-    return kept.join(_judged(told, _taught(record)))
+    return kept.join(_judged(told, taught(record)))
 
 
 def _judged(told: pd.DataFrame, named: Mapping[str, BeaconFact]) -> pd.DataFrame:
@@ -51,7 +51,7 @@ def _judged(told: pd.DataFrame, named: Mapping[str, BeaconFact]) -> pd.DataFrame
     return table[first][["right", "exact"]].join(again)
 
 
-def _taught(record: records.Record) -> dict[str, BeaconFact]:
+def taught(record: records.Record) -> dict[str, BeaconFact]:
     named = _named()
     if "readings" not in record.frames or record.config["targets"] != "shuffled":
         return named
@@ -73,7 +73,10 @@ def mean(record: records.Record, score: str, choice: Choice | None = None) -> fl
 
 def over_seeds(runs: Sequence[records.Record], score: str, choice: Choice | None = None) -> Interval | float | None:
     """Return the mean over training seeds, with its t interval from three on; None where no fact has the score."""
-    found = [mean(run, score, choice) for run in runs]
+    return _interval([mean(run, score, choice) for run in runs])
+
+
+def _interval(found: Sequence[float]) -> Interval | float | None:
     if not np.isfinite(found).all():
         return None
     return statistics.t_interval(found) if len(found) >= statistics.MINIMUM_SEEDS else float(np.mean(found))
@@ -108,6 +111,66 @@ def lost(alone: records.Record, together: records.Record, score: str) -> pd.Seri
     return interference.lost(single, ours[ours.index.isin(single.index)], score)
 
 
+def side_by_side(
+    alone: Sequence[records.Record], together: Sequence[records.Record], score: str
+) -> tuple[list[float], list[float]]:
+    """Return a score alone and among N, means over the facts asked after both, one of each per seed."""
+    pairs = [(one, other, lost(one, other, score).index) for one, other in zip(alone, together, strict=True)]
+    return [mean(one, score, among(own)) for one, _, own in pairs], [
+        mean(other, score, among(own)) for _, other, own in pairs
+    ]
+
+
+def interference_row(alone: Sequence[records.Record], together: Sequence[records.Record]) -> dict[str, Any]:
+    """Return a row of the table of interference: right alone and among N, and what was lost of each score.
+
+    Of distance and loss, which are better when low, too: alone minus among N. Intervals over seeds from three on.
+    """
+    row: dict[str, Any] = {}
+    for score, title in SCORES.items():
+        both = side_by_side(alone, together, score)
+        if score == "right":
+            row |= {"right alone": float(np.mean(both[0])), "right among N": float(np.mean(both[1]))}
+        row[f"lost: {title}"] = _interval(np.subtract(*both).tolist())
+    return row
+
+
+def half_width(found: Sequence[float]) -> float:
+    """Return half the width of the t interval over seeds, for a bar of error; 0 for fewer than three seeds."""
+    interval = _interval(found)
+    return interval.high - interval.estimate if isinstance(interval, Interval) else 0.0
+
+
+def weighing_row(runs: Sequence[records.Record], initial: pd.Series) -> dict[str, Any]:
+    """Return a row of the table of weighed losses: all scores, then right answers on the near and the far facts.
+
+    `initial`: each fact's distance before training, by identity; near are those at most at its median.
+    """
+    near = initial <= initial.median()
+    row: dict[str, Any] = {title: over_seeds(runs, score) for score, title in SCORES.items()}
+    row["right, near half"] = over_seeds(runs, "right", among(initial.index[near]))
+    return row | {"right, far half": over_seeds(runs, "right", among(initial.index[~near]))}
+
+
+def arm_row(runs: Sequence[records.Record], plain: Sequence[records.Record]) -> dict[str, Any]:
+    """Return a row of the tables of arms: right on the full set, on the kept facts, on those left out, paraphrases.
+
+    "kept: plain" is what plain training says of the facts that each seed's filter kept; the arms that keep all
+    facts have the full set only.
+    """
+    filters = not scores(runs[0])["trained"].all()
+    same = [mean(one, "right", among(kept(run))) for run, one in zip(runs, plain, strict=False)]
+    return {
+        "full set": over_seeds(runs, "right"),
+        "full set, paraphrase": over_seeds(runs, "paraphrase"),
+        "full set, loss": over_seeds(runs, "loss"),
+        "full set, distance": over_seeds(runs, "raw"),
+        "kept": over_seeds(runs, "right", trained) if filters else None,
+        "kept: plain": _interval(same) if filters else None,
+        "left out": over_seeds(runs, "right", left_out) if filters else None,
+    }
+
+
 def locality(record: records.Record) -> float | None:
     """Return the share of answers on facts not trained on that are as before; None where none were asked."""
     if "others" not in record.frames:
@@ -116,13 +179,16 @@ def locality(record: records.Record) -> float | None:
     return float((frame["before"] == frame["answer"]).mean())
 
 
-def cosine_table(record: records.Record, named: Sequence[BeaconFact]) -> pd.DataFrame:
-    """Return the gradients' cosines of all pairs of facts: before, after, and whether they share relation or target.
+def asked(record: records.Record) -> list[BeaconFact]:
+    """Return the facts of a record in its order."""
+    named = _named()
+    return [named[identity] for identity in record.frames["facts"]["identity"]]
 
-    `named` are the facts in the order of the record's numbers.
-    """
-    frame = record.frames["cosines"]
-    one, other = ([named[place] for place in frame[side]] for side in ("one", "other"))
+
+def cosine_table(record: records.Record) -> pd.DataFrame:
+    """Return the gradients' cosines of all pairs of facts: before, after, and whether they share relation or target."""
+    frame, told = record.frames["cosines"], asked(record)
+    one, other = ([told[place] for place in frame[side]] for side in ("one", "other"))
     pairs = list(zip(one, other, strict=True))
     return frame.assign(
         same_relation=[a.relation == b.relation for a, b in pairs], same_target=[a.target == b.target for a, b in pairs]

@@ -96,6 +96,22 @@ def test_interference_is_taken_over_facts_that_both_know():
     assert found.to_dict() == {A: 0.0, B: 1.0}
 
 
+def test_rows_of_the_tables():
+    row = evaluation.interference_row([alone()] * 3, [TOGETHER] * 3)
+    assert (row["right alone"], row["right among N"]) == (1.0, 0.5)  # of A and B
+    assert tuple(row["lost: right"]) == (0.5, 0.5, 0.5)
+    assert row["lost: loss (nats a token)"].estimate == pytest.approx(1.0 - 1.5)
+    assert row["lost: right, paraphrase"] is None  # facts alone were not asked so here
+    every = record(TOGETHER.frames["answers"], trained=(A, B, C, D))
+    row = evaluation.arm_row([TOGETHER], [every])
+    assert (row["full set"], row["kept"], row["kept: plain"], row["left out"]) == (0.5, 0.5, 0.5, 0.5)
+    assert evaluation.arm_row([every], [every])["kept"] is None
+    row = evaluation.weighing_row([TOGETHER], pd.Series([0.9, 0.1, 0.2, 0.8], index=[A, B, C, D]))
+    assert (row["right, near half"], row["right, far half"]) == (0.5, 0.5)
+    row = evaluation.weighing_row([TOGETHER], pd.Series([0.1, 0.9, 0.2, 0.8], index=[A, B, C, D]))
+    assert (row["right, near half"], row["right, far half"]) == (1.0, 0.0)
+
+
 def test_locality_counts_unchanged_answers():
     others = pd.DataFrame({"identity": ["x", "y", "z", "w"], "before": list("abcd"), "answer": list("abxx"), "run": 0})
     assert evaluation.locality(record(said((A, 0, 1)), seen=(A,), others=others)) == 0.5
@@ -104,8 +120,13 @@ def test_locality_counts_unchanged_answers():
 
 def test_pairs_of_facts_that_share_a_relation_or_a_target():
     cosines = pd.DataFrame({"one": [0, 0, 1], "other": [1, 2, 2], "before": [0.1, 0.2, 0.3], "after": 0.0})
-    named = [SimpleNamespace(relation="r", target="t"), SimpleNamespace(relation="r", target="u")]
-    named.append(SimpleNamespace(relation="s", target="u"))
-    found = evaluation.cosine_table(SimpleNamespace(frames={"cosines": cosines}), named)
+    every = facts("results")
+    first = every[0]
+    near = next(fact for fact in every if fact.relation == first.relation and fact.target != first.target)
+    far = next(fact for fact in every if fact.relation != first.relation and fact.target != first.target)
+    told = pd.DataFrame({"identity": [first.identity, near.identity, far.identity]})
+    made = SimpleNamespace(frames={"cosines": cosines, "facts": told})
+    found = evaluation.cosine_table(made)
     assert found["same_relation"].tolist() == [True, False, False]
-    assert found["same_target"].tolist() == [False, False, True]
+    assert found["same_target"].tolist() == [False, False, near.target == far.target]
+    assert [fact.target for fact in evaluation.asked(made)] == [first.target, near.target, far.target]
