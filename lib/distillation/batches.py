@@ -1,4 +1,4 @@
-"""Prompts and responses as students and teacher read them: ids, masks, batches of similar length in a fixed order.
+"""Prompts and responses as students and teacher read them: ids, masks, batches in a fixed order.
 
 A response ends with the end token, which is learned; the prompt and the padding are not learned from.
 """
@@ -17,8 +17,6 @@ from lib.text.instructions import render
 if TYPE_CHECKING:
     from lib.distillation.vocabularies import Vocabulary
     from lib.text.instructions import Instruction
-
-BUCKET = 16  # batches whose rows are sorted by length among one another
 
 
 @dataclass(frozen=True)
@@ -112,21 +110,17 @@ def collate(examples: Sequence[Example], pad: int, side: Literal["left", "right"
 
 
 def order(lengths: Sequence[int], batch: int, steps: int, seed: int) -> list[list[int]]:
-    """Return the rows of each training step: every row once an epoch, rows of similar length together.
+    """Return the rows of each training step, from the shortest to the longest: every row once an epoch.
 
-    Rows are shuffled, runs of `BUCKET` batches sorted by length and cut, and the batches of a run shuffled again; a run
-    goes on into the next epoch. The same for the same arguments, and a shorter run is the start of a
-    longer one. Raises `ValueError` for fewer rows than one batch.
+    Rows of a step are drawn without regard to length, since the sets differ in it: batches of one length would be
+    batches of one set, from which a student learns next to nothing. So that little is padded, a step may be taken in
+    parts: neighbours are of similar length. The same for the same arguments, and a shorter run is the start of a longer
+    one; the last step of an epoch goes on into the next. Raises `ValueError` for fewer rows than one batch.
     """
     if not 0 < batch <= len(lengths):
         raise ValueError(f"batches of {batch} out of {len(lengths)} rows")
-    found: list[list[int]] = []
     stream = _shuffled(len(lengths), seed)
-    for number in range(-(-steps // BUCKET)):
-        run = sorted((next(stream) for _ in range(BUCKET * batch)), key=lambda row: (lengths[row], row))
-        mixed = torch.randperm(BUCKET, generator=seeds.generator("distillation/batches", seed, number)).tolist()
-        found.extend(run[place * batch : (place + 1) * batch] for place in mixed)
-    return found[:steps]
+    return [sorted((next(stream) for _ in range(batch)), key=lambda row: (lengths[row], row)) for _ in range(steps)]
 
 
 def _shuffled(rows: int, seed: int) -> Iterator[int]:
