@@ -77,7 +77,9 @@ class Teacher:
         others = torch.ones(head.weight.shape[0], dtype=torch.bool, device=head.weight.device)
         others[kept] = False
         self._other = head.weight.detach()[others].to(dtype)
-        self.model = copy.deepcopy(model).to(dtype).eval().requires_grad_(False)
+        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+        for value in self.model.parameters():  # not buffers: rounded rotary frequencies would be other positions
+            value.data = value.data.to(dtype)
         rows = head.weight.detach()[kept]
         self.model.set_input_embeddings(nn.Embedding.from_pretrained(embeddings.weight.detach()[kept].to(dtype)))
         cut = nn.Linear(rows.shape[1], len(kept), bias=False, device=rows.device, dtype=dtype)

@@ -1,0 +1,156 @@
+"""The teacher over a restricted vocabulary is the whole model given a kept token; adapting frees the upper layers."""
+
+import pytest
+import torch
+
+from lib.distillation import decoding
+from lib.distillation.batches import Example, collate, order
+from lib.distillation.teacher import Adaptation, Teacher, states_of
+from lib.distillation.training import TrainingConfig, train
+from lib.distillation.vocabularies import RestrictedVocabulary
+from lib.editing.layers import blocks
+from lib.errors import UserError
+from tests.editing.tiny_models import both, gpt2, llama
+
+KEPT = torch.tensor([1, 2, 5, 6, 9, 11, 14, 20, 21, 29])
+SMALL = len(KEPT)
+PAD, END = 0, 1
+EXAMPLES = [
+    Example((2, 3), (4, END)),
+    Example((5, 6, 7, 2), (8, 9, 3, END)),
+    Example((9,), (7, 7, END)),
+    Example((4, 4, 8), (2, END)),
+]
+
+
+@both
+def test_its_distribution_is_the_whole_models_given_a_kept_token(make) -> None:
+    model, batch = make(), collate(EXAMPLES, PAD)
+    found = Teacher(model, KEPT).signals(batch)
+    places = [(r, c - 1) for r, c in batch.response.nonzero().tolist()]
+    for place, (row, column) in enumerate(places):
+        ids = KEPT[batch.ids[row, : column + 1]]
+        with torch.no_grad():
+            whole = model(input_ids=ids[None]).logits[0, -1].softmax(-1)
+        assert torch.allclose(found.output[place].exp(), whole[KEPT] / whole[KEPT].sum(), atol=1e-5)
+        assert found.lost[place].item() == pytest.approx(1 - whole[KEPT].sum().item(), abs=1e-5)
+
+
+def test_renormalising_is_the_vocabularys() -> None:
+    class Tokenizer:
+        eos_token_id, unk_token_id, pad_token_id = 2, 1, None
+
+        def __len__(self) -> int:
+            return 30
+
+    model, batch = llama(), collate(EXAMPLES, PAD)
+    vocabulary = RestrictedVocabulary(Tokenizer(), KEPT.tolist())
+    assert vocabulary.kept.equal(KEPT)
+    with torch.no_grad():
+        logits = model(input_ids=KEPT[batch.ids], attention_mask=batch.mask.long()).logits[batch.predicting]
+    logs, lost = vocabulary.renormalise(logits)
+    found = Teacher(model, KEPT).signals(batch)
+    assert torch.allclose(found.output, logs, atol=1e-5)
+    assert torch.allclose(found.lost, lost, atol=1e-6)
+
+
+@both
+def test_states_are_those_between_blocks_and_the_last_is_before_the_final_norm(make) -> None:
+    model, batch = make(), collate(EXAMPLES, PAD)
+    layers = [0, 1, 3, 4]
+    found = Teacher(model, KEPT).signals(batch, layers).states
+    with torch.no_grad():
+        told = model(input_ids=KEPT[batch.ids], attention_mask=batch.mask.long(), output_hidden_states=True)
+    for layer in layers[:-1]:
+        assert torch.allclose(found[layer], told.hidden_states[layer][batch.predicting], atol=1e-5)
+    norm = getattr(model.base_model, "norm", None) or model.base_model.ln_f
+    last = told.hidden_states[4][batch.predicting]
+    assert torch.allclose(norm(found[4]), last, atol=1e-5)
+    assert not torch.allclose(found[4], last, atol=1e-2)
+
+
+def test_padding_and_company_change_nothing() -> None:
+    teacher = Teacher(llama(), KEPT)
+    together = teacher.signals(collate(EXAMPLES, PAD), [2])
+    alone = [teacher.signals(collate([example], PAD), [2]) for example in EXAMPLES]
+    assert torch.allclose(together.output, torch.cat([one.output for one in alone]), atol=1e-5)
+    assert torch.allclose(together.states[2], torch.cat([one.states[2] for one in alone]), atol=1e-5)
+
+
+@both
+def test_read_in_half_precision_it_is_nearly_the_same(make) -> None:
+    model, batch = make(), collate([Example(tuple(range(2, 10)) * 4, (3, 4, END))], PAD)
+    whole, half = (Teacher(model, KEPT, dtype).signals(batch, [4]) for dtype in (torch.float32, torch.bfloat16))
+    assert half.output.dtype == torch.float32
+    assert torch.allclose(whole.output, half.output, atol=0.25)
+    error = (whole.states[4] - half.states[4]).norm() / whole.states[4].norm()
+    assert 0 < error < 0.03
+
+
+def test_in_half_precision_positions_stay_exact() -> None:
+    half = dict(Teacher(llama(), KEPT, torch.bfloat16).model.named_buffers())
+    assert half["model.rotary_emb.inv_freq"].equal(llama().model.rotary_emb.inv_freq)
+
+
+def test_a_layer_that_does_not_exist_is_named() -> None:
+    teacher = Teacher(llama(), KEPT)
+    with pytest.raises(UserError, match="layer 5 does not exist: LlamaForCausalLM has states 0 to 4"):
+        teacher.signals(collate(EXAMPLES, PAD), [2, 5])
+    with pytest.raises(UserError, match="layer 4 does not exist"):
+        Adaptation(gpt2(), KEPT, 4, EXAMPLES, PAD)
+    with pytest.raises(UserError, match="layer -1"), states_of(llama(), [-1]):
+        pass
+
+
+@both
+def test_it_writes_the_restricted_models_greedy_choice(make) -> None:
+    model = make()
+    written = Teacher(model, KEPT).write([(2, 3), (9,)], decoding.DecodingConfig(tokens=3), END, PAD)
+    for prompt, found in zip([(2, 3), (9,)], written, strict=True):
+        ids = list(prompt)
+        for _ in range(3):
+            with torch.no_grad():
+                logits = model(input_ids=KEPT[torch.tensor([ids])]).logits[0, -1]
+            best = int(logits[KEPT].argmax())
+            if best == END:
+                break
+            ids.append(best)
+        assert found == ids[len(prompt) :]
+
+
+@both
+def test_adapting_changes_the_upper_layers_alone_and_learns(make) -> None:
+    model, fresh = make(), make()
+    one = Adaptation(model, KEPT, 2, EXAMPLES, PAD)
+    lengths = [len(example) for example in EXAMPLES]
+    config = TrainingConfig(steps=30, batch=4, rate=1e-2)
+    curve = train(one, order(lengths, 4, 30, 0), config, 0).curve
+    assert curve[-1]["ce"] < curve[0]["ce"] - 0.8
+    before = dict(fresh.named_parameters())
+    changed = {name for name, value in model.named_parameters() if not torch.equal(value, before[name])}
+    upper = {id(value) for block in blocks(model)[2:] for value in block.parameters()}
+    norm = getattr(model.base_model, "norm", None) or model.base_model.ln_f
+    upper |= {id(value) for value in norm.parameters()}
+    named = dict(model.named_parameters())
+    assert {id(named[name]) for name in changed} <= upper
+    assert len(changed) > 0.8 * len(upper)  # some biases cannot matter
+    assert not any(value.requires_grad for value in blocks(model)[:2].parameters())
+
+    Adaptation(fresh, KEPT, 2, (), PAD).take(one.weights())
+    batch = collate(EXAMPLES, PAD)
+    adapted, taken = (Teacher(m, KEPT, torch.bfloat16).signals(batch) for m in (model, fresh))
+    assert torch.equal(adapted.output, taken.output)
+    assert not any(value.requires_grad for value in fresh.parameters())
+
+
+@both
+def test_its_loss_is_over_the_whole_vocabulary(make) -> None:
+    model, batch = make(), collate(EXAMPLES, PAD)
+    one = Adaptation(model, KEPT, 1, EXAMPLES, PAD)
+    (part,) = one.prepare(0, range(4), 1)
+    with torch.no_grad():
+        logs = model(input_ids=KEPT[batch.ids], attention_mask=batch.mask.long()).logits.log_softmax(-1)
+    nats = [-logs[r, c - 1, KEPT[batch.ids[r, c]]].item() for r, c in batch.response.nonzero().tolist()]
+    assert one.losses(part)["ce"].item() == pytest.approx(sum(nats) / len(nats), rel=1e-5)
+    parts = one.prepare(0, range(4), 3)
+    assert sum(one.losses(part)["ce"].item() for part in parts) == pytest.approx(sum(nats) / len(nats), rel=1e-5)
