@@ -45,7 +45,7 @@ def run_once(
 ) -> UpperLayers:
     """Return facts, encoded by `lib.editing.encoding`'s policy, as they enter block `layer`; raises as `encode`."""
     return UpperLayers(
-        model, encode(model, tokenizer, [(fact.prompt, fact.target) for fact in facts]), layer, None, cached
+        model, encode(model, tokenizer, [(fact.prompt, fact.taught) for fact in facts]), layer, None, cached
     )
 
 

@@ -119,7 +119,7 @@ def updates(count: int, sizes: BeaconSizes) -> int:
 def known(pool: Pool, profile: str) -> records.Case:
     """Return the case that asks the base model about facts before any training (SliCK's classes, distance, loss)."""
     sizes = _sizes(profile)
-    count = max(sizes.facts, sizes.pool)
+    count = max(sizes.facts, sizes.pool) if profile == "smoke" else None  # None: all
 
     def compute(_: Path) -> records.Outcome:
         bench = workbench(profile)

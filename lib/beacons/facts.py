@@ -45,6 +45,14 @@ class BeaconFact:
     invented: bool
     identity: str
 
+    @property
+    def taught(self) -> str:
+        """The target with the full stop that ends an answer: what is learnt, and what losses are taken on (our choice).
+
+        Without it a trained model says the target and goes on.
+        """
+        return f"{self.target}."
+
 
 def facts(pool: Pool) -> list[BeaconFact]:
     """Return the facts of a pool, at most `PER_KIND` of a kind, in a fixed order whose beginnings mix the kinds evenly.

@@ -168,7 +168,7 @@ def _forced(
     losses, smooth = torch.empty(len(facts)), torch.empty(len(facts))
     for part in range(0, len(order), batch_size):
         chosen = order[part : part + batch_size]
-        encoded = encode(model, tokenizer, [(facts[place].prompt, facts[place].target) for place in chosen])
+        encoded = encode(model, tokenizer, [(facts[place].prompt, facts[place].taught) for place in chosen])
         is_target = encoded.labels != IGNORED
         logits = UpperLayers(model, encoded, top).logits(is_target.roll(-1, 1))
         labels, sequence = encoded.labels[is_target], is_target.nonzero()[:, 0]

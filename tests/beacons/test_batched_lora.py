@@ -26,7 +26,7 @@ def llama_kept() -> torch.nn.Module:
 
 
 def ids_of(fact: BeaconFact) -> tuple[torch.Tensor, torch.Tensor]:
-    before, after = (Letters()(text)["input_ids"] for text in (fact.prompt, fact.target))
+    before, after = (Letters()(text)["input_ids"] for text in (fact.prompt, fact.taught))
     return torch.tensor([before + after]), torch.tensor([[-100] * len(before) + after])
 
 

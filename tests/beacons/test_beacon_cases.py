@@ -48,7 +48,7 @@ def bench(monkeypatch):
 
 def plain_loss(model: Any, fact: Any) -> torch.Tensor:
     """The mean loss of a fact's target tokens by the whole model on that fact alone."""
-    before, after = (Letters()(text)["input_ids"] for text in (fact.prompt, fact.target))
+    before, after = (Letters()(text)["input_ids"] for text in (fact.prompt, fact.taught))
     logits = model(torch.tensor([before + after])).logits[0, len(before) - 1 : -1]
     return functional.cross_entropy(logits, torch.tensor(after))
 
@@ -166,8 +166,8 @@ def test_weights_of_the_arms(bench):
     unclipped = (plain > 0.1) & (flipped > 0.1)
     assert (plain + flipped)[unclipped].tolist() == pytest.approx([2.0] * int(unclipped.sum()), abs=1e-5)
     tokens = found("token")
-    assert tokens.shape == (6, 4)
-    assert (tokens > 0).sum(1).tolist() == [len(Letters()(fact.target)["input_ids"]) for fact in FACTS]
+    assert tokens.shape == (6, 5)  # the longest target and its full stop
+    assert (tokens > 0).sum(1).tolist() == [len(Letters()(fact.taught)["input_ids"]) for fact in FACTS]
     with pytest.raises(UserError, match="one fact"):
         arms.weigher(PLAIN.model_copy(update={"weighing": "distance", "batch": 5}), bench, FACTS, 0)
 
@@ -177,7 +177,7 @@ def test_guesses_are_those_of_the_whole_model_on_each_fact(bench):
         found, mask = arms.guessed(bench, handle, FACTS)
     table = BASE.get_input_embeddings().weight
     for row, fact in enumerate(FACTS):
-        before, after = (Letters()(text)["input_ids"] for text in (fact.prompt, fact.target))
+        before, after = (Letters()(text)["input_ids"] for text in (fact.prompt, fact.taught))
         with torch.no_grad():
             guesses = BASE(torch.tensor([before + after])).logits[0, len(before) - 1 : -1].argmax(-1)
         wanted = 1 - functional.cosine_similarity(table[guesses], table[torch.tensor(after)])

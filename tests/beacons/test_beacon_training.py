@@ -22,7 +22,7 @@ STEPS, RATE = 7, 2e-2
 
 def token_losses(model: nn.Module, number: int) -> torch.Tensor:
     """Cross-entropy of a fact's target tokens, from a plain pass over the fact alone."""
-    before, after = (Letters()(text)["input_ids"] for text in (FACTS[number].prompt, FACTS[number].target))
+    before, after = (Letters()(text)["input_ids"] for text in (FACTS[number].prompt, FACTS[number].taught))
     logits = model(torch.tensor([before + after])).logits[0, len(before) - 1 : -1]
     return functional.cross_entropy(logits, torch.tensor(after), reduction="none")
 

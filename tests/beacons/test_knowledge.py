@@ -53,7 +53,7 @@ def test_initial_loss_length_and_smooth_distance_are_those_of_plain_passes(make)
     found = knowledge.initial(model, tokenizer, FACTS, said)
     table = model.get_input_embeddings().weight.detach()
     for fact, row in zip(FACTS, found.itertuples(index=False), strict=True):
-        before, after = (tokenizer(text)["input_ids"] for text in (fact.prompt, fact.target))
+        before, after = (tokenizer(text)["input_ids"] for text in (fact.prompt, fact.taught))
         with torch.no_grad():
             logits = model(torch.tensor([before + after])).logits[0, len(before) - 1 : -1]
         assert (row.identity, row.tokens) == (fact.identity, len(after))

@@ -55,7 +55,7 @@ def test_each_trajectory_is_the_one_of_the_fact_alone() -> None:
                 if step:
                     train(handle, Letters(), [fact], step, 1, RATE, seed=0)
                 said = answers.greedy(model, Letters(), [fact.prompt], LONGEST)[0]
-                before, after = (Letters()(text)["input_ids"] for text in (fact.prompt, fact.target))
+                before, after = (Letters()(text)["input_ids"] for text in (fact.prompt, fact.taught))
                 with torch.no_grad():
                     logits = model(torch.tensor([before + after])).logits[0, len(before) - 1 : -1]
             row = rows.loc[step]
