@@ -1,5 +1,6 @@
 """Losses between tokenizers against brute force, nltk, and the formulas written out sequence by sequence."""
 
+import dataclasses
 from functools import lru_cache
 
 import nltk
@@ -187,6 +188,14 @@ def test_dual_space_trains_projections_and_student_and_reads_the_carried_teacher
     taught = gradient[0].abs().sum(1) > 0
     assert taught.any()
     assert not taught.all()
+    # What the teacher is carried by learns from the cross-entropy alone: the student's states do not reach it.
+    other = dataclasses.replace(student, states=-student.states.detach())
+    (again,) = torch.autograd.grad(module(other, teacher)[0].sum(), module.to_student.weight)
+    torch.testing.assert_close(again, there)
+    # Nor does the cross-entropy reach the student's head, which is trained through the student's own states alone.
+    still = dataclasses.replace(student, states=torch.zeros_like(student.states))
+    assert (torch.autograd.grad(module(still, teacher)[0].sum(), student.head)[0] == 0).all()
+    assert gradient[1].abs().sum() > 0
     for value in (student.states, module.to_teacher.weight, module.query.weight):
         assert torch.autograd.grad(second.sum(), value, retain_graph=True)[0].abs().sum() > 0
 
