@@ -52,12 +52,13 @@ def _judged(told: pd.DataFrame, named: Mapping[str, BeaconFact]) -> pd.DataFrame
 
 
 def taught(record: records.Record) -> dict[str, BeaconFact]:
+    """Return by identity the fact whose target and aliases an answer is held to: where shuffled, another's."""
     named = _named()
     if "readings" not in record.frames or record.config["targets"] != "shuffled":
         return named
     by_target = {fact.target: fact for fact in named.values()}
-    taught = record.frames["facts"].set_index("identity")["taught"]
-    return {identity: by_target[target] for identity, target in taught.items()}
+    targets = record.frames["facts"].set_index("identity")["taught"]
+    return {identity: by_target[target] for identity, target in targets.items()}
 
 
 @lru_cache(maxsize=1)
