@@ -55,14 +55,14 @@ def test_the_loss_is_its_formula_by_fact_and_by_token() -> None:
     alone = [token_losses(BASE, number) for number in range(6)]
     draw = torch.Generator().manual_seed(0)
     by_fact = torch.rand(6, generator=draw) + 0.1
-    by_token = torch.rand(6, 4, generator=draw) + 0.1
+    by_token = torch.rand(6, 5, generator=draw) + 0.1
     means = torch.stack([losses.mean() for losses in alone])
     torch.testing.assert_close(weighted_loss(part, None), means.mean())
     torch.testing.assert_close(weighted_loss(part, by_fact), (by_fact * means).sum() / by_fact.sum())
     weighed = sum((by_token[n, : len(losses)] * losses).mean() for n, losses in enumerate(alone))
     divisor = sum(by_token[n, : len(losses)].mean() for n, losses in enumerate(alone))
     torch.testing.assert_close(weighted_loss(part, by_token), weighed / divisor)
-    torch.testing.assert_close(weighted_loss(part, by_fact[:, None].expand(6, 4)), weighted_loss(part, by_fact))
+    torch.testing.assert_close(weighted_loss(part, by_fact[:, None].expand(6, 5)), weighted_loss(part, by_fact))
 
 
 def test_an_epoch_has_every_fact_once_and_follows_from_the_seed() -> None:
