@@ -71,7 +71,8 @@ class BatchedLora:
         def add(_: nn.Module, arguments: tuple[Any, ...], output: Tensor) -> Tensor:
             if len(output) != len(down):
                 raise ValueError(f"a batch of {len(output)} for {len(down)} adapters: it must hold one row for each")
-            return output + SCALE * torch.bmm(torch.bmm(arguments[0], down.mT), up.mT)
+            inputs = arguments[0].to(down.dtype)  # factors are float32 in a model of any precision
+            return output + (SCALE * torch.bmm(torch.bmm(inputs, down.mT), up.mT)).to(output.dtype)
 
         return add
 

@@ -22,8 +22,9 @@ class Bottleneck(nn.Module):
         nn.init.zeros_(self.up.bias)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """Return the adapted output, in the shape of `hidden`."""
-        return hidden + self.up(functional.gelu(self.down(hidden)))
+        """Return the adapted output, in the shape and precision of `hidden`."""
+        inputs = hidden.to(self.down.weight.dtype)  # float32 in a model of any precision
+        return hidden + self.up(functional.gelu(self.down(inputs))).to(hidden.dtype)
 
 
 class Bottlenecks:

@@ -90,14 +90,36 @@ def rate(frames: Sequence[pd.DataFrame], column: str = "pushed") -> pd.DataFrame
     """Return the mean of a column over facts after each step, with its interval: step, mean, low, high.
 
     Over training seeds (a frame of `trajectories` each) the t interval of the seeds' means; with fewer than three the
-    bootstrap over facts, each averaged over the seeds.
+    bootstrap over facts, each averaged over the seeds that have it; the mean alone for a single fact.
     """
-    wide = [frame.pivot_table(index="identity", columns="step", values=column, aggfunc="mean") for frame in frames]
+    wide = [frame.pivot(index="identity", columns="step", values=column).astype(float) for frame in frames]
     rows = []
     for step in wide[0].columns:
-        values = [frame[step].to_numpy(dtype=np.float64) for frame in wide]
-        rows.append((int(step), *_interval(values)))
+        if len(wide) >= statistics.MINIMUM_SEEDS:
+            found = statistics.t_interval([frame[step].mean() for frame in wide])
+        else:
+            values = pd.concat([frame[step] for frame in wide], axis=1).mean(axis=1)
+            mean = float(values.mean())
+            found = statistics.mean_interval(values) if len(values) > 1 else Interval(mean, mean, mean)
+        rows.append((int(step), *found))
     return pd.DataFrame(rows, columns=["step", "mean", "low", "high"])
+
+
+def started(frames: Sequence[pd.DataFrame], third: str, edges: np.ndarray) -> list[pd.DataFrame]:
+    """Return, of the frames of some seeds, the facts that started in a third; seeds without any are left out."""
+    parts = [frame[start_of(frame["start"], edges) == third] for frame in frames]
+    return [part for part in parts if len(part)]
+
+
+def related(x: ArrayLike, y: ArrayLike, given: Sequence[ArrayLike] = ()) -> Interval | None:
+    """Return the rank correlation of x and y, (facts,), given covariates, with its bootstrap interval.
+
+    None where it is not defined: a constant, too few facts, covariates that determine each other.
+    """
+    try:
+        return statistics.partial_correlation(x, y, list(given))
+    except ValueError:
+        return None
 
 
 def over_seeds(parts: Sequence[pd.Series]) -> Interval | float | None:
@@ -110,9 +132,3 @@ def over_seeds(parts: Sequence[pd.Series]) -> Interval | float | None:
         return None
     whole = len(means) == len(parts) >= statistics.MINIMUM_SEEDS
     return statistics.t_interval(means) if whole else float(np.mean(means))
-
-
-def _interval(values: Sequence[np.ndarray]) -> Interval:
-    if len(values) >= statistics.MINIMUM_SEEDS:
-        return statistics.t_interval([part.mean() for part in values])
-    return statistics.mean_interval(np.mean(values, axis=0))

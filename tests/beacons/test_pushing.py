@@ -81,6 +81,24 @@ def test_the_excess_compares_facts_that_started_alike() -> None:
         pushing.excess(ours[ours["start"] < 0.3], control[control["start"] > 0.6], np.array([0.3, 0.6]))
 
 
+def test_thirds_of_some_seeds_and_correlations_where_there_are_any() -> None:
+    frame = pushing.trajectories(record())
+    parts = pushing.started([frame, frame[frame["identity"] != A]], "middle", np.array([0.3, 0.6]))
+    assert [part["identity"].unique().tolist() for part in parts] == [[A]]
+    draw = np.random.default_rng(0)
+    x, z = draw.normal(size=(2, 200))
+    assert pushing.related(x, x + z).low > 0.4
+    assert abs(pushing.related(x + z, 2 * z + draw.normal(size=200) / 99, [z]).estimate) < 0.3
+    assert pushing.related(x, np.ones(200)) is None
+    assert pushing.related(x[:3], z[:3]) is None
+
+
+def test_two_seeds_with_different_facts_are_averaged_by_fact() -> None:
+    frame = pushing.trajectories(record())
+    both = pushing.rate([frame, frame[frame["identity"] == A]])
+    assert both["mean"].tolist() == pytest.approx([0, 2 / 3, 1 / 3])
+
+
 def test_scores_over_seeds_need_facts() -> None:
     part = pd.Series([0.0, 1.0])
     assert pushing.over_seeds([part]) == 0.5
