@@ -45,8 +45,8 @@ WEIGHINGS: dict[Weighing, str] = {
 COMPARED: tuple[Filter | Weighing, ...] = ("all", "a", "b", "random", "plain", "distance", "permuted")
 # The learning rate of each method: the best on the tuning pool (2.6 shows what was compared).
 RATES = {
-    "lora": 1e-3,
-    "dora": 1e-3,
+    "lora": 3e-3,
+    "dora": 3e-3,
     "adalora": 3e-3,
     "ia3": 3e-3,
     "loha": 3e-3,
