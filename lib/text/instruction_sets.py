@@ -5,6 +5,7 @@ are narrow on purpose (short texts, frequent words), so that a student of three 
 minutes.
 """
 
+import functools
 import itertools
 import re
 from collections import Counter, defaultdict
@@ -29,12 +30,12 @@ WORDINGS: Mapping[str, tuple[str, ...]] = {
     "element": ("Describe this element.", "What kind of element is this?"),
     "metal": ("Classify this element.", "Is this element a metal?"),
 }
-VERSE_WORDS, VERSE_LENGTH = 1500, 12  # a verse's words are among the most frequent of its set; words of a side
+VERSE_WORDS, VERSE_LENGTH = 1000, 12  # a verse's words are among the most frequent of its set; words of a side
 MOST_SHARED = 0.65  # of the words, F1: where more stay, copying is the answer
-CHAT_WORDS, QUESTION_LENGTH, REPLY_LENGTH = 500, 10, 8
-ASKED = 3  # conversations with the same question, punctuation aside
+CHAT_WORDS, QUESTION_LENGTH, REPLY_LENGTH = 300, 10, 8
+ASKED = 4  # conversations with the same question, punctuation aside
 RELATIONS = ("capital", "currency", "continent", "language", "symbol", "series")
-PEOPLE, ELEMENTS = 4_000_000, 60  # countries of so many people, and the first elements, are asked about
+PEOPLE, ELEMENTS = 10_000_000, 36  # countries of so many people, and the first elements, are asked about
 AREAS = ((1.0, "tiny"), (50.0, "small"), (500.0, "medium"), (float("inf"), "large"))  # thousands of km2
 PEOPLES = (  # millions
     (0.1, "fewer than a hundred thousand people"),
@@ -95,7 +96,7 @@ def fact_rows() -> list[Row]:
 def verse_rows(name: str) -> list[Row]:
     """King James verses and clauses in World English ("modern"), or World English ones in Basic English ("simple").
 
-    Of at most 12 words on a side, among the 1,500 most frequent of the set, and no more than 65 % of them shared: what
+    Of at most 12 words on a side, among the 1,000 most frequent of the set, and no more than 65 % of them shared: what
     stays as it is would be answered by copying. A verse is in one split in all its translations and clauses, in both
     sets; a training row that shares a text with a held-out one is left out.
     """
@@ -121,7 +122,7 @@ def verse_rows(name: str) -> list[Row]:
 def chat_rows() -> list[Row]:
     """The last question of a turn, and the first sentence of the reply, out of the Chit-Chat Challenge.
 
-    Questions that three conversations or more have, of at most 10 words; replies of at most 8, among the 500 most
+    Questions that four conversations or more have, of at most 10 words; replies of at most 8, among the 300 most
     frequent words. A conversation is in one split; its question is mostly asked in others, too. References: all
     replies to the same question in the same split.
     """
@@ -206,6 +207,7 @@ def _asked_subjects() -> set[str]:
     return {bible.normalise(name) for name in known if split_of("subject", name.lower()) == "train"}
 
 
+@functools.cache
 def _verses(name: str) -> list[dict[str, str]]:
     """Return the candidates of a set, from all splits of its pairs: they are split anew, for both sets alike."""
     whole = pairs.load({"modern": "paraphrase", "simple": "simplification"}[name])
