@@ -69,7 +69,7 @@ def cases(profile: str) -> list[records.Case]:
     """Return every case of the series at a profile's size."""
     sizes = _sizes(profile)
     smoke, first = profile == "smoke", sizes.seeds[0]
-    found = [known(pool, profile) for pool in ("results", "invented")]
+    found = [known(pool, profile) for pool in ("results", "invented")] + [base(profile)]
     found += [alone(which, seed, profile) for which in get_args(Alone) for seed in alone_seeds(which, profile)]
     found += [
         many(method, budget, count, seed, profile)
@@ -131,6 +131,19 @@ def known(pool: Pool, profile: str) -> records.Case:
     name = "facts" if pool == "results" else pool
     code = ("lib.beacons.knowledge", "lib.beacons.workbench")
     return _case(f"known/{name}", config, {"facts": _digest(pool)}, 0, profile, True, compute, code)
+
+
+def base(profile: str) -> records.Case:
+    """Return the case of the base model's perplexity on general text, which trainings of the grid are held against."""
+    sizes = _sizes(profile)
+
+    def compute(_: Path) -> records.Outcome:
+        found = reading.perplexity(workbench(profile), sizes.text_tokens, cached=True)
+        return records.Outcome(values={"perplexity": round(found, 4)})
+
+    config = {"text_tokens": sizes.text_tokens, "first_layer": sizes.first_layer, **_backbone(profile)}
+    code = ("lib.beacons.reading",)
+    return _case("base/text", config, {"text": _text()}, 0, profile, True, compute, code)
 
 
 def known_facts(profile: str) -> pd.DataFrame:
