@@ -3,7 +3,6 @@
 import dataclasses
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -13,6 +12,7 @@ from lib import paths, profiles, records
 from lib.distillation import experiment
 from lib.distillation.decoding import DecodingConfig
 from lib.distillation.experiment import RunConfig, StudentConfig
+from lib.distillation.methods import ABLATIONS, METHODS, OWN_TOKENIZER, Method
 from lib.distillation.objectives import ObjectiveConfig
 from lib.distillation.training import TrainingConfig
 from lib.distillation.world import DataConfig, TeacherConfig, World
@@ -22,76 +22,9 @@ SERIES = "4_hetero_kd"
 CODE = ("lib.distillation.experiment",)
 
 
-@dataclass(frozen=True)
-class Method:
-    """A row: its title for readers, its objective, and what else it changes in the configuration of a run.
-
-    `objective` and `student` are changes to the defaults; weights of 1 stand for the profile's proportions. Rows that
-    are not `core` are computed on request; `seeds`: all of the profile's, or the first.
-    """
-
-    title: str
-    objective: dict[str, Any] = field(default_factory=dict)
-    student: dict[str, Any] = field(default_factory=dict)
-    run: dict[str, Any] = field(default_factory=dict)
-    core: bool = False
-    every_seed: bool = False
-    group: str = ""
-
-
-def _output(title: str, divergence: str, core: bool = True, **more: Any) -> Method:
-    return Method(title, {"output": 1.0, "divergence": divergence}, core=core, **more)
-
-
-# Every row but the first two adds to the cross-entropy, at equal steps; so ours minus "output only" is the middle loss.
-METHODS: dict[str, Method] = {
-    "sft": Method("SFT: cross-entropy alone", core=True, every_seed=True),
-    "sequence": Method("sequence-level KD", run={"text": "teacher"}, core=True),
-    "forward_kl": _output("output only: forward KL", "forward_kl", every_seed=True),
-    "reverse_kl": _output("reverse KL", "reverse_kl"),
-    "jensen_shannon": _output("Jensen-Shannon", "jensen_shannon"),
-    "skewed_kl": _output("skewed KL", "skewed_kl"),
-    "skewed_reverse_kl": _output("skewed reverse KL", "skewed_reverse_kl"),
-    "adaptive_kl": _output("adaptive KL", "adaptive_kl"),
-    "alpha_beta": _output("alpha-beta divergence", "alpha_beta", core=False),
-    "gkd": Method(
-        "GKD: on-policy, Jensen-Shannon", {"output": 1.0, "divergence": "jensen_shannon", "on_policy": 1.0}, core=True
-    ),
-    "middle": Method("middle only", {"middle": 1.0}, core=True, every_seed=True),
-    "ours": Method("ours: output and middle", {"output": 1.0, "middle": 1.0}, core=True, every_seed=True),
-}
-
-
-def _ours(group: str, title: str, core: bool = False, student: dict[str, Any] | None = None, **changes: Any) -> Method:
-    """Return our method with something changed."""
-    return Method(title, {"output": 1.0, "middle": 1.0, **changes}, student=student or {}, core=core, group=group)
-
-
-# Our method with one thing changed (Table K2); controls are core.
-ABLATIONS: dict[str, Method] = {
-    "rule_cka": _ours("rule", "most similar layers (CKA), in order", rule="cka_monotone"),
-    "rule_last": _ours("rule", "the last layers", rule="last_k"),
-    "rule_skip": _ours("rule", "a constant stride", rule="skip"),
-    "rule_all_to_one": _ours("control", "all to one layer", rule="all_to_one"),
-    "rule_reversed": _ours("control", "reversed", core=True, rule="reversed"),
-    "rule_random": _ours("control", "random layers", core=True, rule="random"),
-    "module_frozen": _ours("control", "frozen random projection", core=True, alignment="frozen"),
-    "module_shared": _ours("module", "one linear map for all pairs", alignment="shared"),
-    "module_mlp": _ours("module", "a small MLP for each pair", alignment="mlp"),
-    "distance_cosine": _ours("distance", "cosine", distance="cosine"),
-    "distance_cka": _ours("distance", "1 - CKA, no module", distance="cka", alignment="none"),
-    "distance_gram": _ours("distance", "Gram, no module", distance="gram", alignment="none"),
-    "proportions_uncertainty": _ours("proportions", "uncertainty weighting", proportions="uncertainty"),
-    "proportions_gradnorm": _ours("proportions", "GradNorm", proportions="gradnorm"),
-    "proportions_dynamic": _ours("proportions", "dynamic weight averaging", proportions="dynamic"),
-    "proportions_linear": _ours("proportions", "middle loss falls to zero", proportions="linear"),
-    "weight_tenth": _ours("proportions", "a tenth of the middle loss", middle=0.1),
-    "weight_ten": _ours("proportions", "ten times the middle loss", middle=10.0),
-    "init_scratch": _ours("student", "embeddings from scratch", student={"init": "scratch"}),
-}
-
 COMPARED = ("sft", "forward_kl", "ours")  # of every heterogeneous pair
 COSTED = ("sft", "forward_kl", "ours", "gkd")
+PARTS = 2  # of a step: neighbours are of similar length, so less is padded
 TIMED = 20  # steps of each
 SIMILARITY = tuple(f"main/{method}/seed0" for method in ("sft", "forward_kl", "ours"))  # Figure K1
 
@@ -123,7 +56,9 @@ def teacher_config(profile: str) -> TeacherConfig:
         layers=chosen.backbone_layers,
         layer=sizes.teacher_layer,
         data=data_config(profile),
-        training=TrainingConfig(steps=sizes.teacher_steps, batch=sizes.teacher_batch, rate=sizes.teacher_rate),
+        training=TrainingConfig(
+            steps=sizes.teacher_steps, batch=sizes.teacher_batch, rate=sizes.teacher_rate, micro_batches=PARTS
+        ),
         decoding=decoding_config(profile),
         decoding_seeds=sizes.decoding_seeds,
     )
@@ -217,6 +152,11 @@ def pair(student: str, method: str, profile: str) -> records.Case:
     return _arm(f"pairs/{student}/{method}/seed0", row, 0, profile, core=False)
 
 
+def own_tokenizer(method: str, profile: str) -> records.Case:
+    """Return the case of a student with a tokenizer of its own (Table K3), at the first seed."""
+    return _arm(f"pairs/own_tokenizer/{method}/seed0", OWN_TOKENIZER[method], 0, profile, core=False)
+
+
 def cost(profile: str) -> records.Case:
     """Return the case that times a training step of some methods, the teacher live or cached (Figure K4)."""
     rows = {
@@ -240,6 +180,7 @@ def cases(profile: str) -> list[records.Case]:
     found += [main(method, seed, profile) for method in METHODS for seed in seeds(method, profile)]
     found += [ablation(name, profile) for name in ABLATIONS]
     found += [pair(student, method, profile) for student in students(profile) for method in COMPARED]
+    found += [own_tokenizer(method, profile) for method in OWN_TOKENIZER]
     return [*found, cost(profile)]
 
 
@@ -254,7 +195,7 @@ def arm_config(row: Method, profile: str, changes: dict[str, Any] | None = None)
         objective=ObjectiveConfig(**told),
         student=StudentConfig(**{"width": width, "layers": layers, "heads": heads, **row.student}),
         data=data_config(profile),
-        training=TrainingConfig(steps=sizes.steps, batch=sizes.batch, rate=sizes.rate),
+        training=TrainingConfig(steps=sizes.steps, batch=sizes.batch, rate=sizes.rate, micro_batches=PARTS),
         decoding=decoding_config(profile),
         decoding_seeds=sizes.decoding_seeds,
         watch_at=tuple(sorted({max(1, sizes.steps * quarter // 4) for quarter in range(1, 5)})),

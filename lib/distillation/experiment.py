@@ -16,12 +16,14 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from lib.distillation import batches, decoding, hidden_states, layer_maps, students, training
+from lib.distillation.divergences import forward_kl, token_mean
 from lib.distillation.layer_maps import LayerMap
 from lib.distillation.objectives import Cached, Distillation, Live, ObjectiveConfig, depth
+from lib.distillation.own_tokenizer import OwnTokenizer
 from lib.distillation.teacher import Adaptation, on, states_of
-from lib.distillation.teacher_cache import Classes
+from lib.distillation.teacher_cache import TeacherCache
 from lib.distillation.vocabularies import RestrictedVocabulary
-from lib.distillation.world import DataConfig, TeacherConfig, World
+from lib.distillation.world import READING, DataConfig, TeacherConfig, World
 from lib.errors import UserError
 from lib.text import instructions
 from lib.text.instructions import Instruction
@@ -43,6 +45,7 @@ class StudentConfig(BaseModel):
     heads: int
     style: students.Style = "gpt2"
     init: students.Initialisation = "projected"
+    tokenizer: Literal["teacher", "own"] = "teacher"  # its restricted tokens, or some trained on the data
 
 
 class RunConfig(BaseModel):
@@ -120,25 +123,30 @@ def run(config: RunConfig, world: World, seed: int, workspace: Path | None = Non
     )
 
 
-def build(config: RunConfig, world: World, seed: int) -> tuple[Distillation, LayerMap]:
+def build(config: RunConfig, world: World, seed: int) -> tuple[Distillation | OwnTokenizer, LayerMap]:
     """Return the arm of a configuration, untrained, and its layer map (empty without a middle loss)."""
-    objective, vocabulary = config.objective, world.vocabulary
+    objective, (vocabulary, examples) = config.objective, world.tokens(config.student.tokenizer)
     student = fresh_student(config.student, world, seed).to(world.device)
     mapping = layer_map(objective.rule, student, world) if objective.middle > 0 else {}
-    layers = sorted(set(mapping.values()))
+    layers = {*mapping.values(), *([world.pretrained.depth] if objective.pairing == "dual_space" else [])}
     source = live = None
     if config.signals == "live" or objective.on_policy:
-        tokens = sum(len(example.response) for example in world.examples)
-        live = Live(world.teacher, Classes.fitting(len(vocabulary), tokens, config.top_k, config.cache_gib))
-    if objective.needs_teacher:
-        source = live if config.signals == "live" else Cached(world.cache(layers, config.top_k, config.cache_gib))
+        live = Live(world.teacher, world.classes(config.top_k, config.cache_gib))
+    if objective.needs_teacher and config.signals == "live":
+        source = live
+    elif objective.needs_teacher:
+        source = Cached(world.cache(sorted(layers), config.top_k, config.cache_gib))
+    steps = config.training.steps
+    if config.student.tokenizer == "own" and source is not None:
+        rows, sides = (examples, world.examples), (vocabulary, world.vocabulary)
+        return OwnTokenizer(student, *rows, objective, sides, steps, seed, source, world.teacher, mapping), mapping
     arm = Distillation(
         student,
-        world.teacher_texts if config.text == "teacher" else world.examples,
+        world.teacher_texts if config.text == "teacher" else examples,
         objective,
         vocabulary.pad,
         vocabulary.end,
-        config.training.steps,
+        steps,
         seed,
         source,
         mapping,
@@ -150,21 +158,15 @@ def build(config: RunConfig, world: World, seed: int) -> tuple[Distillation, Lay
 
 
 def fresh_student(config: StudentConfig, world: World, seed: int) -> "PreTrainedModel":
-    """Return an untrained student over the world's vocabulary."""
-    embeddings = None
-    if config.init == "projected":
-        embeddings = world.pretrained.embeddings[world.vocabulary.kept]
-    return students.student(
-        config.style,
-        config.width,
-        config.layers,
-        config.heads,
-        world.vocabulary,
-        config.init,
-        embeddings,
-        seed,
-        positions=sum(world.config.data.longest),
-    )
+    """Return an untrained student over the teacher's restricted tokens, or over its own.
+
+    Raises `UserError` for projected embeddings of tokens that the teacher does not have.
+    """
+    if config.tokenizer == "own" and config.init == "projected":
+        raise UserError("tokens of the student's own have no teacher's embeddings to project: take init scratch")
+    shape = (config.style, config.width, config.layers, config.heads, world.tokens(config.tokenizer)[0])
+    embeddings = world.pretrained.embeddings[world.vocabulary.kept] if config.init == "projected" else None
+    return students.student(*shape, config.init, embeddings, seed, positions=sum(world.config.data.longest))
 
 
 def layer_map(rule: str, student: "PreTrainedModel", world: World) -> LayerMap:
@@ -193,8 +195,9 @@ def similarity(student: "PreTrainedModel", world: World) -> Tensor:
 def keep(world: World, rules: Sequence[str], deep: int, top_k: int, gib: float) -> dict[str, Any]:
     """Write the teacher's cache with the states that some rules map a student of `deep` blocks to.
 
-    Returns its size, and what the restricted vocabulary loses: by set, the mean mass that the teacher puts on other
-    tokens; and the share of the test rows' tokens that occur in the training rows.
+    Returns its size; what the restricted vocabulary loses: by set, the mean mass that the teacher puts on other tokens,
+    and the share of the test rows' tokens that occur in the training rows; and how far it is from the live teacher on
+    calibration rows: KL(live || kept) in nats per token, and the relative error of each layer's states.
     """
     maps = [layer_maps.RULES[rule](deep, world.pretrained.depth) for rule in rules]
     layers = sorted({layer for mapping in maps for layer in mapping.values()})
@@ -212,8 +215,19 @@ def keep(world: World, rules: Sequence[str], deep: int, top_k: int, gib: float) 
         "classes": cache.classes.count,
         "mib": round(cache.total_bytes(layers, world.teacher.width) / 2**20, 1),
         "lost": {name: float(f"{value:.4g}") for name, value in lost.items()},
+        "off": distance_to_live(world, cache, layers),
         "coverage": round(trained.coverage(instructions.texts(world.splits.test)), 4),
     }
+
+
+def distance_to_live(world: World, cache: TeacherCache, layers: Sequence[int]) -> dict[str, float]:
+    """Return how far the cache is from the teacher itself on the first calibration rows, to four digits."""
+    rows = world.calibration_rows[:READING]
+    live, read = world.teacher.signals(world.batch(rows), layers).reduced(cache.classes), cache.signals(rows, layers)
+    found = {"kl": token_mean(forward_kl(read.output, live.output), len(live.output)).item()}
+    for layer in layers:
+        found[f"state {layer}"] = ((read.states[layer] - live.states[layer]).norm() / live.states[layer].norm()).item()
+    return {name: float(f"{value:.4g}") for name, value in found.items()}
 
 
 def cost(config: RunConfig, world: World, steps: int, seed: int = 0, warm_up: int = 2) -> dict[str, float]:
@@ -252,7 +266,8 @@ def answers(
     step: int,
 ) -> pd.DataFrame:
     """Return greedy responses to instructions and one more for each seed in `drawn`, as rows of raw outputs."""
-    vocabulary, longest = world.vocabulary, config.data.longest
+    longest = config.data.longest
+    vocabulary, _ = world.tokens(config.student.tokenizer if isinstance(config, RunConfig) else "teacher")
     prompts = [example.prompt for example in batches.encode(items, vocabulary, longest)]
     frames = []
     for seed in (None, *drawn):

@@ -7,7 +7,7 @@ configuration of this.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 import torch
 from pydantic import BaseModel, ConfigDict
@@ -48,6 +48,7 @@ class ObjectiveConfig(BaseModel):
     alignment: Kind = "per_pair"
     proportions: str = "fixed"
     on_policy: float = 0.0
+    pairing: Literal["same", "universal_logit", "minimum_edit", "dual_space"] = "same"  # of tokens, see own_tokenizer
 
     @property
     def needs_teacher(self) -> bool:
@@ -124,6 +125,8 @@ class Distillation:
         """
         if config.needs_teacher and source is None:
             raise UserError("this objective reads a teacher: give its cache, or the teacher itself")
+        if config.pairing != "same":
+            raise UserError(f"{config.pairing} pairs tokens of two tokenizers, and here there is one: leave it out")
         if config.middle > 0 and not mapping:
             raise UserError("a middle loss without a layer map: give one")
         if config.on_policy > 0 and (live is None or longest < 1):

@@ -18,7 +18,7 @@ from lib.distillation.objectives import depth
 from lib.distillation.teacher import Adaptation, Teacher
 from lib.distillation.teacher_cache import Classes, TeacherCache
 from lib.distillation.training import TrainingConfig
-from lib.distillation.vocabularies import RestrictedVocabulary
+from lib.distillation.vocabularies import RestrictedVocabulary, TrainedVocabulary, Vocabulary
 from lib.text import instructions
 from lib.text.instructions import HELD_OUT, NAMES, TRAINED, Instruction
 
@@ -130,18 +130,41 @@ class World:
         return batches.encode(self.splits.train, self.vocabulary, self.config.data.longest)
 
     @cached_property
+    def own_vocabulary(self) -> TrainedVocabulary:
+        """Return tokens trained on the training rows, as many as the teacher's restricted ones: another tokenizer."""
+        return TrainedVocabulary(instructions.texts(self.splits.train), len(self.vocabulary))
+
+    @cached_property
+    def own_examples(self) -> list[batches.Example]:
+        """Return the training rows in ids of the other tokenizer."""
+        return batches.encode(self.splits.train, self.own_vocabulary, self.config.data.longest)
+
+    def tokens(self, whose: Literal["teacher", "own"]) -> tuple[Vocabulary, list[batches.Example]]:
+        """Return a vocabulary, the teacher's restricted one or the student's own, and the training rows in its ids."""
+        return (self.vocabulary, self.examples) if whose == "teacher" else (self.own_vocabulary, self.own_examples)
+
+    def classes(self, top_k: int, gib: float) -> Classes:
+        """Return what of the teacher's output is kept: everything where it fits into `gib`, else the top k."""
+        tokens = sum(len(example.response) for example in self.examples)
+        return Classes.fitting(len(self.vocabulary), tokens, top_k, gib)
+
+    @cached_property
     def teacher(self) -> Teacher:
         """Return the adapted teacher over the restricted vocabulary."""
         model = self.fresh_backbone()
         Adaptation(model, self.vocabulary.kept, self.config.layer, (), self.vocabulary.pad).take(self._upper())
         return Teacher(model, self.vocabulary.kept, getattr(torch, self.config.dtype))
 
+    @property
+    def calibration_rows(self) -> list[int]:
+        """Return training rows from all over."""
+        stride = max(1, len(self.examples) // CALIBRATION)
+        return list(range(0, len(self.examples), stride))[:CALIBRATION]
+
     @cached_property
     def calibration(self) -> tuple[batches.Batch, dict[int, Tensor]]:
-        """Return training rows from all over, and the teacher's states 1 to M on them, (response tokens, width)."""
-        stride = max(1, len(self.examples) // CALIBRATION)
-        rows = list(range(0, len(self.examples), stride))[:CALIBRATION]
-        batch = self.batch(rows)
+        """Return the calibration rows and the teacher's states 1 to M on them, (response tokens, width)."""
+        batch = self.batch(self.calibration_rows)
         return batch, dict(self.teacher.signals(batch, range(1, self.pretrained.depth + 1)).states)
 
     @cached_property
@@ -160,7 +183,7 @@ class World:
     def cache(self, layers: Sequence[int], top_k: int, gib: float) -> TeacherCache:
         """Return the teacher's cache with the states of `layers`, writing what is missing of it."""
         lengths = [len(example.response) for example in self.examples]
-        classes = Classes.fitting(len(self.vocabulary), sum(lengths), top_k, gib)
+        classes = self.classes(top_k, gib)
         identity = {
             "teacher": self._identity,
             "data": self.splits.digest(),
