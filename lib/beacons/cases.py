@@ -12,7 +12,7 @@ from lib import profiles, records
 from lib.beacons import experiment, features, knowledge, reading, single_fact
 from lib.beacons.experiment import Filter, RunConfig, Weighing
 from lib.beacons.facts import Pool, content_hash, facts
-from lib.beacons.methods import METHODS
+from lib.beacons.methods import METHODS, attach
 from lib.beacons.single_fact import AloneConfig
 from lib.beacons.workbench import Workbench
 from lib.sizes import BeaconSizes
@@ -138,7 +138,9 @@ def base(profile: str) -> records.Case:
     sizes = _sizes(profile)
 
     def compute(_: Path) -> records.Outcome:
-        found = reading.perplexity(workbench(profile), sizes.text_tokens, cached=True)
+        bench = workbench(profile)
+        with attach(bench.model, "lora", bench.sizes, steps=1, seed=0) as fresh:  # a fresh adapter changes nothing
+            found = reading.perplexity(bench, sizes.text_tokens, fresh)
         return records.Outcome(values={"perplexity": round(found, 4)})
 
     config = {"text_tokens": sizes.text_tokens, "first_layer": sizes.first_layer, **_backbone(profile)}
