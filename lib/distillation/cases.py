@@ -157,12 +157,16 @@ def own_tokenizer(method: str, profile: str) -> records.Case:
     return _arm(f"pairs/own_tokenizer/{method}/seed0", OWN_TOKENIZER[method], 0, profile, core=False)
 
 
+def costed() -> list[tuple[str, str]]:
+    """Return the methods that are timed, those with a teacher once cached and once live."""
+    return [(m, signals) for m in COSTED for signals in (("cached", "live") if METHODS[m].objective else ("cached",))]
+
+
 def cost(profile: str) -> records.Case:
     """Return the case that times a training step of some methods, the teacher live or cached (Figure K4)."""
     rows = {
         f"{method}/{signals}": arm_config(METHODS[method], profile, {"signals": signals})
-        for method in COSTED
-        for signals in (("cached", "live") if METHODS[method].objective else ("cached",))
+        for method, signals in costed()
     }
     steps = min(TIMED, profiles.profile(profile).distillation.steps)
 

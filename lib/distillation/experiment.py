@@ -15,6 +15,7 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
+from lib import files
 from lib.distillation import batches, decoding, hidden_states, layer_maps, students, training
 from lib.distillation.divergences import forward_kl, token_mean
 from lib.distillation.layer_maps import LayerMap
@@ -105,17 +106,21 @@ def run(config: RunConfig, world: World, seed: int, workspace: Path | None = Non
         values["cka_before"] = rounded(similarity(arm.student, world))
     lengths = [len(example) for example in world.examples]
     order = batches.order(lengths, config.training.batch, config.training.steps, seed)
-    watched: list[pd.DataFrame] = []
+    watched: dict[int, pd.DataFrame] = {}
 
     def watch(step: int) -> None:
-        watched.append(answers(arm.student, world, config, world.splits.validation, "validation", (), step))
+        watched[step] = answers(arm.student, world, config, world.splits.validation, "validation", (), step)
+        if workspace is not None:  # a resumed training does not come by here again
+            files.write_atomically(workspace / f"watched_{step}.parquet", watched[step].to_parquet)
 
     trained = training.train(arm, order, config.training, seed, workspace, watch=watch, watch_at=config.watch_at)
+    for step in set(config.watch_at) - set(watched):
+        watched[step] = pd.read_parquet(workspace / f"watched_{step}.parquet")
     found = answers(arm.student, world, config, world.splits.test, "test", config.decoding_seeds, config.training.steps)
     if config.similarity:
         values["cka_after"] = rounded(similarity(arm.student, world))
     return Results(
-        pd.concat([*watched, found], ignore_index=True),
+        pd.concat([*(watched[step] for step in config.watch_at), found], ignore_index=True),
         pd.DataFrame(trained.curve),
         values,
         {name: value.detach() for name, value in arm.student.named_parameters()},

@@ -1,0 +1,80 @@
+"""What distilling costs: a training step of each method, the teacher live or cached, and the teacher's one pass.
+
+Run as `python -m lib.distillation.bench [--quick]`: it prints a table and writes `build/bench_distillation.json`. A
+benchmark, never a test; its numbers hold for the machine that it ran on. The teacher is not adapted: it costs the same.
+"""
+
+import argparse
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lib import environment, errors, files, paths, profiles
+from lib.distillation import cases, experiment
+from lib.distillation.methods import METHODS
+from lib.distillation.teacher import Adaptation
+from lib.distillation.world import World
+
+ROWS = 100  # training rows of a set: enough for the batches that are timed
+STEPS = 20
+
+
+def pretrained_world(profile: str, rows: int, folder: Path) -> World:
+    """Return what arms share, with the backbone as it was pretrained for a teacher and few training rows."""
+    config = cases.teacher_config(profile)
+    config = config.model_copy(update={"data": config.data.model_copy(update={"examples": rows})})
+    found = World(config, profiles.profile(profile).device, lambda: weights, folder, "pretrained")
+    weights = Adaptation(
+        found.fresh_backbone(), found.vocabulary.kept, config.layer, (), found.vocabulary.pad
+    ).weights()
+    return found
+
+
+def measure(profile: str, rows: int, steps: int, folder: Path) -> dict[str, Any]:
+    """Time the teacher's pass over the rows, and a step of each row of the cost figure."""
+    world = pretrained_world(profile, rows, folder)
+    sizes = profiles.profile(profile).distillation
+    began = time.perf_counter()
+    kept = experiment.keep(world, ["uniform"], sizes.student[1], sizes.top_k, sizes.cache_gib)
+    read = time.perf_counter() - began
+    found = {}
+    for method, signals in cases.costed():
+        config = cases.arm_config(METHODS[method], profile, {"signals": signals})
+        config = config.model_copy(update={"data": world.config.data})
+        found[f"{METHODS[method].title}, {signals}"] = experiment.cost(config, world, steps)
+    return {"rows": kept["rows"], "pass_seconds": round(read, 1), "cache_mib": kept["mib"], "steps": found}
+
+
+def report(found: dict[str, Any]) -> str:
+    """Return what was measured as a plain table."""
+    machine = found["environment"]
+    lines = [
+        f"profile {found['profile']}, {machine['cpu']}, threads: {machine['threads']}",
+        f"one pass of the teacher over {found['rows']} rows: {found['pass_seconds']} s, {found['cache_mib']} MiB kept",
+        "",
+        f"{'':48}{'s a step':>10}{'MiB held':>10}",
+    ]
+    lines += [f"{name:48}{row['seconds']:10.3f}{row['mib']:10.0f}" for name, row in found["steps"].items()]
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the benchmark from the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m lib.distillation.bench", description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="tiny sizes, into build/bench_distillation_quick.json")
+    quick = parser.parse_args(arguments).quick
+    profile = "smoke" if quick else "cpu"
+    with tempfile.TemporaryDirectory() as folder:
+        measured = measure(profile, 8 if quick else ROWS, 2 if quick else STEPS, Path(folder))
+    found = {"profile": profile, "environment": environment.describe(), **measured}
+    path = paths.BUILD / ("bench_distillation_quick.json" if quick else "bench_distillation.json")
+    files.write_json(path, found)
+    print(report(found))
+    print(f"written to {paths.relative(path)}")
+    return 0
+
+
+if __name__ == "__main__":
+    errors.command(main)
