@@ -236,7 +236,7 @@ def distance_to_live(world: World, cache: TeacherCache, layers: Sequence[int]) -
 
 
 def cost(config: RunConfig, world: World, steps: int, seed: int = 0, warm_up: int = 2) -> dict[str, float]:
-    """Return the median seconds of a training step of an arm, after some that warm up, and the MiB it holds.
+    """Return the mean seconds of a training step of an arm, after some that warm up, and the MiB it holds.
 
     Counted are weights, gradients and the optimiser's two moments of what is trained, and a live teacher's weights.
     """
@@ -253,7 +253,7 @@ def cost(config: RunConfig, world: World, steps: int, seed: int = 0, warm_up: in
     held = 4 * sum(value.nbytes for value in parameters)
     if config.signals == "live" or config.objective.on_policy:
         held += sum(value.nbytes for value in world.teacher.model.parameters())
-    return {"seconds": round(statistics.median(taken[warm_up:]), 4), "mib": round(held / 2**20, 1)}
+    return {"seconds": round(statistics.fmean(taken[warm_up:]), 4), "mib": round(held / 2**20, 1)}
 
 
 def rounded(matrix: Tensor) -> list[list[float]]:
