@@ -2,9 +2,10 @@
 
 import pytest
 
-from lib import cases, paths, records
+from lib import cases, contract, paths, records
 
 CASES = {case.name: case for case in cases.find([], "cpu")}
+NOTEBOOKS = contract.all_notebooks()
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -12,6 +13,8 @@ def test_the_record_is_current(name: str) -> None:
     found = records.status(CASES[name])
     if found == "missing" and CASES[name].row == "extended":
         pytest.skip("an extended row that nobody has computed yet")
+    if found == "missing" and not any(notebook.reads(name) for notebook in NOTEBOOKS):
+        pytest.skip("a core row of a notebook that is still to come")
     assert found == "current", "run `make recheck`, then `make reproduce`"
 
 
