@@ -75,18 +75,22 @@ def test_an_epoch_has_every_fact_once_and_follows_from_the_seed() -> None:
     assert len({tuple(order) for order in orders}) == 3
 
 
+@pytest.mark.parametrize("weighed", [False, True])
 @pytest.mark.parametrize("method", ["lora", "full"])
-def test_the_steps_are_those_of_a_plain_loop(method: str) -> None:
+def test_the_steps_are_those_of_a_plain_loop(method: str, weighed: bool) -> None:
     model = deepcopy(BASE)
+    weights = torch.tensor([5.0, 0.2, 1.0, 3.0, 0.1, 2.0]) if weighed else torch.ones(6)
     with attach(model, method, SIZES, STEPS, seed=0) as handle:
         optimiser = torch.optim.AdamW(handle.parameters(), RATE, weight_decay=0.0)
         rows = [rows for epoch in range(4) for rows in batches(6, 4, 0, epoch)][:STEPS]
         for chosen in rows:
             optimiser.zero_grad()
-            torch.stack([token_losses(model, number).mean() for number in chosen.tolist()]).mean().backward()
+            losses = torch.stack([token_losses(model, number).mean() for number in chosen.tolist()])
+            ((weights[chosen] * losses).sum() / weights[chosen].sum()).backward()
             optimiser.step()
         plain = torch.cat([value.detach().flatten() for value in handle.parameters()])
-    torch.testing.assert_close(final(method), plain, atol=1e-4, rtol=1e-4)
+    found = final(method, weigh=(lambda _: weights) if weighed else None)
+    torch.testing.assert_close(found, plain, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("method", METHODS)
