@@ -5,11 +5,13 @@ its answer is wrong (our definition). A distance of 0 can only rise and one near
 by where facts started, and compared with the shuffled control at equal starts.
 """
 
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
+from scipy.stats import DegenerateDataWarning
 
 from lib import records, statistics
 from lib.beacons import answers, evaluation
@@ -116,10 +118,13 @@ def related(x: ArrayLike, y: ArrayLike, given: Sequence[ArrayLike] = ()) -> Inte
 
     None where it is not defined: a constant, too few facts, covariates that determine each other.
     """
-    try:
-        return statistics.partial_correlation(x, y, list(given))
-    except ValueError:
-        return None
+    with warnings.catch_warnings():
+        # Resamples that are constant have no correlation; they are left out, and scipy need not say so.
+        warnings.simplefilter("ignore", DegenerateDataWarning)
+        try:
+            return statistics.partial_correlation(x, y, list(given))
+        except ValueError:
+            return None
 
 
 def over_seeds(parts: Sequence[pd.Series]) -> Interval | float | None:
