@@ -32,10 +32,10 @@ WORDINGS: Mapping[str, tuple[str, ...]] = {
 }
 VERSE_WORDS, VERSE_LENGTH = 1000, 12  # a verse's words are among the most frequent of its set; words of a side
 MOST_SHARED = 0.65  # of the words, F1: where more stay, copying is the answer
-CHAT_WORDS, QUESTION_LENGTH, REPLY_LENGTH = 300, 10, 8
-ASKED = 4  # conversations with the same question, punctuation aside
+QUESTION_LENGTH, REPLY_LENGTH = 10, 8
+ASKED, SAID = 2, 8  # conversations with the same question, and exchanges with the same reply, punctuation aside
 RELATIONS = ("capital", "currency", "continent", "language", "symbol", "series")
-PEOPLE, ELEMENTS = 10_000_000, 36  # countries of so many people, and the first elements, are asked about
+PEOPLE, ELEMENTS = 20_000_000, 24  # countries of so many people, and the first elements, are asked about
 AREAS = ((1.0, "tiny"), (50.0, "small"), (500.0, "medium"), (float("inf"), "large"))  # thousands of km2
 PEOPLES = (  # millions
     (0.1, "fewer than a hundred thousand people"),
@@ -45,7 +45,6 @@ PEOPLES = (  # millions
     (float("inf"), "more than a hundred million people"),
 )
 COUNTS = ("none", "one", "two", "three", "four", "five", "six")
-_WORD_OR_MARK = re.compile(r"[\w'-]+|[.,!?]")  # no half of an emoticon
 _SENTENCE = re.compile(r"[^.?!…]+(?:[.?!…]|$)")
 
 
@@ -122,14 +121,13 @@ def verse_rows(name: str) -> list[Row]:
 def chat_rows() -> list[Row]:
     """The last question of a turn, and the first sentence of the reply, out of the Chit-Chat Challenge.
 
-    Questions that four conversations or more have, of at most 10 words; replies of at most 8, among the 300 most
-    frequent words. A conversation is in one split; its question is mostly asked in others, too. References: all
-    replies to the same question in the same split.
+    Questions of at most 10 words that two conversations have, and replies of at most 8 that eight exchanges have: of
+    replies said once there is little to learn. A conversation is in one split; its question is mostly asked in others,
+    too. References: all replies to the same question in the same split.
     """
     found = [row for one in dialogue.conversations().items() for row in _exchanges(*one)]
-    spoken = most_frequent((reply for *_, reply in found), CHAT_WORDS)
-    frequent = {word for word in spoken if _WORD_OR_MARK.fullmatch(word)}
-    short = [row for row in found if len(row[2].split()) <= REPLY_LENGTH and frequent.issuperset(row[2].split())]
+    said = Counter(canonical(reply) for *_, reply in found)
+    short = [row for row in found if len(row[2].split()) <= REPLY_LENGTH and said[canonical(row[2])] >= SAID]
     talks: dict[str, set[str]] = defaultdict(set)
     for talk, question, _ in short:
         talks[canonical(question)].add(talk)
