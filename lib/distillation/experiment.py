@@ -238,19 +238,20 @@ def distance_to_live(world: World, cache: TeacherCache, layers: Sequence[int]) -
 def cost(config: RunConfig, world: World, steps: int, seed: int = 0, warm_up: int = 2) -> dict[str, float]:
     """Return the mean seconds of a training step of an arm, after some that warm up, and the MiB it holds.
 
-    Counted are weights, gradients and the optimiser's two moments of what is trained, and a live teacher's weights.
+    Counted are weights, gradients and the optimisers' moments of what is trained, and a live teacher's weights.
     """
     arm, _ = build(config, world, seed)
     order = batches.order([len(one) for one in world.examples], config.training.batch, warm_up + steps, seed)
     parameters = [value for value in arm.module.parameters() if value.requires_grad]
-    optimiser = torch.optim.AdamW(parameters, config.training.rate)
+    optimisers = training.optimisers(arm, config.training)
     arm.module.train()
     taken = []
     for step, rows in enumerate(order):
         began = time.perf_counter()
-        training.advance(arm, optimiser, parameters, rows, step, config.training)
+        training.advance(arm, optimisers, parameters, rows, step, config.training)
         taken.append(time.perf_counter() - began)
-    held = 4 * sum(value.nbytes for value in parameters)
+    moments = [value for one in optimisers for state in one.state.values() for value in state.values()]
+    held = 2 * sum(value.nbytes for value in parameters) + sum(value.nbytes for value in moments)
     if config.signals == "live" or config.objective.on_policy:
         held += sum(value.nbytes for value in world.teacher.model.parameters())
     return {"seconds": round(statistics.fmean(taken[warm_up:]), 4), "mib": round(held / 2**20, 1)}

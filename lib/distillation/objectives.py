@@ -148,6 +148,7 @@ class Distillation:
         self.module.to(student.device)
         # The lowest block is the only one that every middle loss reaches.
         self.shared = [down_projection(student, 0).weight]
+        self.matrices = [value for value in blocks(student).parameters() if value.ndim == 2]
 
     def prepare(self, step: int, rows: Sequence[int], parts: int) -> list[Part]:
         """Return the batch of a step in `parts`, drawn from the student where the step is on-policy."""

@@ -23,7 +23,7 @@ from lib.distillation.other_tokenizers import Side
 from lib.distillation.teacher import Teacher, on, states_of
 from lib.distillation.teacher_cache import Signals
 from lib.distillation.vocabularies import END, PAD, Vocabulary
-from lib.editing.layers import down_projection
+from lib.editing.layers import blocks, down_projection
 from lib.errors import UserError
 
 if TYPE_CHECKING:
@@ -93,6 +93,7 @@ class OwnTokenizer:
             trained["alignment"] = Alignment(config.alignment, list(self.mapping), width, teacher.width, seed)
         self.module = nn.ModuleDict(trained).to(student.device)
         self.shared = [down_projection(student, 0).weight]
+        self.matrices = [value for value in blocks(student).parameters() if value.ndim == 2]
         self._pairs: dict[int, list[int]] = {}
 
     @cached_property

@@ -147,6 +147,7 @@ class Adaptation:
             raise UserError(f"layer {layer} does not exist: {type(model).__name__} has layers 0 to {len(found) - 1}")
         self._model, self._kept, self._examples, self._pad = model, kept, examples, pad
         self.rule, self.shared = proportions.Fixed({"ce": 1.0}), ()
+        self.matrices = ()  # a pretrained model is adapted by AdamW
         norm = getattr(model.base_model, "norm", None) or model.base_model.ln_f
         model.requires_grad_(False)
         self.upper = nn.ModuleDict({"blocks": nn.ModuleList(found[layer:]), "norm": norm}).requires_grad_(True)

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from pydantic import BaseModel, ConfigDict
@@ -25,16 +25,20 @@ from lib.errors import UserError
 
 
 class TrainingConfig(BaseModel):
-    """The budget and the optimiser, AdamW; a budget is a number of steps, never a clock.
+    """The budget and the optimiser; a budget is a number of steps, never a clock.
 
-    Defaults are the field's for students of GPT-2's size (sheet, "Protocol"): decay 0.01, norm clipped at 1.
+    Decay and clipping are the field's for students of GPT-2's size (sheet, "Protocol"). "muon" takes Muon for the
+    matrices of the student's blocks and AdamW for all else (our choice: from scratch, in a few hundred steps, AdamW
+    alone learns half as fast); "adamw" takes AdamW for everything.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     steps: int
     batch: int  # rows of a step
-    rate: float
+    rate: float  # of AdamW
+    optimiser: Literal["adamw", "muon"] = "adamw"
+    matrix_rate: float = 2e-2  # of Muon
     weight_decay: float = 0.01
     warm_up: float = 0.05  # share of the steps; then a cosine to zero
     clip: float = 1.0
@@ -50,6 +54,7 @@ class Arm(Protocol):
 
     module: nn.Module  # all that is trained, and the proportions
     rule: proportions.Fixed  # how the losses are added up, part of the module
+    matrices: Sequence[Tensor]  # of the blocks: what Muon trains
     shared: Sequence[Tensor]  # weights at which rules that need them read the losses' gradients
 
     def prepare(self, step: int, rows: Sequence[int], parts: int) -> Sequence[Any]:
@@ -75,6 +80,24 @@ def rate_factor(step: int, config: TrainingConfig) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, config.steps - warm)))
 
 
+def optimisers(arm: Arm, config: TrainingConfig) -> list[torch.optim.Optimizer]:
+    """Return AdamW, without decay for vectors and numbers, and before it Muon where the configuration says so."""
+    matrices = {id(value) for value in arm.matrices} if config.optimiser == "muon" else set()
+    trained = [value for value in arm.module.parameters() if value.requires_grad]
+    rest = [value for value in trained if id(value) not in matrices]
+    groups = [
+        {"params": [value for value in rest if value.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": [value for value in rest if value.ndim <= 1], "weight_decay": 0.0},
+    ]
+    found: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW([group for group in groups if group["params"]], config.rate, betas=(0.9, 0.98))
+    ]
+    if matrices:
+        chosen = [value for value in trained if id(value) in matrices]
+        found.insert(0, torch.optim.Muon(chosen, config.matrix_rate, weight_decay=config.weight_decay, momentum=0.95))
+    return found
+
+
 def train(
     arm: Arm,
     order: Sequence[Sequence[int]],
@@ -94,17 +117,14 @@ def train(
     if len(order) < config.steps:
         raise ValueError(f"{config.steps} steps, but batches for {len(order)}")
     parameters = [value for value in arm.module.parameters() if value.requires_grad]
-    decayed, plain = [p for p in parameters if p.ndim > 1], [p for p in parameters if p.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-    optimiser = torch.optim.AdamW([group for group in groups if group["params"]], config.rate, betas=(0.9, 0.98))
-    state = State(arm, optimiser)
+    state = State(arm, optimisers(arm, config))
     if workspace is not None:
         state.load(workspace)
     arm.module.train()
     for step in progress.bar(range(state.step, config.steps), f"training, {config.steps} steps"):
         began = time.perf_counter()
         torch.manual_seed(seeds.seed_of("dropout", seed, step))
-        row = advance(arm, optimiser, parameters, order[step], step, config)
+        row = advance(arm, state.optimisers, parameters, order[step], step, config)
         state.step, state.seconds = step + 1, state.seconds + time.perf_counter() - began
         state.curve.append(row)
         if watch is not None and step + 1 in watch_at:
@@ -119,7 +139,7 @@ def train(
 
 def advance(
     arm: Arm,
-    optimiser: torch.optim.Optimizer,
+    chosen: Sequence[torch.optim.Optimizer],
     parameters: Sequence[Tensor],
     rows: Sequence[int],
     step: int,
@@ -143,10 +163,12 @@ def advance(
     norm = torch.nn.utils.clip_grad_norm_(parameters, config.clip)
     if not torch.isfinite(norm):
         raise DivergedError(f"step {step + 1}: the gradient is {norm.item()}: lower the rate or a loss's weight")
-    for group in optimiser.param_groups:
-        group["lr"] = config.rate * rate_factor(step, config)
-    optimiser.step()
-    optimiser.zero_grad(set_to_none=True)
+    for optimiser in chosen:
+        peak = config.matrix_rate if isinstance(optimiser, torch.optim.Muon) else config.rate
+        for group in optimiser.param_groups:
+            group["lr"] = peak * rate_factor(step, config)
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
     norms = {name: proportions.norm(found) for name, found in gradients.items()}
     arm.rule.observe(means, norms if arm.rule.needs_norms else None)
     return {"step": step + 1, **means, **{f"weight_{name}": weight for name, weight in weights.items()}}
@@ -157,7 +179,7 @@ class State:
     """All that a later step depends on: saved as safetensors and JSON, never pickled."""
 
     arm: Arm
-    optimiser: torch.optim.Optimizer
+    optimisers: list[torch.optim.Optimizer]
     step: int = 0
     seconds: float = 0.0
     curve: list[dict[str, float]] = field(default_factory=list)
@@ -165,8 +187,9 @@ class State:
     def save(self, folder: Path) -> None:
         """Write the state as one file, in one step."""
         tensors = {f"model/{name}": value for name, value in self.arm.module.state_dict().items()}
-        for place, values in self.optimiser.state_dict()["state"].items():
-            tensors |= {f"optimiser/{place}/{name}": value for name, value in values.items()}
+        for number, optimiser in enumerate(self.optimisers):
+            for place, values in optimiser.state_dict()["state"].items():
+                tensors |= {f"optimiser/{number}/{place}/{name}": value for name, value in values.items()}
         told = {"step": self.step, "seconds": self.seconds, "curve": self.curve}
         tensors = {name: tensor.clone().contiguous() for name, tensor in tensors.items()}
         files.write_atomically(
@@ -191,9 +214,11 @@ class State:
             kind, _, rest = name.partition("/")
             parts[kind][rest] = tensor
         self.arm.module.load_state_dict(parts["model"])
-        saved = self.optimiser.state_dict()
-        for name, tensor in parts["optimiser"].items():
-            place, key = name.split("/")
-            saved["state"].setdefault(int(place), {})[key] = tensor
-        self.optimiser.load_state_dict(saved)
+        for number, optimiser in enumerate(self.optimisers):
+            saved = optimiser.state_dict()
+            for name, tensor in parts["optimiser"].items():
+                which, place, key = name.split("/")
+                if int(which) == number:
+                    saved["state"].setdefault(int(place), {})[key] = tensor
+            optimiser.load_state_dict(saved)
         self.step, self.seconds, self.curve = told["step"], told["seconds"], told["curve"]

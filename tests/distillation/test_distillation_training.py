@@ -11,7 +11,7 @@ from lib.distillation.batches import Example, collate, order
 from lib.distillation.objectives import Cached, Distillation, Live, ObjectiveConfig
 from lib.distillation.teacher import Teacher
 from lib.distillation.teacher_cache import Classes, TeacherCache
-from lib.distillation.training import DivergedError, TrainingConfig, rate_factor, train
+from lib.distillation.training import DivergedError, TrainingConfig, optimisers, rate_factor, train
 from lib.errors import UserError
 from tests.editing.tiny_models import gpt2, llama
 
@@ -121,21 +121,38 @@ def test_the_cached_teacher_trains_as_the_live_one_does(teacher, tmp_path, top_k
     assert torch.allclose(weights(live), weights(cached), atol=2e-2)
 
 
-@pytest.mark.parametrize("proportions", ["fixed", "uncertainty", "gradnorm", "dynamic", "linear"])
+@pytest.mark.parametrize("proportions", ["fixed", "uncertainty", "gradnorm", "dynamic", "linear", "muon"])
 def test_a_killed_run_goes_on_bit_for_bit(teacher, tmp_path, proportions) -> None:
+    training = CONFIG.model_copy(update={"optimiser": "muon" if proportions == "muon" else "adamw"})
+    proportions = "fixed" if proportions == "muon" else proportions
     config = OURS.model_copy(update={"proportions": proportions, "on_policy": 0.3})
     whole = arm(teacher, config)
-    wanted = train(whole, ORDER, CONFIG, 0).curve
+    wanted = train(whole, ORDER, training, 0).curve
 
     def kill(step: int) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(arm(teacher, config), ORDER, CONFIG, 0, tmp_path, save_every=2, watch=kill, watch_at=(5,))
+        train(arm(teacher, config), ORDER, training, 0, tmp_path, save_every=2, watch=kill, watch_at=(5,))
     resumed = arm(teacher, config)
-    found = train(resumed, ORDER, CONFIG, 0, tmp_path, save_every=2).curve
+    found = train(resumed, ORDER, training, 0, tmp_path, save_every=2).curve
     assert found == wanted
     assert torch.equal(weights(resumed), weights(whole))
+
+
+def test_muon_takes_the_matrices_of_the_students_blocks_and_adamw_the_rest(teacher) -> None:
+    one = arm(teacher)
+    muon, adamw = optimisers(one, CONFIG.model_copy(update={"optimiser": "muon"}))
+    names = {id(value): name for name, value in one.module.named_parameters()}
+    taken = [{names[id(value)] for group in kind.param_groups for value in group["params"]} for kind in (muon, adamw)]
+    assert taken[0] | taken[1] == set(names.values())
+    assert not taken[0] & taken[1]
+    assert len(taken[0]) == 3 * 4  # attention in and out, feed-forward in and out
+    assert all(name.startswith("student.transformer.h.") for name in taken[0])
+    assert {"student.transformer.wte.weight", "alignment.maps.1.weight"} < taken[1]
+    (alone,) = optimisers(one, CONFIG)
+    assert {group["weight_decay"] for group in alone.param_groups} == {0.0, 0.01}
+    assert sum(len(group["params"]) for group in alone.param_groups) == len(names)
 
 
 def test_a_damaged_checkpoint_is_named_and_training_starts_anew(teacher, tmp_path, capsys) -> None:
