@@ -36,9 +36,11 @@ notebooks: setup ## record the outputs of the committed notebooks again
 recheck: setup ## verify the records that changed code made stale
 	@$(RUN) -m lib.cases recheck --profile cpu --rows all
 
-bench: setup ## time training, sampling and the choice of candidates against plain code, and what every edit costs
+bench: setup ## time training, sampling and the choice of candidates against plain code, and what each series costs
 	@$(RUN) -m lib.bench
+	@$(RUN) -m lib.beacons.bench
 	@$(RUN) -m lib.lemoe.bench
+	@$(RUN) -m lib.distillation.bench
 
 lint: environment ## check style and format, notebooks too, and that the README is current
 	@$(RUN) -m ruff check .

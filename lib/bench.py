@@ -4,7 +4,6 @@ Run as `python -m lib.bench [--quick]`: it prints a table and writes `build/benc
 numbers hold for the machine that it ran on.
 """
 
-import argparse
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -16,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lib import environment, errors, files, paths, progress, seeds, speed
+from lib import benchmark, environment, errors, progress, seeds, speed
 from lib.diffusion import cases
 from lib.diffusion.denoiser import forward_flops
 from lib.diffusion.model import DiffusionModel
@@ -38,15 +37,16 @@ MBR_LIMIT = 20.0  # seconds
 class Sizes:
     """How much is measured."""
 
-    profile: str
     pairs: int  # of steps, ours and the reference's
     sentences: int  # whose best candidate we choose
     plain_sentences: int  # the same by the plain loop
     matrix: int  # rows and columns of the matrices whose product is the yardstick
 
 
-FULL = Sizes(profile="cpu", pairs=9, sentences=1000, plain_sentences=20, matrix=2048)
-QUICK = Sizes(profile="smoke", pairs=1, sentences=20, plain_sentences=5, matrix=256)
+SIZES = {
+    "cpu": Sizes(pairs=9, sentences=1000, plain_sentences=20, matrix=2048),
+    "smoke": Sizes(pairs=1, sentences=20, plain_sentences=5, matrix=256),
+}
 
 
 @dataclass
@@ -213,12 +213,11 @@ def choice(texts: Sequence[str], plain_sentences: int) -> dict[str, Any]:
     }
 
 
-def measure(sizes: Sizes) -> dict[str, Any]:
-    """Measure everything, with the environment that the numbers hold for."""
-    run = cases.experiment("paraphrase", MODELS["infodiffusion"], sizes.profile)
+def measure(profile: str) -> dict[str, Any]:
+    """Measure everything at the sizes of cpu or, quickly, of smoke."""
+    sizes = SIZES[profile]
+    run = cases.experiment("paraphrase", MODELS["infodiffusion"], profile)
     return {
-        "profile": sizes.profile,
-        "environment": environment.describe(),
         "steps": steps(run, sizes.pairs, sizes.matrix),
         "mbr": choice(run.data.splits["train"][1][: sizes.sentences], sizes.plain_sentences),
     }
@@ -263,15 +262,7 @@ def report(found: dict[str, Any]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark from the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m lib.bench", description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="one pair of tiny steps, into build/bench_quick.json")
-    quick = parser.parse_args(arguments).quick
-    found = measure(QUICK if quick else FULL)
-    path = paths.BUILD / ("bench_quick.json" if quick else "bench.json")
-    files.write_json(path, found)
-    print(report(found))
-    print(f"written to {paths.relative(path)}")
-    return 0
+    return benchmark.run("lib.bench", __doc__.splitlines()[0], "bench", measure, report, arguments)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ Run as `python -m lib.beacons.bench [--quick]`: it prints a table and writes `bu
 never a test; its numbers hold for the machine that it ran on.
 """
 
-import argparse
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -12,7 +11,7 @@ from typing import Any
 
 import torch
 
-from lib import environment, errors, files, paths, profiles
+from lib import benchmark, errors, profiles
 from lib.beacons.batched_lora import GROUP, train_alone
 from lib.beacons.facts import BeaconFact
 from lib.beacons.methods import attach
@@ -119,24 +118,19 @@ def report(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the benchmark from the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m lib.beacons.bench", description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="tiny sizes, into build/bench_beacons_quick.json")
-    quick = parser.parse_args(arguments).quick
-    chosen = profiles.profile("smoke" if quick else "cpu")
+def measure(profile: str) -> dict[str, Any]:
+    """Measure everything at a profile's size; few facts and one method in smoke."""
+    chosen, quick = profiles.profile(profile), profile == "smoke"
     bench = Workbench(chosen.backbone, chosen.backbone_layers, chosen.device, chosen.beacons)
-    found = {
-        "profile": chosen.name,
-        "environment": environment.describe(),
+    return {
         "alone": alone(bench, 4, 2, 1, 1) if quick else alone(bench, FACTS, SINGLE, STEPS, PAIRS),
         "together": together(bench, ("lora",) if quick else ("lora", "dora", "prefix", "full"), 1 if quick else STEPS),
     }
-    path = paths.BUILD / ("bench_beacons_quick.json" if quick else "bench_beacons.json")
-    files.write_json(path, found)
-    print(report(found))
-    print(f"written to {paths.relative(path)}")
-    return 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the benchmark from the command line; returns the exit status."""
+    return benchmark.run("lib.beacons.bench", __doc__.splitlines()[0], "bench_beacons", measure, report, arguments)
 
 
 if __name__ == "__main__":

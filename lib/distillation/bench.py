@@ -4,14 +4,13 @@ Run as `python -m lib.distillation.bench [--quick]`: it prints a table and write
 benchmark, never a test; its numbers hold for the machine that it ran on. The teacher is not adapted: it costs the same.
 """
 
-import argparse
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lib import environment, errors, files, paths, profiles
+from lib import benchmark, errors, profiles
 from lib.distillation import cases, experiment
 from lib.distillation.methods import METHODS
 from lib.distillation.teacher import Adaptation
@@ -62,18 +61,15 @@ def report(found: dict[str, Any]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark from the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m lib.distillation.bench", description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="tiny sizes, into build/bench_distillation_quick.json")
-    quick = parser.parse_args(arguments).quick
-    profile = "smoke" if quick else "cpu"
-    with tempfile.TemporaryDirectory() as folder:
-        measured = measure(profile, 8 if quick else ROWS, 2 if quick else STEPS, Path(folder))
-    found = {"profile": profile, "environment": environment.describe(), **measured}
-    path = paths.BUILD / ("bench_distillation_quick.json" if quick else "bench_distillation.json")
-    files.write_json(path, found)
-    print(report(found))
-    print(f"written to {paths.relative(path)}")
-    return 0
+
+    def measured(profile: str) -> dict[str, Any]:
+        quick = profile == "smoke"
+        with tempfile.TemporaryDirectory() as folder:
+            return measure(profile, 8 if quick else ROWS, 2 if quick else STEPS, Path(folder))
+
+    return benchmark.run(
+        "lib.distillation.bench", __doc__.splitlines()[0], "bench_distillation", measured, report, arguments
+    )
 
 
 if __name__ == "__main__":

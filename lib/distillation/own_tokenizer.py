@@ -20,7 +20,7 @@ from lib.distillation.divergences import forward_kl, token_mean
 from lib.distillation.layer_maps import LayerMap
 from lib.distillation.objectives import ObjectiveConfig, Source
 from lib.distillation.other_tokenizers import Side
-from lib.distillation.teacher import Teacher, on, states_of
+from lib.distillation.teacher import Teacher, final_norm, on, states_of
 from lib.distillation.teacher_cache import Signals
 from lib.distillation.vocabularies import END, PAD, Vocabulary
 from lib.editing.layers import blocks, down_projection
@@ -185,7 +185,7 @@ class OwnTokenizer:
         """Return the teacher's side: the state before its final norm, which is applied here, and its embeddings."""
         model = self._teacher.model
         with torch.no_grad():
-            norm = getattr(model.base_model, "norm", None) or model.base_model.ln_f
+            norm = final_norm(model)
             states = norm(said.states[self._teacher.layers].to(norm.weight.dtype)).float()
             side = self._side(batch, states, model.get_input_embeddings().weight.float(), model)
         return Side(side.states, side.read, side.predicted, side.labels, side.lengths, side.head.float())

@@ -58,6 +58,11 @@ def states_of(model: "PreTrainedModel", layers: Sequence[int]) -> Iterator[dict[
         yield seen
 
 
+def final_norm(model: "PreTrainedModel") -> nn.Module:
+    """Return the norm between the last block and the head, of models in Llama's or GPT-2's style."""
+    return getattr(model.base_model, "norm", None) or model.base_model.ln_f
+
+
 def on(batch: Batch, device: torch.device) -> Batch:
     """Return a batch on a device."""
     return Batch(batch.ids.to(device), batch.mask.to(device), batch.response.to(device))
@@ -148,9 +153,10 @@ class Adaptation:
         self._model, self._kept, self._examples, self._pad = model, kept, examples, pad
         self.rule, self.shared = proportions.Fixed({"ce": 1.0}), ()
         self.matrices = ()  # a pretrained model is adapted by AdamW
-        norm = getattr(model.base_model, "norm", None) or model.base_model.ln_f
         model.requires_grad_(False)
-        self.upper = nn.ModuleDict({"blocks": nn.ModuleList(found[layer:]), "norm": norm}).requires_grad_(True)
+        self.upper = nn.ModuleDict({"blocks": nn.ModuleList(found[layer:]), "norm": final_norm(model)}).requires_grad_(
+            True
+        )
         self.module = nn.ModuleDict({"upper": self.upper, "proportions": self.rule})
 
     def prepare(self, step: int, rows: Sequence[int], parts: int) -> list[tuple[Batch, int]]:

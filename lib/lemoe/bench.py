@@ -4,13 +4,12 @@ Run as `python -m lib.lemoe.bench [--quick]`: it prints two tables and writes `b
 never a test; its numbers hold for the machine that it ran on.
 """
 
-import argparse
 import statistics
 import time
 from collections.abc import Sequence
 from typing import Any
 
-from lib import environment, errors, files, paths, profiles
+from lib import benchmark, errors, profiles
 from lib.lemoe import cases, experiment
 from lib.lemoe.adaptor import Adaptor
 from lib.lemoe.methods import METHODS, Workbench, lemoe_config
@@ -91,26 +90,17 @@ def report(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the benchmark from the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m lib.lemoe.bench", description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="tiny sizes, into build/bench_editing_quick.json")
-    quick = parser.parse_args(arguments).quick
-    profile = "smoke" if quick else "cpu"
-    chosen = profiles.profile(profile)
+def measure(profile: str) -> dict[str, Any]:
+    """Measure everything at a profile's size; few methods, once each, in smoke."""
+    chosen, quick = profiles.profile(profile), profile == "smoke"
     bench = Workbench(chosen.backbone, chosen.backbone_layers, chosen.device, chosen.editing)
     names = ("ft", "grace", "lemoe") if quick else [name for name in METHODS if name != "mend"]  # MEND is trained first
-    found = {
-        "profile": profile,
-        "environment": environment.describe(),
-        "steps": steps(bench, 1 if quick else PAIRS),
-        "methods": methods(bench, names, 1 if quick else PASSES),
-    }
-    path = paths.BUILD / ("bench_editing_quick.json" if quick else "bench_editing.json")
-    files.write_json(path, found)
-    print(report(found))
-    print(f"written to {paths.relative(path)}")
-    return 0
+    return {"steps": steps(bench, 1 if quick else PAIRS), "methods": methods(bench, names, 1 if quick else PASSES)}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the benchmark from the command line; returns the exit status."""
+    return benchmark.run("lib.lemoe.bench", __doc__.splitlines()[0], "bench_editing", measure, report, arguments)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
 """The field's own edits, from the user's files under BENCHMARK_DIR: which files we report on, and what is in them."""
 
-import hashlib
 import os
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
+from lib import files
 from lib.editing import readers
 from lib.editing.edits import Edit
 from lib.errors import UserError
@@ -58,6 +58,6 @@ def edits(name: str) -> tuple[Edit, ...]:
     path = Path(root) / wanted.file
     if not path.is_file():
         raise UserError(f"{path}: no such file: BENCHMARK_DIR must hold {wanted.file}")
-    if hashlib.sha256(path.read_bytes()).hexdigest() != wanted.sha256:
+    if files.sha256(path) != wanted.sha256:
         raise UserError(f"{path}: not the file that was reported on: change its SHA-256 in lib/lemoe/slices.py")
     return tuple(wanted.read(path))

@@ -1,6 +1,7 @@
 """Slices of the field's files: one line for what is missing, and records that are found without the files."""
 
 import dataclasses
+import hashlib
 import json
 
 import pytest
@@ -40,7 +41,7 @@ def test_the_file_that_was_reported_on_is_read(monkeypatch, tmp_path):
     file = tmp_path / "zsre_sample.json"
     file.write_text(json.dumps([record]))
     monkeypatch.setenv("BENCHMARK_DIR", str(tmp_path))
-    digest = slices.hashlib.sha256(file.read_bytes()).hexdigest()
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
     monkeypatch.setitem(slices.SLICES, "zsre", slices.SLICES["zsre"]._replace(sha256=digest))
     assert [(edit.prompt, edit.target) for edit in slices.edits("zsre")] == [("Where is Rome?", " Peru")]
 
