@@ -111,7 +111,7 @@ _CPU_BEACONS = BeaconSizes(
     kept=0.5,
     arm_steps=30,  # three epochs: on the tuning pool later ones change nothing any more
     seeds=(0, 1, 2),
-    rates=(1e-4, 3e-4, 1e-3, 3e-3),
+    rates=(1e-4, 3e-4, 1e-3, 3e-3, 1e-2),
     tuning=40,
     samples=4,
     answer_tokens=8,
@@ -124,6 +124,7 @@ _CPU_BEACONS = BeaconSizes(
 
 
 _CPU_DISTILLATION = DistillationSizes(
+    suite="embedded",
     examples=1500,
     validation=40,
     test=60,
@@ -134,9 +135,9 @@ _CPU_DISTILLATION = DistillationSizes(
     teacher_rate=3e-4,
     student=(192, 4, 4),
     ratios=((2, 192), (4, 128), (8, 192), (4, 320)),
-    steps=400,
+    steps=300,
     batch=32,
-    rate=2e-3,
+    rate=3e-3,
     seeds=(0, 1, 2),
     decoding_seeds=(10, 20, 30, 40, 50),
     proportions=(1.0, 1.0, 1.0),
@@ -361,6 +362,7 @@ PROFILES: dict[str, Profile] = {
         # GPT-2-base recipe of the MiniLLM suite; the paper's own is not known.
         distillation=_CPU_DISTILLATION.model_copy(
             update={
+                "suite": "minillm",
                 "examples": 11_000,
                 "test": 500,
                 "longest": (256, 256),

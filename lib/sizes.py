@@ -113,6 +113,7 @@ class DistillationSizes(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    suite: Literal["embedded", "minillm"]  # our five instruction sets, or the MiniLLM suite from BENCHMARK_DIR
     examples: int  # training rows of a set
     validation: int
     test: int

@@ -1,6 +1,5 @@
 """The cases of the InfoDiffusion series at a profile's size: rows of Table 1, ablations, sampling sweeps."""
 
-import os
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -10,7 +9,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from lib import profiles, records, sources, speed
+from lib import benchmark_files, profiles, records, sources, speed
 from lib.diffusion import sweep, tracing
 from lib.diffusion.denoiser import forward_flops
 from lib.diffusion.model import DiffusionModel
@@ -97,10 +96,7 @@ def task_sizes(name: str, profile: str) -> profiles.TaskSizes:
 
 def own_folder(name: str, profile: str) -> Path:
     """Return the folder of the user's own data set; raises `UserError` unless BENCHMARK_DIR names where it is."""
-    root = os.environ.get("BENCHMARK_DIR")
-    if not root:
-        raise UserError(f"profile {profile} reads your own {name}: set BENCHMARK_DIR to the folder that holds {name}/")
-    return Path(root) / name
+    return benchmark_files.folder(f"{name}/, which profile {profile} reads") / name
 
 
 def configuration(name: str, row: Row, profile: str) -> RunConfig:

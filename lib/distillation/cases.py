@@ -16,7 +16,7 @@ from lib.distillation.methods import ABLATIONS, METHODS, OWN_TOKENIZER, Method
 from lib.distillation.objectives import ObjectiveConfig
 from lib.distillation.training import TrainingConfig
 from lib.distillation.world import DataConfig, TeacherConfig, World
-from lib.text import instructions
+from lib.text import instructions, suites
 
 SERIES = "4_hetero_kd"
 CODE = ("lib.distillation.experiment",)
@@ -30,16 +30,17 @@ SIMILARITY = tuple(f"main/{method}/seed0" for method in ("sft", "forward_kl", "o
 
 
 @lru_cache(maxsize=4)
-def _instructions() -> str:
+def _instructions(suite: suites.Name) -> str:
     """Return the digest of all rows of all sets: data and vocabulary follow from them."""
-    every = [item for name in instructions.NAMES for split in instructions.load(name).values() for item in split]
-    return instructions.content_hash(every)
+    return instructions.content_hash(suites.SUITES[suite].every())
 
 
 def data_config(profile: str) -> DataConfig:
     """Return how much of each set is read."""
     sizes = profiles.profile(profile).distillation
-    return DataConfig(examples=sizes.examples, validation=sizes.validation, test=sizes.test, longest=sizes.longest)
+    return DataConfig(
+        suite=sizes.suite, examples=sizes.examples, validation=sizes.validation, test=sizes.test, longest=sizes.longest
+    )
 
 
 def decoding_config(profile: str) -> DecodingConfig:
@@ -81,7 +82,7 @@ def teacher(profile: str) -> records.Case:
         name=f"{SERIES}/teacher/adapted",
         profile=profile,
         config=config,
-        data={"instructions": _instructions()},
+        data={"instructions": _instructions(data_config(profile).suite)},
         code=CODE,
         seed=0,
         compute=compute,
@@ -241,7 +242,10 @@ def _case(
         name=f"{SERIES}/{name}",
         profile=profile,
         config=config,
-        data={"instructions": _instructions(), "teacher": teacher(profile).fingerprint()["total"]},
+        data={
+            "instructions": _instructions(data_config(profile).suite),
+            "teacher": teacher(profile).fingerprint()["total"],
+        },
         code=CODE,
         seed=seed,
         compute=compute,

@@ -19,8 +19,8 @@ from lib.distillation.teacher import Adaptation, Teacher
 from lib.distillation.teacher_cache import Classes, TeacherCache
 from lib.distillation.training import TrainingConfig
 from lib.distillation.vocabularies import RestrictedVocabulary, TrainedVocabulary, Vocabulary
-from lib.text import instructions
-from lib.text.instructions import HELD_OUT, NAMES, TRAINED, Instruction
+from lib.text import instructions, suites
+from lib.text.instructions import Instruction
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -30,10 +30,11 @@ CALIBRATION = 256  # training rows that layers are compared on: more response to
 
 
 class DataConfig(BaseModel):
-    """How much of each set is read, and how long prompts and responses may be in tokens."""
+    """Which sets are read, how much of each, and how long prompts and responses may be in tokens."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    suite: suites.Name
     examples: int
     validation: int
     test: int
@@ -66,14 +67,15 @@ class Splits:
     @classmethod
     def load(cls, config: DataConfig) -> "Splits":
         """Read the sets; validation is of the trained sets, test of all five."""
+        suite = suites.SUITES[config.suite]
 
         def taken(names: Sequence[str], split: str, count: int) -> tuple[Instruction, ...]:
-            return tuple(item for name in names for item in instructions.load(name)[split][:count])
+            return tuple(item for name in names for item in suite.load(name)[split][:count])
 
         return cls(
-            taken(TRAINED, "train", config.examples),
-            taken(TRAINED, "validation", config.validation),
-            taken((*TRAINED, HELD_OUT), "test", config.test),
+            taken(suite.trained, "train", config.examples),
+            taken(suite.trained, "validation", config.validation),
+            taken(suite.tested, "test", config.test),
         )
 
     def digest(self) -> str:
@@ -121,7 +123,7 @@ class World:
     @cached_property
     def vocabulary(self) -> RestrictedVocabulary:
         """Return the tokens that occur in any row of the five sets."""
-        every = [item for name in NAMES for split in instructions.load(name).values() for item in split]
+        every = suites.SUITES[self.config.data.suite].every()
         return RestrictedVocabulary.of(self.pretrained.tokenizer, instructions.texts(every))
 
     @cached_property

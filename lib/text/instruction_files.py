@@ -1,4 +1,4 @@
-"""Readers of the field's own instruction files: databricks-dolly, Self-Instruct's user tasks, Vicuna, S-NI.
+"""Readers of the field's own instruction files: Dolly, Self-Instruct's user tasks, Vicuna, S-NI, UnNI.
 
 All are JSON lines, one object a line, in the layout that MiniLLM and its successors share (instruction, input, output)
 or in that of the set's own release. These are the user's files: the project tests on them and never trains on them.
@@ -30,6 +30,7 @@ _LAYOUTS: Mapping[str, _Layout] = {
     "selfinst": _Layout(("instruction",), ("input",), ("output",), nested="instances"),
     "vicuna": _Layout(("instruction", "text"), (), ("output",)),
     "sni": _Layout(("instruction",), ("input",), ("output",)),
+    "unni": _Layout(("instruction",), ("input",), ("output",)),
 }
 NAMES = tuple(_LAYOUTS)
 
@@ -37,10 +38,10 @@ NAMES = tuple(_LAYOUTS)
 def read(name: str, path: Path) -> list[Instruction]:
     """Read the instructions of one set, in the order of the file; blanks around texts go.
 
-    `name`: dolly, selfinst, vicuna or sni. An output may be one text or a list of them, all right; the first is the
-    output. Self-Instruct's own release has several instances under one instruction: each is an instruction here.
-    Raises `UserError` naming file, line and remedy for a missing or empty file, text that is not UTF-8, a broken line,
-    a missing field, a field of another type, an empty instruction or output; and for another name.
+    `name`: one of `NAMES`. An output may be one text or a list of them, all right; the first is the output.
+    Self-Instruct's own release has several instances under one instruction: each is an instruction here. Raises
+    `UserError` naming file, line and remedy for a missing or empty file, text that is not UTF-8, a broken line, a
+    missing field, a field of another type, an empty instruction or output; and for another name.
     """
     if name not in _LAYOUTS:
         raise UserError(f"no instruction files called {name!r}: choose one of {', '.join(NAMES)}")

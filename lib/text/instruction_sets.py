@@ -34,6 +34,7 @@ VERSE_WORDS, VERSE_LENGTH = 1000, 12  # a verse's words are among the most frequ
 MOST_SHARED = 0.65  # of the words, F1: where more stay, copying is the answer
 QUESTION_LENGTH, REPLY_LENGTH = 10, 8
 ASKED, SAID = 2, 8  # conversations with the same question, and exchanges with the same reply, punctuation aside
+TALK = "talk"  # the key of the split of conversations: drawn anew when the two numbers above had been settled
 RELATIONS = ("capital", "currency", "continent", "language", "symbol", "series")
 PEOPLE, ELEMENTS = 20_000_000, 24  # countries of so many people, and the first elements, are asked about
 AREAS = ((1.0, "tiny"), (50.0, "small"), (500.0, "medium"), (float("inf"), "large"))  # thousands of km2
@@ -133,11 +134,11 @@ def chat_rows() -> list[Row]:
         talks[canonical(question)].add(talk)
     replies: dict[tuple[str, str], list[str]] = defaultdict(list)
     for talk, question, reply in short:
-        replies[split_of("conversation", talk), canonical(question)].append(plain(reply))
+        replies[split_of(TALK, talk), canonical(question)].append(plain(reply))
     rows = []
     for talk, question, reply in (tuple(row.split("\t")) for row in hash_order("\t".join(row) for row in set(short))):
         if len(talks[canonical(question)]) >= ASKED:
-            split = split_of("conversation", talk)
+            split = split_of(TALK, talk)
             others = dict.fromkeys((plain(reply), *replies[split, canonical(question)]))
             wording = pick(f"{talk}\t{question}", WORDINGS["chat"])
             rows.append(Row(wording, plain(question), plain(reply), tuple(others), f"conversation/{talk}", split))

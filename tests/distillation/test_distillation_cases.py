@@ -10,7 +10,7 @@ from lib.records import Case
 @pytest.fixture(autouse=True)
 def quick(monkeypatch) -> None:
     """The digest of the instructions without reading them all."""
-    monkeypatch.setattr(cases, "_instructions", lambda: "digest")
+    monkeypatch.setattr(cases, "_instructions", lambda _: "digest")
 
 
 def changes(one: Case, other: Case) -> dict[str, tuple[object, object]]:

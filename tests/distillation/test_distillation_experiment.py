@@ -1,5 +1,7 @@
 """One experiment from data to answers, on a tiny backbone and tiny sets: arms, resume, cache and what is measured."""
 
+import dataclasses
+
 import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
@@ -14,7 +16,7 @@ from lib.distillation.training import TrainingConfig
 from lib.distillation.vocabularies import TrainedVocabulary
 from lib.distillation.world import DataConfig, TeacherConfig, World
 from lib.errors import UserError
-from lib.text import instructions
+from lib.text import instructions, suites
 from lib.text.instructions import NAMES, TRAINED, Instruction
 
 WORDS = [
@@ -33,7 +35,7 @@ WORDS = [
     ":",
     ".",
 ]
-DATA = DataConfig(examples=12, validation=2, test=3, longest=(24, 6))
+DATA = DataConfig(suite="embedded", examples=12, validation=2, test=3, longest=(24, 6))
 TEACHER = TeacherConfig(
     backbone="tiny",
     layers=None,
@@ -73,7 +75,7 @@ def rows(name: str) -> dict[str, tuple[Instruction, ...]]:
 @pytest.fixture
 def world(tmp_path, monkeypatch) -> World:
     monkeypatch.setattr(backbones, "load_causal_lm", backbone)
-    monkeypatch.setattr(instructions, "load", rows)
+    monkeypatch.setitem(suites.SUITES, "embedded", dataclasses.replace(suites.SUITES["embedded"], load=rows))
     model = backbone()[0]
     found = World(TEACHER, "cpu", lambda: weights, tmp_path / "caches", "tiny")
     weights = experiment.Adaptation(model, found.vocabulary.kept, 2, (), 0).weights()

@@ -19,7 +19,7 @@ def read_afresh():
 
 def test_files_that_are_not_there_or_not_the_same_are_one_line(monkeypatch, tmp_path):
     monkeypatch.delenv("BENCHMARK_DIR", raising=False)
-    with pytest.raises(UserError, match=r"set BENCHMARK_DIR to the folder of zsre_sample\.json"):
+    with pytest.raises(UserError, match=r"zsre_sample\.json: your own files: set BENCHMARK_DIR"):
         slices.edits("zsre")
     monkeypatch.setenv("BENCHMARK_DIR", str(tmp_path))
     with pytest.raises(UserError, match=r"zsre_sample\.json: no such file"):
@@ -42,7 +42,7 @@ def test_the_file_that_was_reported_on_is_read(monkeypatch, tmp_path):
     file.write_text(json.dumps([record]))
     monkeypatch.setenv("BENCHMARK_DIR", str(tmp_path))
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
-    monkeypatch.setitem(slices.SLICES, "zsre", slices.SLICES["zsre"]._replace(sha256=digest))
+    monkeypatch.setitem(slices.SLICES, "zsre", dataclasses.replace(slices.SLICES["zsre"], sha256=digest))
     assert [(edit.prompt, edit.target) for edit in slices.edits("zsre")] == [("Where is Rome?", " Peru")]
 
 

@@ -86,7 +86,7 @@ def test_missing_and_empty_files_and_unknown_sets(tmp_path):
     (tmp_path / "empty.jsonl").write_text("\n\n")
     with pytest.raises(UserError, match="no instructions; write one"):
         instruction_files.read("dolly", tmp_path / "empty.jsonl")
-    with pytest.raises(UserError, match="'alpaca': choose one of dolly, selfinst, vicuna, sni"):
+    with pytest.raises(UserError, match="'alpaca': choose one of dolly, selfinst, vicuna, sni, unni"):
         instruction_files.read("alpaca", tmp_path / "empty.jsonl")
 
 
