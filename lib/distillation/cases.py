@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from lib import paths, profiles, records
-from lib.distillation import experiment
+from lib.distillation import experiment, slices
 from lib.distillation.decoding import DecodingConfig
 from lib.distillation.experiment import RunConfig, StudentConfig
 from lib.distillation.methods import ABLATIONS, METHODS, OWN_TOKENIZER, Method
@@ -23,6 +23,7 @@ CODE = ("lib.distillation.experiment",)
 
 
 COMPARED = ("sft", "forward_kl", "ours")  # of every heterogeneous pair
+ON_SLICES = ("teacher", *COMPARED)
 COSTED = ("sft", "forward_kl", "ours", "gkd")
 PARTS = 2  # of a step: neighbours are of similar length, so less is padded
 TIMED = 20  # steps of each
@@ -158,6 +159,35 @@ def own_tokenizer(method: str, profile: str) -> records.Case:
     return _arm(f"pairs/own_tokenizer/{method}/seed0", OWN_TOKENIZER[method], 0, profile, core=False)
 
 
+def on_slice(name: str, who: str, profile: str) -> records.Case:
+    """Return the case of the teacher, or a method's student, on a benchmark's file; its record holds no text of it."""
+    first = profiles.profile(profile).distillation.seeds[0]
+    row = METHODS["sft" if who == "teacher" else who]
+    config = arm_config(row, profile)
+    learnt = teacher(profile) if who == "teacher" else main(who, first, profile)
+
+    def compute() -> records.Outcome:
+        items, shared = slices.read(name), world(profile)
+        if who == "teacher":
+            model = shared.teacher.model
+        else:
+            weights = records.trained_weights(learnt, "student")
+            model = slices.trained(experiment.fresh_student(config.student, shared, first), weights)
+        values = {**slices.asked(items, shared), "copy": slices.copied(items), "rows": len(items)}
+        return records.Outcome(values=values, frames={"scores": slices.scores(model, shared, config, items)})
+
+    return records.Case(
+        name=f"{SERIES}/slices/{name}/{who}",
+        profile=profile,
+        config=config,
+        data={"slice": slices.SLICES[name].sha256, "learnt": learnt.fingerprint()["total"]},
+        code=(*CODE, "lib.distillation.slices"),
+        seed=first,
+        compute=compute,
+        row="extended",
+    )
+
+
 def costed() -> list[tuple[str, str]]:
     """Return the methods that are timed, those with a teacher once cached and once live."""
     return [(m, signals) for m in COSTED for signals in (("cached", "live") if METHODS[m].objective else ("cached",))]
@@ -186,6 +216,8 @@ def cases(profile: str) -> list[records.Case]:
     found += [ablation(name, profile) for name in ABLATIONS]
     found += [pair(student, method, profile) for student in students(profile) for method in COMPARED]
     found += [own_tokenizer(method, profile) for method in OWN_TOKENIZER]
+    if profile != "smoke":  # which runs without files of the user's
+        found += [on_slice(name, who, profile) for name in slices.SLICES for who in ON_SLICES]
     return [*found, cost(profile)]
 
 

@@ -8,7 +8,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from lib import backbones
-from lib.distillation import experiment
+from lib.distillation import evaluation, experiment, slices
 from lib.distillation.decoding import DecodingConfig
 from lib.distillation.experiment import GREEDY, RunConfig, StudentConfig
 from lib.distillation.objectives import ObjectiveConfig
@@ -215,3 +215,29 @@ def test_arms_that_do_not_fit_are_named(world, monkeypatch) -> None:
         experiment.run(config(objective=ObjectiveConfig(middle=1.0, rule="first")), world, 0)
     with pytest.raises(UserError, match="no teacher's embeddings to project"):
         experiment.run(config(student=StudentConfig(width=8, layers=2, heads=2, tokenizer="own")), world, 0)
+
+
+def test_a_trained_student_answers_files_as_it_answers_its_own_sets(world) -> None:
+    learnt = experiment.run(config(), world, 0)
+    again = slices.trained(experiment.fresh_student(config().student, world, 0), learnt.weights)
+    items = [item for item in world.splits.test if item.name == "chat"]
+    found = slices.scores(again, world, config(), items)
+    assert set(found.columns) == {"set", "identity", "seed", "tokens", "rouge", "exact"}  # no text
+    written = learnt.outputs[(learnt.outputs["split"] == "test") & (learnt.outputs["seed"] == GREEDY)]
+    told = written.set_index("identity")["text"]
+    for row in found[found["seed"] == GREEDY].itertuples():
+        (item,) = (item for item in items if item.identity == row.identity)
+        assert row.rouge == evaluation.rouge_l(told[row.identity], item.references)
+    with pytest.raises(KeyError):
+        slices.trained(again, {})
+
+
+def test_what_reading_a_file_loses_is_counted(world) -> None:
+    known = Instruction("Do.", "one two", "two one", "dolly", "dolly/1/0", ("two one",))
+    strange = Instruction("Do.", "one zwei", "one", "dolly", "dolly/2/0", ("one",))
+    long = Instruction("Do.", " ".join(["one"] * 30), "one", "dolly", "dolly/3/0", ("one",))
+    assert slices.asked([known], world) == {"cut": 0.0, "unknown": 0.0}
+    assert slices.asked([known, long], world)["cut"] == 0.5
+    words = [len(instructions.render(item).replace(":", " :").replace(".", " .").split()) for item in (known, strange)]
+    assert slices.asked([known, strange], world)["unknown"] == pytest.approx(1 / sum(words))
+    assert slices.copied([known]) == pytest.approx(50.0)  # of two words in the other order one is in order
