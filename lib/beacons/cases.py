@@ -47,12 +47,12 @@ COMPARED: tuple[Filter | Weighing, ...] = ("all", "a", "b", "random", "plain", "
 RATES = {
     "lora": 3e-3,
     "dora": 3e-3,
-    "adalora": 3e-3,
-    "ia3": 3e-3,
-    "loha": 3e-3,
-    "prefix": 3e-3,
-    "bottleneck": 1e-3,
-    "full": 1e-4,
+    "adalora": 1e-2,
+    "ia3": 3e-2,
+    "loha": 1e-2,
+    "prefix": 3e-2,
+    "bottleneck": 3e-3,
+    "full": 1e-3,
 }
 PARAPHRASES = 1  # of each fact, asked after most trainings; the grid asks all three
 SHOWN = 10  # facts that full fine-tuning learns alone, one training each
