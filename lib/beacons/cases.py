@@ -48,7 +48,7 @@ RATES = {
     "lora": 3e-3,
     "dora": 3e-3,
     "adalora": 1e-2,
-    "ia3": 3e-2,
+    "ia3": 1e-1,
     "loha": 1e-2,
     "prefix": 3e-2,
     "bottleneck": 3e-3,
