@@ -104,6 +104,7 @@ def configuration(name: str, row: Row, profile: str) -> RunConfig:
     sizes, own = profiles.profile(profile).diffusion, task_sizes(name, profile)
     ablation = row.name in VARIANTS
     steps = sizes.ablation_steps if ablation else own.training_steps if row.diffusion else own.baseline_steps
+    steps *= row.longer
     every = max(1, steps // sizes.curve_points)
     method = row.configure(sizes, len(task(name, profile).vocabulary), task(name, profile).vocabulary.end)
     return RunConfig(

@@ -39,6 +39,7 @@ class Row:
     only: tuple[str, ...] = ()
     profiles: tuple[str, ...] = ()  # where the row exists; none named: everywhere
     rate: float | None = None
+    longer: int = 1  # times the training steps that the profile gives to the row's kind
 
 
 def _diffusion(
@@ -47,6 +48,8 @@ def _diffusion(
     values: Information = "self-information",
     core: bool = True,
     only: tuple[str, ...] = (),
+    longer: int = 1,
+    profiles: tuple[str, ...] = (),
     **process: Any,
 ) -> Row:
     """Return a diffusion model; `process` overrides the settings of InfoDiffusion."""
@@ -67,7 +70,7 @@ def _diffusion(
         return DiffusionModel(config, information(vocabulary, config.information))
 
     code = ("lib.diffusion.model", "lib.diffusion.tracing")
-    return Row(name, title, configure, build, code, core=core, only=only)
+    return Row(name, title, configure, build, code, core, only=only, profiles=profiles, longer=longer)
 
 
 def _baseline(
@@ -137,6 +140,7 @@ def _recurrent(sizes: DiffusionSizes) -> dict[str, int]:
     return {"width": sizes.width}
 
 
+_SHORT = ("simplification", "dialogue", "question_generation")  # the tasks whose core budget is too small to read well
 _sqrt = partial(_diffusion, schedule="sqrt", self_conditioning=0.0)
 _ROWS = (
     _baseline("gru", "GRU-attention", GruConfig, Gru, _recurrent, core=False),
@@ -149,6 +153,14 @@ _ROWS = (
     _sqrt("diffuseq", "DiffuSeq", timesteps="loss_aware"),
     _sqrt("diffuseq_skewed", "DiffuSeq, skewed times", only=("paraphrase",), core=False),
     _diffusion("infodiffusion", "InfoDiffusion"),
+    _diffusion(
+        "infodiffusion_long",
+        "InfoDiffusion, ten times the steps",
+        core=False,
+        only=_SHORT,
+        longer=10,
+        profiles=("smoke", "cpu"),
+    ),
 )
 MODELS: dict[str, Row] = {row.name: row for row in _ROWS}
 
