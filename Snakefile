@@ -13,7 +13,7 @@ import re
 import shlex
 import sys
 
-from lib import contract, paths, runs
+from lib import contract, paths, running, runs
 
 PROFILE = config.get("profile", "cpu")
 ROWS = config.get("rows", "core")
@@ -23,6 +23,7 @@ SOURCES = STAMPS / "sources"
 PYTHON = shlex.quote(sys.executable)
 CORES = workflow.cores
 GPUS = 1 if PROFILE in ("gpu", "paper") else 0
+TINY = PROFILE == "smoke"  # too small for two threads, and its seconds are never quoted
 
 CONTRACTS = contract.all_notebooks()
 if "pending" in config:
@@ -39,7 +40,7 @@ def executed(notebook):
 
 def group(case):
     """Return the part of a series that a case belongs to: its cases share a process, which is dear to start."""
-    return "/".join(case.split("/")[:2])
+    return "/".join(case.split("/")[: 1 if TINY else 2])
 
 
 def stamps(notebook):
@@ -61,7 +62,7 @@ rule sources:
         "{params.command} 2>&1 > /dev/null"
 
 
-# Training and timing run alone, with all threads.
+# Training and timing run alone, with all threads; tiny cases on one thread, side by side.
 rule cases:
     input:
         SOURCES,
@@ -72,8 +73,11 @@ rule cases:
     params:
         tally=lambda wildcards: runs.tally(PROFILE, wildcards.group).absolute(),
         cases=lambda wildcards: [case for case in PENDING if group(case) == wildcards.group],
-        command=f"{PYTHON} -m lib.cases run --profile {shlex.quote(PROFILE)} --rows {ROWS} --only",
-    threads: CORES
+        command=(
+            "".join(f"{variable}=1 " for variable in running.THREADS if TINY)
+            + f"{PYTHON} -m lib.cases run --profile {shlex.quote(PROFILE)} --rows {ROWS} --only"
+        ),
+    threads: 1 if TINY else CORES
     resources:
         gpu=GPUS,
     shell:

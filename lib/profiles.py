@@ -99,11 +99,12 @@ _CPU_EDITING = EditingSizes(
 
 
 _CPU_BEACONS = BeaconSizes(
-    dtype="float32",
+    dtype="bfloat16",
+    full_dtype="float32",
     first_layer=20,
     facts=100,
-    steps=20,
-    read_steps=(0, 1, 2, 4, 7, 11, 15, 20),
+    steps=10,  # on the tuning pool all is learnt after five
+    read_steps=(0, 1, 2, 3, 4, 5, 7, 10),
     counts=(1, 10, 50, 100, 500),
     widest=100,
     batch=10,
@@ -357,7 +358,14 @@ PROFILES: dict[str, Profile] = {
         ),
         # The paper's own settings are not known; these are of the field (LoRA on all layers, ten epochs).
         beacons=_CPU_BEACONS.model_copy(
-            update={"dtype": "bfloat16", "first_layer": 0, "facts": 500, "widest": 500, "pool": 500, "arm_steps": 625}
+            update={
+                "full_dtype": "bfloat16",
+                "first_layer": 0,
+                "facts": 500,
+                "widest": 500,
+                "pool": 500,
+                "arm_steps": 625,
+            }
         ),
         # GPT-2-base recipe of the MiniLLM suite; the paper's own is not known.
         distillation=_CPU_DISTILLATION.model_copy(

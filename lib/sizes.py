@@ -85,7 +85,8 @@ class BeaconSizes(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    dtype: Literal["float32", "bfloat16"]
+    dtype: Literal["float32", "bfloat16"]  # of the backbone; adapters are float32 in either
+    full_dtype: Literal["float32", "bfloat16"]  # where its own weights are trained
     first_layer: int  # the lowest layer that is adapted
     facts: int  # learnt alone, each with an adapter of its own
     steps: int  # updates of one fact alone

@@ -240,3 +240,18 @@ def test_the_same_graph_runs_on_slurm(project):
     assert all("gpu=1" in described[name] for name in ("cases", "notebook_0_good", "notebook_2_light"))
     status, output = finish(project, *line, "rows=all", module="snakemake")
     assert "cases                            3" in output
+
+
+def test_tiny_cases_of_a_series_share_a_process_of_one_thread(project):
+    def described(profile):
+        line = ["--dry-run", "--nolock", "--cores", "2", "--printshellcmds", "--config", f"profile={profile}"]
+        status, output = finish(project, *line, module="snakemake")
+        assert status == 0, output
+        return [block.split("\n[")[0] for block in output.split("\nrule cases:")[1:]]
+
+    (tiny,) = described("smoke")
+    assert "threads" not in tiny
+    assert " OMP_NUM_THREADS=1 " in tiny
+    assert "0_toy/a 0_toy/b" in tiny
+    first, second = described("cpu")
+    assert all("threads: 2" in job and "OMP_NUM_THREADS" not in job for job in (first, second))

@@ -58,11 +58,12 @@ PARAPHRASES = 1  # of each fact, asked after most trainings; the grid asks all t
 SHOWN = 10  # facts that full fine-tuning learns alone, one training each
 
 
-@lru_cache(maxsize=1)
-def workbench(profile: str) -> Workbench:
-    """Load the backbone of a profile, once in a process."""
+@lru_cache(maxsize=2)
+def workbench(profile: str, dtype: str) -> Workbench:
+    """Load the backbone of a profile in a precision, once in a process."""
     chosen = profiles.profile(profile)
-    return Workbench(chosen.backbone, chosen.backbone_layers, chosen.device, chosen.beacons)
+    sizes = chosen.beacons.model_copy(update={"dtype": dtype})
+    return Workbench(chosen.backbone, chosen.backbone_layers, chosen.device, sizes)
 
 
 def cases(profile: str) -> list[records.Case]:
@@ -122,7 +123,7 @@ def known(pool: Pool, profile: str) -> records.Case:
     count = max(sizes.facts, sizes.pool) if profile == "smoke" else None  # None: all
 
     def compute(_: Path) -> records.Outcome:
-        bench = workbench(profile)
+        bench = workbench(profile, sizes.dtype)
         taken = bench.facts(pool)[:count]
         told = knowledge.frames(bench.model, bench.tokenizer, taken, sizes.answer_tokens, sizes.samples, seed=0)
         return records.Outcome(values={"facts": len(taken)}, frames=told)
@@ -138,7 +139,7 @@ def base(profile: str) -> records.Case:
     sizes = _sizes(profile)
 
     def compute(_: Path) -> records.Outcome:
-        bench = workbench(profile)
+        bench = workbench(profile, sizes.dtype)
         with attach(bench.model, "lora", bench.sizes, steps=1, seed=0) as fresh:  # a fresh adapter changes nothing
             found = reading.perplexity(bench, sizes.text_tokens, fresh)
         return records.Outcome(values={"perplexity": round(found, 4)})
@@ -182,7 +183,7 @@ def alone(which: Alone, seed: int, profile: str) -> records.Case:
     )
 
     def compute(_: Path) -> records.Outcome:
-        frames, values = single_fact.run(config, workbench(profile), seed)
+        frames, values = single_fact.run(config, workbench(profile, config.dtype), seed)
         return records.Outcome(values=values, frames=frames)
 
     data = {"facts": _digest(pool)}
@@ -213,7 +214,7 @@ def gradients(seed: int, profile: str) -> records.Case:
     config = configuration("lora", count, profile, steps=updates(count, sizes))
 
     def compute(_: Path) -> records.Outcome:
-        bench = workbench(profile)
+        bench = workbench(profile, config.dtype)
         taken = bench.facts(config.pool)[:count]
         frame, shifts = features.directions(config, bench, taken, sizes.steps, seed)
         frames = {"cosines": frame, "facts": pd.DataFrame({"identity": [fact.identity for fact in taken]})}
@@ -298,6 +299,8 @@ def configuration(method: str, count: int, profile: str, **changes: Any) -> RunC
         "may_diverge": False,
         **_backbone(profile),
     }
+    if method == "full":
+        told["dtype"] = sizes.full_dtype
     return RunConfig.model_validate(told | changes)
 
 
@@ -313,7 +316,7 @@ def _trained(name: str, config: RunConfig, seed: int, profile: str, core: bool) 
 
     def compute(workspace: Path) -> records.Outcome:
         told = known_facts(profile) if config.filter != "all" else None
-        found = experiment.run(config, workbench(profile), seed, told, workspace)
+        found = experiment.run(config, workbench(profile, config.dtype), seed, told, workspace)
         return records.Outcome(values=found.values, frames=found.frames)
 
     return _case(name, config, data, seed, profile, core, compute, CODE)
