@@ -103,6 +103,26 @@ def test_core_and_extended_rows():
     assert not any(name.startswith("tuning") for name in core)
 
 
+def test_the_backbone_is_float32_where_its_own_weights_are_trained(monkeypatch):
+    told = {name: case.config for name, case in all_cases("cpu").items()}
+    for name, config in told.items():
+        if isinstance(config, RunConfig):
+            assert config.dtype == ("float32" if config.method == "full" else "bfloat16"), name
+    monkeypatch.setattr(cases, "Workbench", lambda backbone, layers, device, sizes: sizes.dtype)
+    cases.workbench.cache_clear()
+    assert [cases.workbench("cpu", dtype) for dtype in ("float32", "bfloat16")] == ["float32", "bfloat16"]
+    cases.workbench.cache_clear()
+
+
+def test_the_head_is_given_contiguous_states(bench):
+    seen = []
+    bench.model.get_output_embeddings().register_forward_hook(lambda _, inputs, output: seen.append(inputs[0]))
+    ids = torch.tensor([[1, 2, 3], [3, 2, 1]])
+    last = bench.model(ids, logits_to_keep=1).logits
+    assert seen[0].is_contiguous()
+    torch.testing.assert_close(last, bench.model(ids).logits[:, -1:])
+
+
 def test_a_run_reads_all_facts_and_trains_the_kept_ones_only(bench):
     config = PLAIN.model_copy(update={"filter": "a", "kept": 0.5, "variance_weight": 0.0, "others": 2, "steps": 4})
     found = experiment.run(config, bench, 1, KNOWN)
