@@ -73,12 +73,12 @@ def mean(record: records.Record, score: str, choice: Choice | None = None) -> fl
 
 
 def over_seeds(runs: Sequence[records.Record], score: str, choice: Choice | None = None) -> Interval | float | None:
-    """Return the mean over training seeds, with its t interval from three on; None where no fact has the score."""
+    """Return the mean over training seeds, with its t interval from three on; None for no run or no fact scored."""
     return _interval([mean(run, score, choice) for run in runs])
 
 
 def _interval(found: Sequence[float]) -> Interval | float | None:
-    if not np.isfinite(found).all():
+    if not found or not np.isfinite(found).all():
         return None
     return statistics.t_interval(found) if len(found) >= statistics.MINIMUM_SEEDS else float(np.mean(found))
 

@@ -56,6 +56,11 @@ def test_kept_and_left_out_facts_are_apart():
     assert evaluation.over_seeds([everything] * 3, "right", evaluation.left_out) is None
 
 
+@pytest.mark.filterwarnings("error")
+def test_no_run_has_no_score_and_warns_of_nothing():
+    assert evaluation.over_seeds([], "right") is None
+
+
 def test_over_seeds_is_a_t_interval_from_three_on():
     right = record(said((A, 0, 1)), seen=(A,))
     wrong = record(said((A, 0, 0)), seen=(A,))
