@@ -24,6 +24,7 @@ PYTHON = shlex.quote(sys.executable)
 CORES = workflow.cores
 GPUS = 1 if PROFILE in ("gpu", "paper") else 0
 TINY = PROFILE == "smoke"  # too small for two threads, and its seconds are never quoted
+ONE_THREAD = "".join(f"{variable}=1 " for variable in running.THREADS if TINY)
 
 CONTRACTS = contract.all_notebooks()
 if "pending" in config:
@@ -62,7 +63,7 @@ rule sources:
         "{params.command} 2>&1 > /dev/null"
 
 
-# Training and timing run alone, with all threads; tiny cases on one thread, side by side.
+# Training and timing run alone, with all threads; what is tiny on one thread, side by side.
 rule cases:
     input:
         SOURCES,
@@ -73,10 +74,7 @@ rule cases:
     params:
         tally=lambda wildcards: runs.tally(PROFILE, wildcards.group).absolute(),
         cases=lambda wildcards: [case for case in PENDING if group(case) == wildcards.group],
-        command=(
-            "".join(f"{variable}=1 " for variable in running.THREADS if TINY)
-            + f"{PYTHON} -m lib.cases run --profile {shlex.quote(PROFILE)} --rows {ROWS} --only"
-        ),
+        command=f"{ONE_THREAD}{PYTHON} -m lib.cases run --profile {shlex.quote(PROFILE)} --rows {ROWS} --only",
     threads: 1 if TINY else CORES
     resources:
         gpu=GPUS,
@@ -99,9 +97,9 @@ for NOTEBOOK in CONTRACTS:
             executed(NOTEBOOK),
             [paths.work_figures(PROFILE).absolute() / file for file in NOTEBOOK.files],
         params:
-            command=f"{PYTHON} -m lib.running {shlex.quote(str(NOTEBOOK.notebook))} --profile {shlex.quote(PROFILE)}"
-            + (" --record" if int(config.get("record", 0)) else ""),
-        threads: 1 if NOTEBOOK.load == "light" else CORES
+            command=f"{ONE_THREAD}{PYTHON} -m lib.running {shlex.quote(str(NOTEBOOK.notebook))}"
+            f" --profile {shlex.quote(PROFILE)}" + (" --record" if int(config.get("record", 0)) else ""),
+        threads: 1 if TINY or NOTEBOOK.load == "light" else CORES
         resources:
             gpu=GPUS,
         shell:

@@ -242,11 +242,13 @@ def test_the_same_graph_runs_on_slurm(project):
     assert "cases                            3" in output
 
 
-def test_tiny_cases_of_a_series_share_a_process_of_one_thread(project):
+def test_what_is_tiny_has_one_thread_and_a_series_one_process(project):
     def described(profile):
         line = ["--dry-run", "--nolock", "--cores", "2", "--printshellcmds", "--config", f"profile={profile}"]
         status, output = finish(project, *line, module="snakemake")
         assert status == 0, output
+        (alone,) = output.split("\nrule notebook_0_good:")[1:]
+        assert ("threads: 2" in alone.split("\n[")[0]) == (profile == "cpu")
         return [block.split("\n[")[0] for block in output.split("\nrule cases:")[1:]]
 
     (tiny,) = described("smoke")
