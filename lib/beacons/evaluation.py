@@ -78,7 +78,7 @@ def over_seeds(runs: Sequence[records.Record], score: str, choice: Choice | None
 
 
 def _interval(found: Sequence[float]) -> Interval | float | None:
-    if not found or not np.isfinite(found).all():
+    if len(found) == 0 or not np.isfinite(found).all():
         return None
     return statistics.t_interval(found) if len(found) >= statistics.MINIMUM_SEEDS else float(np.mean(found))
 

@@ -3,6 +3,7 @@
 import math
 from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -59,6 +60,8 @@ def test_kept_and_left_out_facts_are_apart():
 @pytest.mark.filterwarnings("error")
 def test_no_run_has_no_score_and_warns_of_nothing():
     assert evaluation.over_seeds([], "right") is None
+    assert evaluation.half_width(np.array([])) == 0.0
+    assert evaluation.half_width(np.array([1.0, 2.0, 3.0])) == pytest.approx(2.4841, abs=1e-4)  # t of 2 degrees
 
 
 def test_over_seeds_is_a_t_interval_from_three_on():
