@@ -22,7 +22,7 @@ class Workbench:
     """A loaded backbone and what belongs to it as it is before any training; each part is made when it is asked for."""
 
     def __init__(self, backbone: str, layers: int | None, device: str, sizes: BeaconSizes) -> None:
-        """Load the backbone in the profile's precision; `UserError` when it cannot be had."""
+        """Load the backbone in the precision of `sizes`; `UserError` when it cannot be had."""
         model, self.tokenizer = backbones.load_causal_lm(backbone, sizes.dtype, layers)
         self.model: PreTrainedModel = model.to(device)
         # A model hands its head a slice of the hidden states; with one that is not contiguous torch's product on a CPU

@@ -1,8 +1,8 @@
 """Readers of the field's own instruction files: Dolly, Self-Instruct's user tasks, Vicuna, S-NI, UnNI.
 
 All are JSON lines, one object a line, in the layout that MiniLLM and its successors share (instruction, input, output)
-or in that of the set's own release. These are the user's files: only the profile
-`paper` trains on them (`lib.text.suites`).
+or in that of the set's own release. These are the user's files: only the profile `paper` trains on them
+(`lib.text.suites`).
 """
 
 import json
