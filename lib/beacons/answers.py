@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from lib import seeds
+from lib import continuations, seeds
 from lib.beacons.facts import BeaconFact
+from lib.continuations import Prompts, likeliest
 from lib.editing.encoding import tokens
 from lib.errors import UserError
 
@@ -37,29 +38,18 @@ def greedy(
     """Return the most likely answer to each prompt, word by word, without blanks around it; it may be empty.
 
     Batches are padded on the left and hold prompts of like length; with `batch_size` None there is one batch in the
-    order given, as adapters per example need it. `model` may be a wrapped one (peft) that can generate. Raises
-    `UserError` for no prompts or an empty one, and a length or batch size below 1.
+    order given, of which no row is left out, as adapters per example need it. Raises `UserError` for no prompts or an
+    empty one, and a length or batch size below 1.
     """
-    ends = sorted(_ends(tokenizer, model.config.vocab_size))
+    ends = _ends(tokenizer, model.config.vocab_size)
     found = [""] * len(prompts)
     for chosen, ids, mask in _batches(model, tokenizer, prompts, longest, batch_size):
-        # The plain settings are given one by one, so that no model's own generation settings bear on the answer.
-        told = model.generate(
-            input_ids=ids,
-            attention_mask=mask,
-            do_sample=False,
-            num_beams=1,
-            repetition_penalty=1.0,
-            max_new_tokens=longest,
-            eos_token_id=ends,
-            pad_token_id=_PAD,
-        )
-        for place, row in zip(chosen, told[:, ids.shape[1] :], strict=True):
-            found[place] = _text(tokenizer, row, set(ends))
+        told = Prompts(model, ids, mask).continued(longest, ends, likeliest, whole=batch_size is None)
+        for place, row in zip(chosen, told, strict=True):
+            found[place] = _text(tokenizer, row)
     return found
 
 
-@torch.inference_mode()
 def sampled(
     model: "PreTrainedModel",
     tokenizer: "PreTrainedTokenizerBase",
@@ -69,20 +59,28 @@ def sampled(
     seed: int,
     batch_size: int = 64,
 ) -> list[list[str]]:
-    """Return `samples` answers to each prompt, drawn from the `TOP_K` likeliest words at `TEMPERATURE`.
+    """Return the greedy answer to each prompt, then `samples` drawn from the `TOP_K` likeliest words at `TEMPERATURE`.
 
-    The prompts are read once for all their samples. The draws follow from `seed` and the batches. Raises `UserError` as
+    The prompts are read once for all their answers. The draws follow from `seed` and the batches. Raises `UserError` as
     `greedy` does, and for no samples.
     """
     if samples < 1:
         raise UserError(f"samples={samples}: draw at least 1")
-    ends = torch.tensor(sorted(_ends(tokenizer, model.config.vocab_size)), device=model.device)
-    draw = seeds.generator("beacons/answers", seed)
+    ends = _ends(tokenizer, model.config.vocab_size)
+    stream = seeds.generator("beacons/answers", seed)
     found: list[list[str]] = [[] for _ in prompts]
+
+    def choose(_: Tensor, logits: Tensor, uniform: Tensor) -> Tensor:
+        best, words = (logits.float() / TEMPERATURE).topk(min(TOP_K, logits.shape[-1]))
+        return words.gather(1, continuations.sampled(best.softmax(-1), uniform)[:, None])[:, 0]
+
     for chosen, ids, mask in _batches(model, tokenizer, prompts, longest, batch_size):
-        told = _sampled(model, ids, mask, longest, samples, ends, draw)
-        for place, rows in zip(chosen, told.split(samples), strict=True):
-            found[place] = [_text(tokenizer, row, set(ends.tolist())) for row in rows]
+        read = Prompts(model, ids, mask)
+        best = read.continued(longest, ends, likeliest)
+        drawn = read.continued(longest, ends, choose, samples, stream)
+        for number, place in enumerate(chosen):
+            rows = [best[number], *drawn[number * samples : (number + 1) * samples]]
+            found[place] = [_text(tokenizer, row) for row in rows]
     return found
 
 
@@ -111,11 +109,11 @@ def _wanted(fact: BeaconFact) -> set[str]:
 
 
 @functools.lru_cache(maxsize=8)
-def _ends(tokenizer: "PreTrainedTokenizerBase", vocabulary: int) -> frozenset[int]:
+def _ends(tokenizer: "PreTrainedTokenizerBase", vocabulary: int) -> Tensor:
     """Return the tokens with which an answer is over: all that hold a full stop or a line break, and the end token."""
     found = {number for number in range(vocabulary) if _END.search(tokenizer.decode(torch.tensor([number])))}
     last = getattr(tokenizer, "eos_token_id", None)
-    return frozenset(found if last is None else found | {last})
+    return torch.tensor(sorted(found if last is None else found | {last}))
 
 
 def _batches(
@@ -143,42 +141,7 @@ def _batches(
         yield chosen, torch.tensor(ids, device=model.device), torch.tensor(mask, device=model.device)
 
 
-def _sampled(
-    model: "PreTrainedModel",
-    ids: Tensor,
-    mask: Tensor,
-    longest: int,
-    samples: int,
-    ends: Tensor,
-    draw: torch.Generator,
-) -> Tensor:
-    """Return drawn tokens (sequences * samples, at most longest); after an end they are padding."""
-    places = (mask.cumsum(1) - 1).clamp(min=0)
-    read = model(input_ids=ids, attention_mask=mask, position_ids=places, use_cache=True, logits_to_keep=1)
-    cache, logits = read.past_key_values, read.logits[:, -1].repeat_interleave(samples, 0)
-    cache.batch_repeat_interleave(samples)
-    mask, place = mask.repeat_interleave(samples, 0), places[:, -1:].repeat_interleave(samples, 0)
-    running = torch.ones(len(mask), dtype=torch.bool, device=mask.device)
-    told = []
-    for _ in range(longest):
-        best, words = (logits.float() / TEMPERATURE).topk(min(TOP_K, logits.shape[-1]))
-        chosen = torch.multinomial(best.softmax(-1).cpu(), 1, generator=draw).to(words.device)
-        word = torch.where(running, words.gather(1, chosen)[:, 0], _PAD)
-        told.append(word)
-        running = running & ~torch.isin(word, ends)
-        if not running.any() or len(told) == longest:
-            break
-        mask, place = torch.cat([mask, mask.new_ones(len(mask), 1)], 1), place + 1
-        read = model(
-            input_ids=word[:, None], attention_mask=mask, position_ids=place, past_key_values=cache, use_cache=True
-        )
-        logits = read.logits[:, -1]
-    return torch.stack(told, 1)
-
-
-def _text(tokenizer: "PreTrainedTokenizerBase", row: Tensor, ends: set[int]) -> str:
-    """Return the words of a row of tokens up to its end, with what stands before the mark in the last one."""
-    numbers = row.tolist()
-    last = next((place for place, number in enumerate(numbers) if number in ends), len(numbers))
-    whole = tokenizer.decode(row[: last + 1], skip_special_tokens=True)
+def _text(tokenizer: "PreTrainedTokenizerBase", row: Sequence[int]) -> str:
+    """Return the words of the tokens of an answer, with what stands before the mark in the last one."""
+    whole = tokenizer.decode(torch.tensor(row), skip_special_tokens=True)
     return _END.split(whole, maxsplit=1)[0].strip()

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from lib.beacons import answers, distance, filtering, reweighting
-from lib.beacons.cached_facts import chunks, run_once, target_places
+from lib.beacons.cached_facts import chunks, target_places
 from lib.beacons.facts import BeaconFact
 from lib.beacons.methods import Handle
 from lib.beacons.workbench import Workbench
 from lib.editing.encoding import IGNORED
+from lib.editing.upper_layers import UpperLayers
 
 if TYPE_CHECKING:
     from lib.beacons.experiment import RunConfig
@@ -50,9 +51,9 @@ def chosen(
 
 
 def weigher(
-    config: "RunConfig", bench: Workbench, trained: Sequence[BeaconFact], seed: int
+    config: "RunConfig", bench: Workbench, trained: Sequence[BeaconFact], once: UpperLayers, seed: int
 ) -> Callable[[Handle], Tensor] | None:
-    """Return what gives the weights at the start of every epoch, or None for the plain loss.
+    """Return what gives the weights of facts (`once`: run once) at the start of every epoch; None for the plain loss.
 
     "distance": of the greedy answer as it is then; "flipped": with -alpha; "permuted": each fact takes another's, the
     same one's throughout; "token": of the best guess at each target token under teacher forcing. Raises `UserError`
@@ -69,8 +70,8 @@ def weigher(
         alpha = -config.alpha if config.weighing == "flipped" else config.alpha
         return reweighting.weights(found, alpha, config.least_weight)[order].to(handle.model.device)
 
-    def by_token(handle: Handle) -> Tensor:
-        found, mask = guessed(bench, handle, trained)
+    def by_token(_: Handle) -> Tensor:
+        found, mask = guessed(bench, once)
         return reweighting.token_weights(found, mask, config.alpha, config.least_weight)
 
     order = torch.arange(len(trained))
@@ -80,11 +81,10 @@ def weigher(
 
 
 @torch.no_grad()
-def guessed(bench: Workbench, handle: Handle, trained: Sequence[BeaconFact]) -> tuple[Tensor, Tensor]:
+def guessed(bench: Workbench, whole: UpperLayers) -> tuple[Tensor, Tensor]:
     """Return the distance of the best guess at each target token, (facts, longest target), and which places are one."""
-    whole = run_once(bench.model, bench.tokenizer, trained, handle.first_layer, handle.caches)
     lengths = (whole.encoded.labels != IGNORED).sum(1)
-    found = torch.zeros(len(trained), int(lengths.max()), device=lengths.device)
+    found = torch.zeros(len(lengths), int(lengths.max()), device=lengths.device)
     for rows, part in chunks(whole):
         is_target = part.encoded.labels != IGNORED
         guesses = part.logits(is_target.roll(-1, 1)).argmax(-1)

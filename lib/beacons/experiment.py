@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
+import torch
 from pydantic import BaseModel, ConfigDict
 
 from lib.beacons import arms, reading, training
+from lib.beacons.cached_facts import Chosen
 from lib.beacons.facts import Pool
 from lib.beacons.methods import attach
 from lib.beacons.training import DivergedError
@@ -89,16 +91,27 @@ def run(
         if place is not None:
             place.mkdir(parents=True, exist_ok=True)
         with attach(bench.model, config.method, sizes, config.steps, seed) as handle:
-            weigh, curve = arms.weigher(config, bench, trained, seed), []
+            once = bench.once(tuple(taken), handle.first_layer, handle.caches)
+            learnt = Chosen(once, torch.tensor(kept.places, device=once.encoded.ids.device))
+            weigh, curve = arms.weigher(config, bench, trained, learnt, seed), []
             try:
                 curve = training.train(
-                    handle, bench.tokenizer, trained, config.steps, config.batch, config.rate, seed, weigh, None, place
+                    handle,
+                    bench.tokenizer,
+                    trained,
+                    config.steps,
+                    config.batch,
+                    config.rate,
+                    seed,
+                    weigh,
+                    workspace=place,
+                    once=learnt,
                 )
             except DivergedError:
                 if not config.may_diverge:
                     raise
                 values["diverged"] = True
-            frames, found = reading.read(config, bench, handle, taken[: config.read], trained, before)
+            frames, found = reading.read(config, bench, handle, taken[: config.read], trained, once, before)
         frames["curve"] = pd.DataFrame({"step": range(1, len(curve) + 1), "loss": curve})
         parts.append({name: frame.assign(run=number) for name, frame in frames.items()})
         values |= found | {"parameters": handle.count}

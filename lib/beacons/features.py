@@ -10,11 +10,12 @@ from torch import Tensor
 
 from lib.beacons import interference, training
 from lib.beacons.batched_lora import Group, train_alone
-from lib.beacons.cached_facts import Chosen, fact_losses, run_once
+from lib.beacons.cached_facts import Chosen, fact_losses
 from lib.beacons.facts import BeaconFact
 from lib.beacons.methods import Handle, attach
 from lib.beacons.workbench import Workbench
 from lib.editing.encoding import encode
+from lib.editing.upper_layers import UpperLayers
 
 if TYPE_CHECKING:
     from lib.beacons.experiment import RunConfig
@@ -32,9 +33,10 @@ def directions(
     base = hidden(bench, facts)
     sizes = bench.sizes.model_copy(update={"first_layer": config.first_layer, "rank": config.rank})
     with attach(bench.model, config.method, sizes, config.steps, seed) as handle:
-        before = _cosines(bench, handle, facts)
-        training.train(handle, bench.tokenizer, facts, config.steps, config.batch, config.rate, seed)
-        after, together = _cosines(bench, handle, facts), hidden(bench, facts)
+        once = bench.once(tuple(facts), handle.first_layer, handle.caches)
+        before = _cosines(once, handle)
+        training.train(handle, bench.tokenizer, facts, config.steps, config.batch, config.rate, seed, once=once)
+        after, together = _cosines(once, handle), hidden(bench, facts)
     one, other = np.triu_indices(len(facts), 1)
     frame = pd.DataFrame({"one": one, "other": other, "before": before, "after": after})
     found = torch.empty_like(base)
@@ -59,12 +61,11 @@ def hidden(bench: Workbench, facts: Sequence[BeaconFact]) -> Tensor:
     return read.last_hidden_state[rows, encoded.last_prompt].float().cpu()
 
 
-def _cosines(bench: Workbench, handle: Handle, facts: Sequence[BeaconFact]) -> np.ndarray:
+def _cosines(whole: UpperLayers, handle: Handle) -> np.ndarray:
     """Return the cosines between the gradients of each pair of facts, rounded to 6 digits, in the order of `pairs`."""
-    whole = run_once(bench.model, bench.tokenizer, facts, handle.first_layer, handle.caches)
 
     def loss(place: int) -> Tensor:
         return fact_losses(Chosen(whole, torch.tensor([place], device=whole.encoded.ids.device)))[0]
 
-    gradients = interference.fact_gradients(loss, len(facts), handle.parameters())
+    gradients = interference.fact_gradients(loss, len(whole.encoded.ids), handle.parameters())
     return interference.pairs(interference.cosines(gradients.numpy())).round(6)

@@ -64,12 +64,11 @@ def ask(
     """
     asked = [(fact.identity, number, text) for fact in facts for number, text in enumerate(_wordings(fact))]
     prompts = [text for _, _, text in asked]
-    best = answers.greedy(model, tokenizer, prompts, longest)
-    drawn = answers.sampled(model, tokenizer, prompts, longest, samples, seed)
+    told = answers.sampled(model, tokenizer, prompts, longest, samples, seed)
     rows = [
         (identity, number, sample, answer)
-        for (identity, number, _), one, several in zip(asked, best, drawn, strict=True)
-        for sample, answer in enumerate([one, *several])
+        for (identity, number, _), several in zip(asked, told, strict=True)
+        for sample, answer in enumerate(several)
     ]
     return pd.DataFrame(rows, columns=["identity", "prompt", "sample", "answer"])
 

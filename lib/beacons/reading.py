@@ -8,10 +8,11 @@ import pandas as pd
 import torch
 
 from lib.beacons import answers, distance
-from lib.beacons.cached_facts import chunks, fact_losses, run_once
+from lib.beacons.cached_facts import Chosen, chunks, fact_losses
 from lib.beacons.facts import BeaconFact, Pool
 from lib.beacons.methods import Handle
 from lib.beacons.workbench import Workbench
+from lib.editing.upper_layers import UpperLayers
 
 if TYPE_CHECKING:
     from lib.beacons.experiment import RunConfig
@@ -25,11 +26,13 @@ def read(
     handle: Handle,
     asked: Sequence[BeaconFact],
     trained: Sequence[BeaconFact],
+    once: UpperLayers,
     before: Sequence[str],
 ) -> tuple[dict[str, pd.DataFrame], dict[str, Any]]:
     """Return the raw outputs of a trained model on facts, and its perplexity where the configuration asks for it.
 
-    The frames are those of `experiment.Results`; `before` is what the base model answered on the other facts.
+    The frames are those of `experiment.Results`; `once`: the facts, and perhaps more after them, run once; `before` is
+    what the base model answered on the other facts.
     """
     wordings = [(fact.identity, n, text) for fact in asked for n, text in enumerate(_wordings(fact, config))]
     said = answers.greedy(handle.model, bench.tokenizer, [text for *_, text in wordings], config.answer_tokens)
@@ -40,7 +43,7 @@ def read(
         {
             "identity": [fact.identity for fact in asked],
             "trained": [fact.identity in seen for fact in asked],
-            "loss": losses(bench, handle, asked),
+            "loss": losses(once, len(asked)),
             "raw": distance.distance(bench.raw, first, targets).tolist(),
             "centred": distance.distance(bench.centred, first, targets).tolist(),
         }
@@ -58,11 +61,10 @@ def read(
 
 
 @torch.no_grad()
-def losses(bench: Workbench, handle: Handle, asked: Sequence[BeaconFact]) -> list[float]:
-    """Return each fact's loss now: the mean over its target's tokens, in nats, under teacher forcing."""
-    whole = run_once(bench.model, bench.tokenizer, asked, handle.first_layer, handle.caches)
-    found = torch.empty(len(asked))
-    for rows, part in chunks(whole):
+def losses(once: UpperLayers, count: int) -> list[float]:
+    """Return the loss now of the first `count` facts: the mean over a target's tokens, in nats, teacher forced."""
+    found = torch.empty(count)
+    for rows, part in chunks(Chosen(once, torch.arange(count, device=once.encoded.ids.device))):
         found[rows.cpu()] = fact_losses(part).float().cpu()
     return found.tolist()
 

@@ -1,21 +1,18 @@
 """Training of one adapter on many facts: a fixed sequence of batches, weights for facts, exact resume after a kill."""
 
-import json
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from lib import files, paths, progress, seeds
+from lib import progress, seeds, training_states
 from lib.beacons.cached_facts import Chosen, fact_losses, mean_by_sequence, run_once, target_places
 from lib.beacons.facts import BeaconFact
 from lib.beacons.methods import Handle
+from lib.editing.upper_layers import UpperLayers
 from lib.errors import UserError
 
 if TYPE_CHECKING:
@@ -55,6 +52,7 @@ def train(
     on_epoch: Callable[[int], None] | None = None,
     workspace: Path | None = None,
     save_every: int = 50,
+    once: UpperLayers | None = None,
 ) -> list[float]:
     """Train the adapter of `handle` for `steps` updates of AdamW without decay; returns the loss of each, in nats.
 
@@ -62,13 +60,14 @@ def train(
     `weigh` gives the weights at the start of every epoch, (facts,) or, for token weights, (facts, longest target), each
     fact's own tokens first, where sum_i w_i CE_i becomes sum_i mean_t w_it CE_it and the divisor sum_i mean_t w_it.
     Without it all weigh the same. `on_epoch` is called with the number of updates done after every whole epoch, and at
-    the end. With a `workspace` the state is saved there every `save_every` steps, and resumed bit for bit. Equal
-    arguments give equal weights in an equal environment. Raises `DivergedError` with the last good weights in place
-    (and saved), `UserError` for no facts, `ValueError` for a batch or steps below 1.
+    the end. `once`: the facts as `run_once` returns them, where that has been done. With a `workspace` the state is
+    saved there every `save_every` steps, and resumed bit for bit. Equal arguments give equal weights in an equal
+    environment. Raises `DivergedError` with the last good weights in place (and saved), `UserError` for no facts,
+    `ValueError` for a batch or steps below 1.
     """
     if batch < 1 or steps < 1:
         raise ValueError(f"batch={batch}, steps={steps}: each must be 1 or more")
-    whole = run_once(handle.model, tokenizer, facts, handle.first_layer, handle.caches)
+    whole = once or run_once(handle.model, tokenizer, facts, handle.first_layer, handle.caches)
     optimiser = torch.optim.AdamW(handle.parameters(), rate, weight_decay=0.0)
     done = Progress()
     if workspace is not None:
@@ -123,38 +122,14 @@ def _advance(handle: Handle, optimiser: torch.optim.Optimizer, part: Chosen, don
 
 
 def _save(folder: Path, handle: Handle, optimiser: torch.optim.Optimizer, done: Progress) -> None:
-    """Write the state as one file, in one step."""
-    tensors = {f"adapter/{name}": value for name, value in handle.state().items()}
-    for place, values in optimiser.state_dict()["state"].items():
-        tensors |= {f"optimiser/{place}/{name}": value for name, value in values.items()}
-    if done.weights is not None:
-        tensors["weights/"] = done.weights
-    told = {"told": json.dumps({"step": done.step, "losses": done.losses})}
-    tensors = {name: value.clone().contiguous() for name, value in tensors.items()}
-    files.write_atomically(folder / "state.safetensors", lambda path: save_file(tensors, path, told))
+    told = {"step": done.step, "losses": done.losses}
+    weights = {} if done.weights is None else {"facts": done.weights}
+    training_states.save(folder, told, [optimiser], adapter=handle.state(), weights=weights)
 
 
 def _load(folder: Path, handle: Handle, optimiser: torch.optim.Optimizer, done: Progress) -> None:
-    """Take up the saved state, if there is a whole one; a damaged file is named and training starts anew."""
-    path = folder / "state.safetensors"
-    if not path.exists():
-        return
-    try:
-        with safe_open(path, "pt") as stream:
-            told = json.loads(stream.metadata()["told"])
-        tensors = load_file(path)
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        print(f"{paths.relative(path)} is damaged ({error}); training starts anew", file=sys.stderr)
-        path.unlink()
-        return
-    parts: dict[str, dict[str, Tensor]] = {"adapter": {}, "optimiser": {}, "weights": {}}
-    for name, tensor in tensors.items():
-        part, rest = name.split("/", 1)
-        parts[part][rest] = tensor.to(handle.model.device)
-    handle.load_state(parts["adapter"])
-    saved = optimiser.state_dict()
-    for name, tensor in parts["optimiser"].items():
-        place, key = name.split("/")
-        saved["state"].setdefault(int(place), {})[key] = tensor
-    optimiser.load_state_dict(saved)
-    done.step, done.losses, done.weights = told["step"], told["losses"], parts["weights"].get("")
+    found = training_states.load(folder, [optimiser], handle.model.device)
+    if found is not None:
+        told, parts = found
+        handle.load_state(parts["adapter"])
+        done.step, done.losses, done.weights = told["step"], told["losses"], parts.get("weights", {}).get("facts")

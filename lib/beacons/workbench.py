@@ -7,6 +7,7 @@ from torch import Tensor
 
 from lib import backbones
 from lib.beacons import answers, distance
+from lib.beacons.cached_facts import run_once
 from lib.beacons.distance import Ruler
 from lib.beacons.facts import BeaconFact, Pool, facts, fitting
 from lib.editing.encoding import encode, tokens
@@ -32,6 +33,7 @@ class Workbench:
         self.facts = lru_cache(maxsize=4)(self._facts)
         self.answers_before = lru_cache(maxsize=4)(self._answers_before)
         self.text = lru_cache(maxsize=2)(self._text)
+        self.once = lru_cache(maxsize=4)(self._once)
 
     @cached_property
     def raw(self) -> Ruler:
@@ -47,6 +49,10 @@ class Workbench:
     def table(self) -> Tensor:
         """Return the base model's embeddings E, (vocabulary, width), float32."""
         return distance.embeddings(self.model)
+
+    def _once(self, taken: tuple[BeaconFact, ...], layer: int, cached: bool) -> UpperLayers:
+        """Return facts as they enter block `layer`, for trainings that change no lower one; see `run_once`."""
+        return run_once(self.model, self.tokenizer, taken, layer, cached)
 
     def _facts(self, pool: Pool) -> tuple[BeaconFact, ...]:
         """Return the facts of a pool whose targets are short enough to be answered."""

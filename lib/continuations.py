@@ -1,0 +1,95 @@
+"""What a causal language model writes after prompts: they are read once, and a row that has ended costs no more.
+
+prompts = Prompts(model, ids, mask)                       # (rows, tokens), padded on the left
+tokens = prompts.continued(24, ends, likeliest)           # greedy: a list of ids for each row
+tokens = prompts.continued(24, ends, choose, 16, stream)  # 16 samples for each row, in turn
+
+transformers' `generate` reads a prompt again for every sample of it, and takes a batch on until its longest row ends;
+where most responses are short, that is most of the time.
+"""
+
+import copy
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+# What is written next, (rows,), after ids (rows, tokens so far) with logits (rows, vocabulary), given numbers drawn
+# uniformly from [0, 1), (rows,).
+Choice = Callable[[Tensor, Tensor, Tensor], Tensor]
+WORTH = 0.8  # rows are taken out of the cache when so few of them go on: a copy has its price
+
+
+def likeliest(_: Tensor, logits: Tensor, __: Tensor) -> Tensor:
+    """Return the likeliest token of each row: greedy decoding."""
+    return logits.argmax(-1)
+
+
+def sampled(chances: Tensor, uniform: Tensor) -> Tensor:
+    """Return a token for each row of chances (rows, vocabulary), which need not sum to 1: where their sum passes
+    the share `uniform` (rows,) of the whole."""
+    sums = chances.double().cumsum(-1)
+    return torch.searchsorted(sums, uniform.to(sums)[:, None] * sums[:, -1:], right=True)[:, 0]
+
+
+class Prompts:
+    """Prompts as a model has read them; they can be continued many times."""
+
+    @torch.inference_mode()
+    def __init__(self, model: "PreTrainedModel", ids: Tensor, mask: Tensor) -> None:
+        """Read `ids` (rows, tokens), padded on the left where `mask` is 0, on the model's device."""
+        self._model, self._ids, self._mask = model, ids, mask.long()
+        places = (self._mask.cumsum(1) - 1).clamp(min=0)
+        last = torch.tensor([ids.shape[1] - 1], device=ids.device)  # not a slice: those are slow to multiply on a CPU
+        read = model(input_ids=ids, attention_mask=self._mask, position_ids=places, use_cache=True, logits_to_keep=last)
+        self._cache, self._logits, self._place = read.past_key_values, read.logits[:, -1], places[:, -1:]
+
+    @torch.inference_mode()
+    def continued(
+        self,
+        longest: int,
+        ends: Tensor,
+        choose: Choice,
+        copies: int = 1,
+        stream: torch.Generator | None = None,
+        whole: bool = False,
+    ) -> list[list[int]]:
+        """Return the tokens that follow each prompt, `copies` of them in turn for each.
+
+        They end with the first that is one of `ends`, or after `longest`. `choose` is asked for the rows that go on,
+        and perhaps for a few that do not; its numbers come from `stream` (torch's global one by default), and a row's
+        do not depend on when others end. With `whole` every pass has all rows, as adapters per row need it. Raises
+        `ValueError` for lengths or copies below 1.
+        """
+        if longest < 1 or copies < 1:
+            raise ValueError(f"longest={longest}, copies={copies}: give at least 1")
+        cache = copy.deepcopy(self._cache)
+        cache.batch_repeat_interleave(copies)
+        own = (self._ids, self._mask, self._place, self._logits)
+        ids, mask, place, logits = (value.repeat_interleave(copies, 0) for value in own)
+        found: list[list[int]] = [[] for _ in ids]
+        rows, running = torch.arange(len(ids)), torch.ones(len(ids), dtype=torch.bool)
+        for taken in range(1, longest + 1):
+            words = choose(ids, logits, torch.rand(len(found), generator=stream)[rows].to(ids.device))
+            for row, goes, word in zip(rows.tolist(), running.tolist(), words.tolist(), strict=True):
+                if goes:
+                    found[row].append(word)
+            running &= ~torch.isin(words.cpu(), ends.cpu())
+            if taken == longest or not running.any():
+                break
+            ids, mask = torch.cat([ids, words[:, None]], 1), torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
+            place = place + 1
+            if not whole and running.sum() <= WORTH * len(rows):
+                kept = running.nonzero()[:, 0]
+                rows, running, kept = rows[kept], running[kept], kept.to(ids.device)
+                cache.batch_select_indices(kept)
+                ids, mask, place = ids[kept], mask[kept], place[kept]
+            read = self._model(
+                input_ids=ids[:, -1:], attention_mask=mask, position_ids=place, past_key_values=cache, use_cache=True
+            )
+            logits = read.logits[:, -1]
+        return found
