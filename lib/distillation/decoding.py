@@ -5,9 +5,16 @@ from typing import TYPE_CHECKING
 
 import torch
 from pydantic import BaseModel, ConfigDict
-from transformers import GenerationConfig
+from torch import Tensor
+from transformers import (
+    LogitsProcessorList,
+    NoRepeatNGramLogitsProcessor,
+    TemperatureLogitsWarper,
+    TopPLogitsWarper,
+)
 
 from lib import seeds
+from lib.continuations import Choice, Prompts, sampled
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -36,43 +43,63 @@ def generate(
     pad: int,
     seed: int | None = None,
 ) -> list[list[int]]:
-    """Return the response ids to each prompt's ids, without the end token; greedy without a seed, else sampled.
+    """Return the response ids to each prompt's ids, without the end token; greedy without a seed: one of `draws`."""
+    return draws(model, prompts, config, end, pad, (seed,))[0]
 
-    Prompts of similar length share a batch and are padded on the left. Equal arguments give equal responses on an equal
-    environment; torch's global stream is left as it was. Raises `ValueError` for an empty prompt.
+
+def draws(
+    model: "PreTrainedModel",
+    prompts: Sequence[Sequence[int]],
+    config: DecodingConfig,
+    end: int,
+    pad: int,
+    drawn: Sequence[int | None],
+) -> list[list[list[int]]]:
+    """Return, for each seed in `drawn`, the response ids to each prompt's ids, without the end token; None is greedy.
+
+    Prompts of similar length share a batch, are padded on the left and are read once for all draws. Equal arguments
+    give equal responses on an equal environment, whatever else is drawn; torch's global stream is left as it was.
+    Raises `ValueError` for an empty prompt.
     """
     if any(not len(prompt) for prompt in prompts):
         raise ValueError("a prompt without tokens")
-    chosen = GenerationConfig(
-        max_new_tokens=config.tokens,
-        do_sample=seed is not None,
-        no_repeat_ngram_size=config.no_repeat_ngram_size,
-        eos_token_id=end,
-        pad_token_id=pad,
-        **({} if seed is None else {"temperature": config.temperature, "top_p": config.top_p, "top_k": 0}),
-    )
     order = sorted(range(len(prompts)), key=lambda place: (len(prompts[place]), place))
-    found: list[list[int]] = [[] for _ in prompts]
+    found: list[list[list[int]]] = [[[] for _ in prompts] for _ in drawn]
     was_training = model.training
     model.eval()
     try:
-        with torch.random.fork_rng(devices=[]), torch.inference_mode():
-            for number, start in enumerate(range(0, len(order), config.batch)):
-                places = order[start : start + config.batch]
-                torch.manual_seed(0 if seed is None else seeds.seed_of("decoding", seed, number))
-                for place, ids in zip(places, _written(model, [prompts[p] for p in places], chosen), strict=True):
-                    found[place] = ids[: ids.index(end)] if end in ids else ids
+        for number, start in enumerate(range(0, len(order), config.batch)):
+            places = order[start : start + config.batch]
+            read = _read(model, [prompts[place] for place in places], pad)
+            for responses, seed in zip(found, drawn, strict=True):
+                stream = seeds.generator("decoding", seed or 0, number)
+                told = read.continued(config.tokens, torch.tensor([end]), _choice(config, seed is None), stream=stream)
+                for place, ids in zip(places, told, strict=True):
+                    responses[place] = ids[:-1] if ids[-1] == end else ids
     finally:
         model.train(was_training)
     return found
 
 
-def _written(model: "PreTrainedModel", prompts: Sequence[Sequence[int]], how: GenerationConfig) -> list[list[int]]:
-    """Return what the model writes after each prompt of one batch, with end and padding tokens."""
+def _read(model: "PreTrainedModel", prompts: Sequence[Sequence[int]], pad: int) -> Prompts:
     longest = max(len(prompt) for prompt in prompts)
-    ids = torch.tensor([[how.pad_token_id] * (longest - len(prompt)) + list(prompt) for prompt in prompts])
+    ids = torch.tensor([[pad] * (longest - len(prompt)) + list(prompt) for prompt in prompts])
     mask = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts])
-    written = model.generate(
-        input_ids=ids.to(model.device), attention_mask=mask.to(model.device), generation_config=how
-    )
-    return written[:, longest:].tolist()
+    return Prompts(model, ids.to(model.device), mask.to(model.device))
+
+
+def _choice(config: DecodingConfig, greedy: bool) -> Choice:
+    """Return how the next token is chosen: the likeliest one, or drawn."""
+    rules = LogitsProcessorList()
+    if config.no_repeat_ngram_size:
+        rules.append(NoRepeatNGramLogitsProcessor(config.no_repeat_ngram_size))
+    if not greedy and config.temperature != 1:
+        rules.append(TemperatureLogitsWarper(config.temperature))
+    if not greedy and config.top_p < 1:
+        rules.append(TopPLogitsWarper(config.top_p))
+
+    def choose(ids: Tensor, logits: Tensor, uniform: Tensor) -> Tensor:
+        allowed = rules(ids, logits.float())
+        return allowed.argmax(-1) if greedy else sampled(allowed.softmax(-1), uniform)
+
+    return choose

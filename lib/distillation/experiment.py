@@ -82,7 +82,8 @@ class Results:
 def adapt(world: World, seed: int, workspace: Path | None = None) -> tuple[dict[str, Tensor], pd.DataFrame]:
     """Train the upper layers of the world's backbone on the trained sets; returns their weights and the curve."""
     config, model = world.config, world.fresh_backbone()
-    adaptation = Adaptation(model, world.vocabulary.kept, config.layer, world.examples, world.vocabulary.pad)
+    dtype = getattr(torch, config.dtype)  # what it will be read in
+    adaptation = Adaptation(model, world.vocabulary.kept, config.layer, world.examples, world.vocabulary.pad, dtype)
     order = batches.order(
         [len(example) for example in world.examples], config.training.batch, config.training.steps, seed
     )
@@ -276,8 +277,9 @@ def answers(
     vocabulary, _ = world.tokens(config.student.tokenizer if isinstance(config, RunConfig) else "teacher")
     prompts = [example.prompt for example in batches.encode(items, vocabulary, longest)]
     frames = []
-    for seed in (None, *drawn):
-        written = decoding.generate(model, prompts, config.decoding, vocabulary.end, vocabulary.pad, seed)
+    seeds = (None, *drawn)
+    responses = decoding.draws(model, prompts, config.decoding, vocabulary.end, vocabulary.pad, seeds)
+    for seed, written in zip(seeds, responses, strict=True):
         rows = {
             "split": split,
             "step": step,

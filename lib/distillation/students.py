@@ -101,6 +101,7 @@ def _model(
                 resid_pdrop=0.0,
                 embd_pdrop=0.0,
                 attn_pdrop=0.0,
+                activation_function="gelu_pytorch_tanh",  # GPT-2's own, in one operation
                 **shared,
             )
         )

@@ -144,13 +144,22 @@ class Adaptation:
     """
 
     def __init__(
-        self, model: "PreTrainedModel", kept: Tensor, layer: int, examples: Sequence[Example], pad: int
+        self,
+        model: "PreTrainedModel",
+        kept: Tensor,
+        layer: int,
+        examples: Sequence[Example],
+        pad: int,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
-        """Free the blocks from `layer` on, and the final norm; raises `UserError` for a layer that does not exist."""
+        """Free the blocks from `layer` on, and the final norm; raises `UserError` for a layer that does not exist.
+
+        `dtype` is that of the products: bf16 takes about half the time.
+        """
         found = blocks(model)
         if not 0 <= layer < len(found):
             raise UserError(f"layer {layer} does not exist: {type(model).__name__} has layers 0 to {len(found) - 1}")
-        self._model, self._kept, self._examples, self._pad = model, kept, examples, pad
+        self._model, self._kept, self._examples, self._pad, self._dtype = model, kept, examples, pad, dtype
         self.rule, self.shared = proportions.Fixed({"ce": 1.0}), ()
         self.matrices = ()  # a pretrained model is adapted by AdamW
         model.requires_grad_(False)
@@ -171,8 +180,9 @@ class Adaptation:
         batch, tokens = part
         batch = on(batch, self._model.device)
         ids = self._kept.to(batch.ids.device)[batch.ids]
-        read = self._model.base_model(input_ids=ids, attention_mask=batch.mask.long(), use_cache=False)
-        logits = self._model.get_output_embeddings()(read.last_hidden_state[batch.predicting])
+        with torch.autocast(ids.device.type, self._dtype, enabled=self._dtype != torch.float32):
+            read = self._model.base_model(input_ids=ids, attention_mask=batch.mask.long(), use_cache=False)
+            logits = self._model.get_output_embeddings()(read.last_hidden_state[batch.predicting])
         nats = functional.cross_entropy(logits.float(), ids[batch.response], reduction="sum")
         return {"ce": nats / tokens}
 

@@ -4,9 +4,7 @@ What an arm learns from is its own business: the loop asks it for the losses of 
 and for the weights they are added up with.
 """
 
-import json
 import math
-import sys
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
@@ -15,11 +13,9 @@ from typing import Any, Literal, Protocol
 
 import torch
 from pydantic import BaseModel, ConfigDict
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from lib import files, paths, progress, seeds
+from lib import progress, seeds, training_states
 from lib.distillation import proportions
 from lib.errors import UserError
 
@@ -186,39 +182,13 @@ class State:
 
     def save(self, folder: Path) -> None:
         """Write the state as one file, in one step."""
-        tensors = {f"model/{name}": value for name, value in self.arm.module.state_dict().items()}
-        for number, optimiser in enumerate(self.optimisers):
-            for place, values in optimiser.state_dict()["state"].items():
-                tensors |= {f"optimiser/{number}/{place}/{name}": value for name, value in values.items()}
         told = {"step": self.step, "seconds": self.seconds, "curve": self.curve}
-        tensors = {name: tensor.clone().contiguous() for name, tensor in tensors.items()}
-        files.write_atomically(
-            folder / "state.safetensors", lambda path: save_file(tensors, path, {"told": json.dumps(told)})
-        )
+        training_states.save(folder, told, self.optimisers, model=self.arm.module.state_dict())
 
     def load(self, folder: Path) -> None:
         """Take up the saved state, if there is a whole one; a damaged file is named and training starts anew."""
-        path = folder / "state.safetensors"
-        if not path.exists():
-            return
-        try:
-            with safe_open(path, "pt") as stream:
-                told = json.loads(stream.metadata()["told"])
-            tensors = load_file(path)
-        except (SafetensorError, KeyError, TypeError, ValueError) as error:
-            print(f"{paths.relative(path)} is damaged ({error}); training starts anew", file=sys.stderr)
-            path.unlink()
-            return
-        parts: dict[str, dict[str, Tensor]] = {"model": {}, "optimiser": {}}
-        for name, tensor in tensors.items():
-            kind, _, rest = name.partition("/")
-            parts[kind][rest] = tensor
-        self.arm.module.load_state_dict(parts["model"])
-        for number, optimiser in enumerate(self.optimisers):
-            saved = optimiser.state_dict()
-            for name, tensor in parts["optimiser"].items():
-                which, place, key = name.split("/")
-                if int(which) == number:
-                    saved["state"].setdefault(int(place), {})[key] = tensor
-            optimiser.load_state_dict(saved)
-        self.step, self.seconds, self.curve = told["step"], told["seconds"], told["curve"]
+        found = training_states.load(folder, self.optimisers)
+        if found is not None:
+            told, parts = found
+            self.arm.module.load_state_dict(parts["model"])
+            self.step, self.seconds, self.curve = told["step"], told["seconds"], told["curve"]

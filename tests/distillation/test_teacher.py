@@ -152,5 +152,8 @@ def test_its_loss_is_over_the_whole_vocabulary(make) -> None:
         logs = model(input_ids=KEPT[batch.ids], attention_mask=batch.mask.long()).logits.log_softmax(-1)
     nats = [-logs[r, c - 1, KEPT[batch.ids[r, c]]].item() for r, c in batch.response.nonzero().tolist()]
     assert one.losses(part)["ce"].item() == pytest.approx(sum(nats) / len(nats), rel=1e-5)
+    half = Adaptation(model, KEPT, 1, EXAMPLES, PAD, torch.bfloat16).losses(part)["ce"].item()
+    assert half != one.losses(part)["ce"].item()
+    assert half == pytest.approx(sum(nats) / len(nats), rel=1e-2)
     parts = one.prepare(0, range(4), 3)
     assert sum(one.losses(part)["ce"].item() for part in parts) == pytest.approx(sum(nats) / len(nats), rel=1e-5)
