@@ -26,7 +26,7 @@ COMPARED = ("sft", "forward_kl", "ours")  # of every heterogeneous pair
 ON_SLICES = ("teacher", *COMPARED)
 COSTED = ("sft", "forward_kl", "ours", "gkd")
 PARTS = 2  # of a step: neighbours are of similar length, so less is padded
-TIMED = 10  # steps of each
+TIMED = 20  # steps of each: of so many about a quarter are on-policy in GKD, as in a whole training
 SIMILARITY = tuple(f"main/{method}/seed0" for method in ("sft", "forward_kl", "ours"))  # Figure K1
 
 
