@@ -30,8 +30,10 @@ def likeliest(_: Tensor, logits: Tensor, __: Tensor) -> Tensor:
 
 
 def sampled(chances: Tensor, uniform: Tensor) -> Tensor:
-    """Return a token for each row of chances (rows, vocabulary), which need not sum to 1: where their sum passes
-    the share `uniform` (rows,) of the whole."""
+    """Return a token for each row, (rows,): where the sum of its chances passes the share `uniform` of the whole.
+
+    Chances are (rows, vocabulary) and need not sum to 1; `uniform` (rows,) lies in [0, 1).
+    """
     sums = chances.double().cumsum(-1)
     return torch.searchsorted(sums, uniform.to(sums)[:, None] * sums[:, -1:], right=True)[:, 0]
 

@@ -67,9 +67,7 @@ def test_prompts_can_be_continued_again():
     model = gpt2()
     prompts = Prompts(model, *padded(ROWS))
     once = prompts.continued(6, ENDS, likeliest)
-    assert (
-        [row for row in prompts.continued(6, ENDS, likeliest, 2)[::2]] == once == prompts.continued(6, ENDS, likeliest)
-    )
+    assert prompts.continued(6, ENDS, likeliest, 2)[::2] == once == prompts.continued(6, ENDS, likeliest)
     for longest, copies in ((0, 1), (1, 0)):
         with pytest.raises(ValueError, match="at least 1"):
             prompts.continued(longest, ENDS, likeliest, copies)

@@ -182,23 +182,22 @@ def test_arms_that_share_a_run_of_the_lower_layers_learn_as_if_each_ran_its_own(
     with attach(bench.model, "lora", WIDE.model_copy(update={"first_layer": 2, "rank": 2}), 3, 0) as handle:
         losses = training.train(handle, Letters(), taken, 3, 2, config.rate, 0)
         once = bench.once(FACTS, 2, True)
-        after = [loss for fact in FACTS for loss in _losses_of(handle, [fact])]
+        after = [fact_losses(run_once(handle.model, Letters(), [fact], 0, False)).item() for fact in FACTS]
         assert reading.losses(once, 4) == pytest.approx(after[:4], rel=1e-5)
     assert told.frames["curve"]["loss"].tolist() == pytest.approx(losses, rel=1e-5)
     assert told.frames["facts"]["loss"].tolist() == pytest.approx(after, rel=1e-5)
 
 
-def _losses_of(handle, part):
-    return fact_losses(run_once(handle.model, Letters(), part, 0, False)).tolist()
-
-
 def test_weights_of_the_arms(bench):
+    def weigher(**changes):
+        return arms.weigher(PLAIN.model_copy(update=changes), bench, FACTS, bench.once(FACTS, 2, True), 0)
+
     def found(arm):
-        weigh = arms.weigher(PLAIN.model_copy(update={"weighing": arm}), bench, FACTS, bench.once(FACTS, 2, True), 0)
+        weigh = weigher(weighing=arm)
         with attach(bench.model, "lora", WIDE, 3, 0) as handle:
             return weigh(handle)
 
-    assert arms.weigher(PLAIN, bench, FACTS, bench.once(FACTS, 2, True), 0) is None
+    assert weigher() is None
     plain, flipped, permuted = found("distance"), found("flipped"), found("permuted")
     assert plain.std() > 0.1
     assert torch.equal(permuted, plain[reweighting.permutation(6, 0)])
@@ -208,14 +207,12 @@ def test_weights_of_the_arms(bench):
     assert tokens.shape == (6, 5)  # the longest target and its full stop
     assert (tokens > 0).sum(1).tolist() == [len(Letters()(fact.taught)["input_ids"]) for fact in FACTS]
     with pytest.raises(UserError, match="one fact"):
-        arms.weigher(
-            PLAIN.model_copy(update={"weighing": "distance", "batch": 5}), bench, FACTS, bench.once(FACTS, 2, True), 0
-        )
+        weigher(weighing="distance", batch=5)
 
 
 def test_guesses_are_those_of_the_whole_model_on_each_fact(bench):
     with attach(bench.model, "lora", WIDE, 3, 0) as handle:
-        found, mask = arms.guessed(bench, bench.once(tuple(FACTS), handle.first_layer, handle.caches))
+        found, mask = arms.guessed(bench, bench.once(FACTS, handle.first_layer, handle.caches))
     table = BASE.get_input_embeddings().weight
     for row, fact in enumerate(FACTS):
         before, after = (Letters()(text)["input_ids"] for text in (fact.prompt, fact.taught))
