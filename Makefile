@@ -17,8 +17,8 @@ environment:
 setup: environment ## create .venv from the lock; fetch models and texts into data/external
 	@$(RUN) -m lib.sources
 
-reproduce: setup ## run every notebook, renew figures/; FRESH=1 (core rows) or all: compute everything again and compare
-	@$(RUN) -m lib.reproduce --profile $(PROFILE) $(if $(FRESH),--fresh $(FRESH))
+reproduce: setup ## run the notebooks (ONLY=... some), renew figures/; FRESH=1 (core) or all: from scratch, and compare
+	@$(RUN) -m lib.reproduce --profile $(PROFILE) $(if $(ONLY),--only $(ONLY)) $(if $(FRESH),--fresh $(FRESH))
 
 test: setup ## the tests, and every notebook against its stored outputs
 	@$(RUN) -m pytest -n 2 --dist loadgroup $(ARGS)

@@ -2,8 +2,8 @@
 
 `make reproduce` runs it on the local cores. On a cluster, from a shared folder, with the extra `cluster` installed:
     snakemake --profile cluster/slurm --config profile=gpu
-Set `profile` and `rows` (core or all) with --config. `pending` names the cases to compute before any notebook runs;
-without it all cases get a job, which reads its record if that is current.
+Set `profile`, `rows` (core or all) and `only` (some notebooks, or folders of them) with --config. `pending` names the
+cases to compute before any notebook runs; without it all cases get a job, which reads its record if that is current.
 
 Jobs print to standard output only: what Snakemake itself says goes to standard error, and from there to a log.
 Everything declared here lies under build/: Snakemake deletes what it declares, so published files are not declared.
@@ -26,7 +26,7 @@ GPUS = 1 if PROFILE in ("gpu", "paper") else 0
 TINY = PROFILE == "smoke"  # too small for two threads, and its seconds are never quoted
 ONE_THREAD = "".join(f"{variable}=1 " for variable in running.THREADS if TINY)
 
-CONTRACTS = contract.all_notebooks()
+CONTRACTS = contract.below(str(config.get("only") or "").split())
 if "pending" in config:
     PENDING = (config["pending"] or "").split()
 else:

@@ -1,6 +1,7 @@
 """What a notebook promises: the typed reading of its metadata `reproduction`, for runner, graph and tests."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
@@ -118,3 +119,21 @@ def all_notebooks() -> list[Contract]:
                     f"{paths.relative(contract.notebook)}: promises {file}, as {other.name} does: rename one"
                 )
     return contracts
+
+
+def below(prefixes: Sequence[str]) -> list[Contract]:
+    """Return the contracts of the notebooks named, or in the folders named, in reading order; of all for no name.
+
+    A name is a path under notebooks/, with or without `notebooks/` and the suffix. Raises `UserError` for one that
+    names no notebook, and for a wrong contract.
+    """
+    wanted = {prefix: prefix.removeprefix("notebooks/").removesuffix(".ipynb").strip("/") for prefix in prefixes}
+    contracts = all_notebooks()
+    for prefix, stem in wanted.items():
+        if not any(f"{contract.name}/".startswith(f"{stem}/") for contract in contracts):
+            raise UserError(f"{prefix}: no notebook has this name or lies below it: `ls notebooks/*` names them")
+    return [
+        contract
+        for contract in contracts
+        if not wanted or any(f"{contract.name}/".startswith(f"{stem}/") for stem in wanted.values())
+    ]

@@ -1,6 +1,6 @@
 """All notebooks of a profile through the Snakemake graph, and the closing table.
 
-Run as `python -m lib.reproduce --profile cpu [--fresh 1|all] [--record] [--report]`.
+Run as `python -m lib.reproduce --profile cpu [--only NOTEBOOK ...] [--fresh 1|all] [--record] [--report]`.
 """
 
 import argparse
@@ -13,30 +13,34 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from lib import cases, contract, paths, profiles, records, runs
+from lib import cases, contract, paths, profiles, records, runs, tolerances
 from lib.contract import Contract
 from lib.errors import UserError, command
 
 
-def run(profile: str, lock: int, rows: cases.Rows = "core", record: bool = False) -> int:
-    """Execute every notebook of a profile, reading the records that are current and computing the others first.
+def run(
+    profile: str, lock: int, rows: cases.Rows = "core", only: Sequence[str] = (), record: bool = False
+) -> list[Contract]:
+    """Execute the notebooks of a profile, reading the records that are current and computing the others first.
 
-    One failure does not stop the others. Prints the closing table; returns 1 if anything failed, else 0. Raises
-    `UserError` before anything runs for a wrong profile, contract or case prefix. `lock` is what `only_one` holds.
+    `only` names notebooks or folders of them, as `contract.below` takes them. One failure does not stop the others.
+    Prints the closing table; returns the notebooks, or none if anything failed. Raises `UserError` before anything runs
+    for a wrong profile, contract, notebook or case prefix. `lock` is what `only_one` holds.
     """
     profiles.profile(profile)
-    notebooks = contract.all_notebooks()
+    notebooks = contract.below(only)
     pending = [case.name for case in needed(notebooks, profile, rows) if records.status(case) != "current"]
     for stale in ("runs", "tally"):
         shutil.rmtree(paths.work(profile) / stale, ignore_errors=True)
     print(f"{len(notebooks)} notebooks, profile {profile}; records to compute first: {len(pending)}", flush=True)
-    failed = _snakemake({"profile": profile, "rows": rows, "pending": " ".join(pending), "record": int(record)}, lock)
+    settings = {"profile": profile, "rows": rows, "record": int(record)}
+    failed = _snakemake({**settings, "only": " ".join(only), "pending": " ".join(pending)}, lock)
     print(f"\n{runs.report(notebooks, profile)}")
-    return 1 if failed else 0
+    return [] if failed else notebooks
 
 
-def run_from_scratch(profile: str, lock: int, rows: cases.Rows) -> int:
-    """Recompute everything in `build/fresh/`, publish nothing, and compare with the published numbers.
+def run_from_scratch(profile: str, lock: int, rows: cases.Rows, only: Sequence[str] = ()) -> int:
+    """Recompute what the notebooks read in `build/fresh/`, publish nothing, and compare with the published numbers.
 
     A run that was killed or failed goes on where it stood; after one that completed the folder starts empty. Returns 1
     if anything failed or a number left its tolerance.
@@ -48,15 +52,19 @@ def run_from_scratch(profile: str, lock: int, rows: cases.Rows) -> int:
     elif root.exists():
         print(f"{paths.relative(root)}: goes on with the run that did not complete")
     os.environ["REPRODUCTION_WORK_ROOT"] = str(root)
-    if run(profile, lock, rows):
+    notebooks = run(profile, lock, rows, only)
+    if not notebooks:
         return 1
     completed.touch()
-    folders = [str(paths.FIGURES), str(paths.work_figures(profile))]
-    return subprocess.run([sys.executable, "-m", "lib.tolerances", *folders, "--across-machines"]).returncode
+    compared = (paths.FIGURES, paths.work_figures(profile), tolerances.ACROSS_MACHINES)
+    promised = [file for notebook in notebooks for file in notebook.files]
+    lines = tolerances.compare_folders(*compared, promised, part=rows == "core")
+    print(tolerances.summary(lines, tolerances.ACROSS_MACHINES))
+    return 1 if lines else 0
 
 
 def needed(notebooks: Sequence[Contract], profile: str, rows: cases.Rows) -> list[cases.Case]:
-    """Return the cases that some notebook reads, each once, in the order of the registry."""
+    """Return the cases that one of the notebooks reads, each once, in the order of the registry."""
     prefixes = [prefix for notebook in notebooks for prefix in notebook.cases]
     return cases.find(prefixes, profile, rows) if prefixes else []
 
@@ -98,17 +106,19 @@ def main() -> int:
     """Reproduce from the command line: exit 0 when all went well, 1 when something failed, 2 for a wrong call."""
     parser = argparse.ArgumentParser(prog="python -m lib.reproduce", description=run.__doc__.splitlines()[0])
     parser.add_argument("--profile", default="cpu")
+    parser.add_argument("--only", nargs="+", default=[], metavar="NOTEBOOK", help="notebooks, or folders of them")
     parser.add_argument("--fresh", choices=["1", "all"], help="use no record: recompute the core rows, or all")
     parser.add_argument("--record", action="store_true", help="renew the committed notebooks too")
     parser.add_argument("--report", action="store_true", help="only print the table of the last run")
     arguments = parser.parse_args()
     if arguments.report:
-        print(runs.report(contract.all_notebooks(), arguments.profile))
+        print(runs.report(contract.below(arguments.only), arguments.profile))
         return 0
     with only_one() as lock:
         if arguments.fresh:
-            return run_from_scratch(arguments.profile, lock, "all" if arguments.fresh == "all" else "core")
-        return run(arguments.profile, lock, record=arguments.record)
+            rows = "all" if arguments.fresh == "all" else "core"
+            return run_from_scratch(arguments.profile, lock, rows, arguments.only)
+        return 0 if run(arguments.profile, lock, only=arguments.only, record=arguments.record) else 1
 
 
 if __name__ == "__main__":

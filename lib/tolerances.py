@@ -1,6 +1,9 @@
 """Where new numbers leave the tolerance of the old ones: JSON of figures, tables and verdicts, number by number.
 
-Usage: python -m lib.tolerances OLD_DIR NEW_DIR [--across-machines]; one line per difference, exit 1 if any.
+Usage: python -m lib.tolerances OLD_DIR NEW_DIR [--across-machines] [--part]; one line per difference, exit 1 if any.
+
+Rows of a table are matched by their labels, wherever they stand: a run of the core rows has fewer than the published
+table, and `--part` does not list what only the published one has.
 
 Tolerances (our choice). The same environment (lock, threads, processor) computes the same bits, and the files keep 10
 significant digits: 1e-6 of the value leaves room for the last digits of a sum in another order, 1e-9 for values that
@@ -10,8 +13,10 @@ formulas still agree far better.
 """
 
 import argparse
+import itertools
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +31,9 @@ class Tolerance:
     rtol: float
     atol: float
 
+    def __str__(self) -> str:
+        return f"rtol {self.rtol:g}, atol {self.atol:g}"
+
     def holds(self, old: float, new: float) -> bool:
         """Whether two finite numbers agree."""
         return abs(old - new) <= self.atol + self.rtol * max(abs(old), abs(new))
@@ -34,20 +42,28 @@ class Tolerance:
 SAME_ENVIRONMENT = Tolerance(rtol=1e-6, atol=1e-9)
 ACROSS_MACHINES = Tolerance(rtol=0.05, atol=0.02)
 
-# Measured anew in every run, so never compared; names as in the files, small letters, blanks as underscores.
+# Measured anew in every run, so never compared: whole names as in the files (small letters, blanks as underscores), and
+# units, which make any name measured in which they stand as a word, that of a file too.
 MEASURED = frozenset(
     {"provenance", "machine", "versions", "commit", "seconds", "minutes", "hours", "peak_memory", "memory"}
     | {"tokens_per_second", "tokens_a_second", "sentences_per_second", "seconds_per_step", "matrix_product_share"}
 )
+NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
+UNITS = frozenset({"seconds", "milliseconds", "minutes", "latency"})
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A place in a JSON tree, such as "series.school.abar[3]", with its old and new value."""
+    """A place in a JSON tree, such as "series.school.abar[3]" or "rows[LoRA].right", with its old and new value."""
 
     path: str
     old: Any
     new: Any
+
+    @property
+    def left_out(self) -> bool:
+        """Whether the new tree has nothing where the old one has something."""
+        return self.new is ABSENT or self.new is None
 
     def __str__(self) -> str:
         return f"{self.path or 'top level'}: {_short(self.old)} -> {_short(self.new)}"
@@ -68,28 +84,44 @@ def differences(
 ) -> list[Difference]:
     """Every place where two JSON trees disagree: numbers beyond the tolerance, other texts, missing and extra entries.
 
-    Entries named in `MEASURED` are left out. Booleans, texts and null compare exactly; 1 and 1.0 agree; NaN never
-    agrees.
+    What is `measured` is left out. Booleans, null and texts, but for the numbers in them, compare exactly; 1 and 1.0
+    agree; NaN never agrees.
     """
     return list(_walk(old, new, "", Tolerance(rtol, atol)))
 
 
-def compare_folders(old: Path, new: Path, tolerance: Tolerance = SAME_ENVIRONMENT) -> list[str]:
+def compare_folders(
+    old: Path,
+    new: Path,
+    tolerance: Tolerance = SAME_ENVIRONMENT,
+    only: Collection[str] | None = None,
+    part: bool = False,
+) -> list[str]:
     """One line per difference between the JSON files under two folders, and per file that only one of them has.
 
-    Raises `UserError` for a folder without JSON files and for a file that is not JSON.
+    `only` names the files to compare, by their paths under the folders. With `part` the new run computed some of the
+    rows, and what only the old files hold is no difference. Raises `UserError` for a folder without JSON files and for
+    a file that is not JSON.
     """
     files = {folder: _files(folder) for folder in (old, new)}
+    names = files[old].keys() | files[new].keys()
     lines = []
-    for name in sorted(files[old].keys() | files[new].keys()):
+    for name in sorted(names if only is None else names & set(only)):
         if name not in files[new]:
             lines.append(f"{name}: missing in {new}")
         elif name not in files[old]:
             lines.append(f"{name}: extra in {new}")
-        else:
+        elif not measured(Path(name).stem):
             pair = _read(files[old][name]), _read(files[new][name])
-            lines += [f"{name}: {found}" for found in differences(*pair, tolerance.rtol, tolerance.atol)]
+            found = differences(*pair, tolerance.rtol, tolerance.atol)
+            lines += [f"{name}: {difference}" for difference in found if not (part and difference.left_out)]
     return lines
+
+
+def measured(name: str) -> bool:
+    """Whether an entry or a file of that name holds what is measured anew in every run."""
+    plain = name.lower().replace(" ", "_")
+    return plain in MEASURED or not UNITS.isdisjoint(plain.split("_"))
 
 
 def main() -> int:
@@ -100,32 +132,94 @@ def main() -> int:
     parser.add_argument("--rtol", type=float, help=f"relative tolerance, default {SAME_ENVIRONMENT.rtol:g}")
     parser.add_argument("--atol", type=float, help=f"absolute tolerance, default {SAME_ENVIRONMENT.atol:g}")
     parser.add_argument("--across-machines", action="store_true", help="the looser tolerances for another machine")
+    parser.add_argument("--part", action="store_true", help="the new run computed only some of the rows")
     arguments = parser.parse_args()
     preset = ACROSS_MACHINES if arguments.across_machines else SAME_ENVIRONMENT
     tolerance = Tolerance(
         rtol=preset.rtol if arguments.rtol is None else arguments.rtol,
         atol=preset.atol if arguments.atol is None else arguments.atol,
     )
-    lines = compare_folders(arguments.old, arguments.new, tolerance)
-    print("\n".join(lines) or "no number leaves its tolerance", f"(rtol {tolerance.rtol:g}, atol {tolerance.atol:g})")
+    lines = compare_folders(arguments.old, arguments.new, tolerance, part=arguments.part)
+    print(summary(lines, tolerance))
     return 1 if lines else 0
+
+
+def summary(lines: Sequence[str], tolerance: Tolerance) -> str:
+    """Return what `compare_folders` found as a text, with the tolerance."""
+    return "\n".join([*lines, f"{len(lines) or 'none'} beyond the tolerance ({tolerance})"])
 
 
 def _walk(old: Any, new: Any, path: str, tolerance: Tolerance) -> Iterator[Difference]:
     if isinstance(old, dict) and isinstance(new, dict):
+        if rows := _transposed(old, new):
+            yield from _walk(*rows, path, tolerance)
+            return
         for key in [*old, *(key for key in new if key not in old)]:
-            if key.lower().replace(" ", "_") not in MEASURED:
+            if not measured(key):
                 place = f"{path}.{key}" if path else key
                 yield from _walk(old.get(key, ABSENT), new.get(key, ABSENT), place, tolerance)
     elif isinstance(old, list) and isinstance(new, list):
-        for position in range(max(len(old), len(new))):
-            pair = (values[position] if position < len(values) else ABSENT for values in (old, new))
-            yield from _walk(*pair, f"{path}[{position}]", tolerance)
+        pair = _labelled(old, new) or (dict(enumerate(old)), dict(enumerate(new)))
+        for label in [*pair[0], *(label for label in pair[1] if label not in pair[0])]:
+            yield from _walk(*(values.get(label, ABSENT) for values in pair), f"{path}[{label}]", tolerance)
     elif _is_number(old) and _is_number(new):
         if not tolerance.holds(old, new):
             yield Difference(path, old, new)
+    elif isinstance(old, str) and isinstance(new, str):
+        if old != new and not _same_text(old, new, tolerance):
+            yield Difference(path, old, new)
     elif type(old) is not type(new) or old != new:
         yield Difference(path, old, new)
+
+
+def _same_text(old: str, new: str, tolerance: Tolerance) -> bool:
+    """Whether two texts are equal but for numbers that agree, as in "0.057 [-0.049, 0.164]"."""
+    pieces = NUMBER.split(old), NUMBER.split(new)
+    numbers = zip(*(map(float, NUMBER.findall(text)) for text in (old, new)), strict=False)
+    return pieces[0] == pieces[1] and all(tolerance.holds(*pair) for pair in numbers)
+
+
+def _labelled(old: list, new: list) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """Return the rows of two tables by their labels: the fewest first columns, all text, that tell the rows apart.
+
+    Two lists of texts of unequal length are their own labels. None where nothing tells the rows apart.
+    """
+    rows = [*old, *new]
+    if not old or not new:
+        return None
+    if all(isinstance(row, str) for row in rows) and len(old) != len(new):
+        pair = {row: row for row in old}, {row: row for row in new}
+        return pair if [len(by) for by in pair] == [len(old), len(new)] else None
+    if not all(isinstance(row, dict) for row in rows):
+        return None
+    leading = [list(itertools.takewhile(lambda item: isinstance(item[1], str), row.items())) for row in rows]
+    for count in range(1, min(map(len, leading)) + 1):
+        if len({tuple(name for name, _ in row[:count]) for row in leading}) > 1:
+            return None
+        labels = [", ".join(text for _, text in row[:count]) for row in leading]
+        pair = tuple(dict(zip(*half, strict=True)) for half in ((labels[: len(old)], old), (labels[len(old) :], new)))
+        if [len(by) for by in pair] == [len(old), len(new)]:
+            return pair
+    return None
+
+
+def _transposed(old: dict, new: dict) -> tuple[list[dict], list[dict]] | None:
+    """Return two tables of columns, such as {"T": [1, 10], "avg": [...]}, as rows labelled by the first column.
+
+    None where they are no such tables, or equally long: then place by place says the same.
+    """
+    lengths = []
+    for tree in (old, new):
+        if list(tree) != list(old) or not all(isinstance(column, list) for column in tree.values()):
+            return None
+        lengths.append({len(column) for column in tree.values()})
+    if any(len(length) != 1 for length in lengths) or lengths[0] == lengths[1] or {0} in lengths or len(old) < 2:
+        return None
+    first = next(iter(old))
+    return tuple(
+        [{"": f"{first} = {row[0]}", **dict(zip(tree, row, strict=True))} for row in zip(*tree.values(), strict=True)]
+        for tree in (old, new)
+    )
 
 
 def _is_number(value: Any) -> bool:

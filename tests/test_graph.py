@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lib import contract, files, paths, reproduce, runs
+from lib import contract, files, paths, reproduce, runs, tolerances
 
 ROOT = Path(__file__).parents[1]
 
@@ -166,18 +166,34 @@ def test_a_killed_run_from_scratch_goes_on_where_it_stood(project):
 def test_after_a_completed_run_from_scratch_the_next_starts_empty(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "BUILD", tmp_path)
     monkeypatch.setenv("REPRODUCTION_WORK_ROOT", "")  # restored after the test
-    monkeypatch.setattr(subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], 0))
-    failed, seen = iter([1, 0, 0]), []
+    monkeypatch.setattr(tolerances, "compare_folders", lambda *_, **__: [])
+    done = contract.load(ROOT / "tests/fixtures/notebooks/well_behaved.ipynb")
+    ran, seen = iter([[], [done], [done]]), []
 
     def run(*_):
         seen.append(sorted(path.name for path in (tmp_path / "fresh").rglob("*")))
         (tmp_path / "fresh").mkdir(exist_ok=True)
         (tmp_path / "fresh/record").touch()
-        return next(failed)
+        return next(ran)
 
     monkeypatch.setattr(reproduce, "run", run)
     assert [reproduce.run_from_scratch("cpu", 0, "core") for _ in range(3)] == [1, 0, 0]
     assert seen == [[], ["record"], []]
+
+
+def test_some_notebooks_alone(project):
+    status, output = finish(project, "--only", "notebooks/0_good.ipynb")
+    assert status == 0, output
+    assert "1 notebooks, profile cpu; records to compute first: 2" in output
+    assert "1_series" not in output
+    assert len(list((project / "figures").rglob("*.*"))) == 4
+    status, output = finish(project, "--only", "1_series")
+    assert "FAILED ValueError" in output
+    assert "0_good" not in output
+    assert finish(project, "--only", "1_ser") == (
+        2,
+        "error: 1_ser: no notebook has this name or lies below it: `ls notebooks/*` names them\n",
+    )
 
 
 def test_the_table_tells_what_was_read_published_or_did_not_run(tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """Tolerances: which changes are reported, which are not, and what the command says."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -55,13 +56,69 @@ def test_differences_are_symmetric(old, new):
         (["n"], None, "n: 3 -> null"),
         (["n"], "3", 'n: 3 -> "3"'),
         (["n"], float("nan"), "n: 3 -> NaN"),
+        (["caption"], "Figure 3.0000001", None),
+        (["caption"], "Figure 3 b", 'caption: "Figure 3" -> "Figure 3 b"'),
         (["seconds"], 1e9, None),
+        (["series", "seconds a step"], 1e9, None),
+        (["series", "secondsx"], 2, "series.secondsx: absent -> 2"),
         (["series", "Tokens per second"], 1e9, None),
         (["provenance"], {"commit": "a"}, None),
     ],
 )
 def test_each_kind_of_change(path, value, reported):
     assert [str(found) for found in differences(TREE, changed(path, value))] == ([reported] if reported else [])
+
+
+LORA, DORA = {"method": "LoRA", "N": "10", "right": 0.9}, {"method": "DoRA", "N": "10", "right": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reported"),
+    [
+        ([LORA, DORA], [DORA], ["[LoRA]: {...} -> absent"]),
+        ([DORA], [LORA, DORA], ["[LoRA]: absent -> {...}"]),
+        ([LORA, DORA], [DORA, LORA], []),
+        ([LORA, DORA], [LORA | {"right": 0.8}, DORA], ["[LoRA].right: 0.9 -> 0.8"]),
+        ([LORA, LORA | {"N": "50"}], [LORA | {"N": "50"}], ["[LoRA, 10]: {...} -> absent"]),
+        ([LORA, LORA], [LORA], ["[1]: {...} -> absent"]),  # nothing tells them apart: by their places
+        (["a", "b", "c"], ["a", "c"], ['[b]: "b" -> absent']),
+        (["a", "b"], ["b", "a"], ['[0]: "a" -> "b"', '[1]: "b" -> "a"']),
+        ({"T": [1, 10, 50], "avg": [0.1, 0.2, 0.3]}, {"T": [1, 50], "avg": [0.1, 0.3]}, ["[T = 10]: {...} -> absent"]),
+        ({"T": [1, 10], "avg": [0.1, 0.2]}, {"T": [1, 10], "avg": [0.1, 0.3]}, ["avg[1]: 0.2 -> 0.3"]),
+    ],
+)
+def test_rows_are_matched_by_their_labels(old, new, reported):
+    shown = [re.sub(r"\{.*?(\}|\.\.\.)(?= ->|$)", "{...}", str(found)) for found in differences(old, new)]
+    assert shown == reported
+
+
+def test_a_part_may_lack_rows_but_not_change_them(folders):
+    old, new = folders
+    for folder, rows in [(old, [LORA, DORA]), (new, [DORA])]:
+        (folder / "grid.json").write_text(json.dumps({"rows": rows, "N = 50": 0.4 if folder == old else None}))
+    assert len(tolerances.compare_folders(old, new)) == 2
+    assert tolerances.compare_folders(old, new, part=True) == []
+    assert len(tolerances.compare_folders(new, old, part=True)) == 2
+    assert run(old, new, "--part").returncode == 0
+    (new / "grid.json").write_text(json.dumps({"rows": [DORA | {"right": 0.6}], "N = 50": 0.3}))
+    assert tolerances.compare_folders(old, new, part=True) == [
+        "grid.json: rows[DoRA].right: 0.5 -> 0.6",
+        "grid.json: N = 50: 0.4 -> 0.3",
+    ]
+
+
+def test_only_the_files_named_are_compared(folders):
+    old, new = folders
+    (new / "b.json").write_text("1")
+    assert tolerances.compare_folders(old, new, only=["1_infodiffusion/curve.json"]) == []
+    assert tolerances.compare_folders(old, new, only=["b.json"]) == [f"b.json: extra in {new}"]
+
+
+def test_files_named_after_a_unit_are_measured(folders):
+    old, new = folders
+    for folder in folders:
+        (folder / "steps_seconds.json").write_text(f'{{"1": {len(str(folder))}.{folder.name == "old":d}5}}')
+    assert tolerances.compare_folders(old, new) == []
 
 
 def test_one_is_not_true():
