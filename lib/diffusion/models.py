@@ -141,7 +141,8 @@ def _recurrent(sizes: DiffusionSizes) -> dict[str, int]:
 
 
 _SHORT = ("simplification", "dialogue", "question_generation")  # the tasks whose core budget is too small to read well
-_sqrt = partial(_diffusion, schedule="sqrt", self_conditioning=0.0)
+_longer = partial(_diffusion, core=False, only=_SHORT, longer=10, profiles=("smoke", "cpu"))
+_SQRT = {"schedule": "sqrt", "self_conditioning": 0.0}
 _ROWS = (
     _baseline("gru", "GRU-attention", GruConfig, Gru, _recurrent, core=False),
     _baseline("transformer", "Transformer-base", TransformerConfig, Transformer, _transformer, core=False),
@@ -150,17 +151,11 @@ _ROWS = (
     _fine_tuned("smollm2", "SmolLM2-135M, fine-tuned"),
     _baseline("gpvae", "GPVAE-T5", GPVAEConfig, GPVAE, _encoder_decoder, core=False),
     _baseline("levenshtein", "NAR-LevT", LevenshteinConfig, Levenshtein, _levenshtein, core=False),
-    _sqrt("diffuseq", "DiffuSeq", timesteps="loss_aware"),
-    _sqrt("diffuseq_skewed", "DiffuSeq, skewed times", only=("paraphrase",), core=False),
+    _diffusion("diffuseq", "DiffuSeq", timesteps="loss_aware", **_SQRT),
+    _diffusion("diffuseq_skewed", "DiffuSeq, skewed times", only=("paraphrase",), core=False, **_SQRT),
     _diffusion("infodiffusion", "InfoDiffusion"),
-    _diffusion(
-        "infodiffusion_long",
-        "InfoDiffusion, ten times the steps",
-        core=False,
-        only=_SHORT,
-        longer=10,
-        profiles=("smoke", "cpu"),
-    ),
+    _longer("diffuseq_long", "DiffuSeq, ten times the steps", timesteps="loss_aware", **_SQRT),
+    _longer("infodiffusion_long", "InfoDiffusion, ten times the steps"),
 )
 MODELS: dict[str, Row] = {row.name: row for row in _ROWS}
 

@@ -51,6 +51,25 @@ def test_the_two_models_differ_in_schedule_and_self_conditioning_only() -> None:
     assert changed(one["method"]["process"], two["method"]["process"]) == {"schedule", "self_conditioning"}
 
 
+def test_the_longer_training_of_either_model_changes_the_steps_only() -> None:
+    for name, long in cases.LONG.items():
+        short, longer = (cases.configuration("simplification", MODELS[n], "cpu").model_dump() for n in (name, long))
+        assert changed(short, longer) == {"model", "training", "watch_at"}
+        assert changed(short["training"], longer["training"]) == {"steps"}
+        assert longer["training"]["steps"] == 10 * short["training"]["steps"]
+
+
+def test_the_papers_task_is_swept_with_the_longer_training_where_there_is_one() -> None:
+    def swept(name: str, profile: str) -> list[str]:
+        trained = [cases.case(name, row, 0, profile) for row in ("infodiffusion", "infodiffusion_long")]
+        drawn = cases.sampling(name, "infodiffusion", 0, profile)
+        return [case.name for case in trained if case.fingerprint()["total"] == drawn.data["model"]]
+
+    assert swept("simplification", "cpu") == ["1_infodiffusion/simplification/infodiffusion_long/seed0"]
+    assert swept("dialogue", "cpu") == ["1_infodiffusion/dialogue/infodiffusion/seed0"]
+    assert cases.swept_row("simplification", "diffuseq", "gpu") == "diffuseq"
+
+
 @pytest.mark.parametrize("name", [name for name in VARIANTS if name != "full"])
 def test_an_ablation_changes_one_thing(name: str) -> None:
     one, two = (cases.configuration("paraphrase", VARIANTS[n], "smoke").model_dump() for n in ("full", name))

@@ -1,0 +1,26 @@
+"""What a profile holds: the sizes of every series, and where they run."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from lib.sizes import BeaconSizes, DiffusionSizes, DistillationSizes, EditingSizes
+
+SMOLLM2 = "SmolLM2-135M-Instruct (Q4_1, dequantised)"
+
+
+class Profile(BaseModel):
+    """One size of everything: what runs, on what, and how long it may take."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Literal["smoke", "cpu", "gpu", "paper"]
+    about: str
+    offline: bool  # no hub is contacted
+    device: Literal["cpu", "cuda"]
+    backbone: str
+    backbone_layers: int | None  # None: all
+    diffusion: DiffusionSizes
+    editing: EditingSizes
+    beacons: BeaconSizes
+    distillation: DistillationSizes

@@ -1,0 +1,42 @@
+"""`gpu`: the code and text of `cpu` at the paper's size, on one large GPU."""
+
+from lib.profiles.cpu import BEACONS, DIFFUSION, DISTILLATION, EDITING, scaled
+from lib.profiles.fields import SMOLLM2, Profile
+
+PROFILE = Profile(
+    name="gpu",
+    about="the same code and text on one large GPU: BERT-sized denoiser, T = 2000",
+    offline=True,
+    device="cuda",
+    backbone=SMOLLM2,
+    backbone_layers=None,
+    diffusion=scaled(
+        DIFFUSION,
+        steps=600,
+        pairs=500,
+        ablation_steps=1000,
+        ablation_pairs=500,
+        ablation_candidates=3,
+        vocabulary=10000,
+        diffusion_steps=2000,
+        tokens=16384,
+        width=768,
+        layers=12,
+        heads=12,
+        large=(1280, 36, 20),
+        dropout=0.1,
+        sampling_steps=50,
+        traced_steps=50,
+        traced_pairs=500,
+        swept_steps=(1, 2, 5, 10, 20, 50, 100, 200, 500, 2000),
+        swept_pairs=100,
+        curve_points=2,
+    ),
+    editing=EDITING.model_copy(
+        update={"runs": {1: 100, 10: 10, 100: 3}, "most": 1000, "slow": 1000, "passages": 600, "mend_steps": 500}
+    ),
+    beacons=BEACONS.model_copy(update={"facts": 500, "widest": 500, "pool": 500, "arm_steps": 400}),
+    distillation=DISTILLATION.model_copy(
+        update={"examples": 10_000, "test": 500, "teacher_steps": 1000, "student": (512, 8, 8), "steps": 4000}
+    ),
+)

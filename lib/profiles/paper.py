@@ -1,0 +1,99 @@
+"""`paper`: the papers' models, data and settings, from the user's files or the hub."""
+
+from lib.profiles.cpu import BEACONS, DISTILLATION, EDITING
+from lib.profiles.fields import Profile
+from lib.sizes import DiffusionSizes, TaskSizes
+
+
+def _own(data: str, steps: int, pairs: int) -> TaskSizes:
+    """Return the sizes of a task on the user's files, at the paper's length of 64 places."""
+    return TaskSizes(data=data, training_steps=steps, baseline_steps=steps, test_pairs=pairs, window=(0.0, 64, 64))
+
+
+PROFILE = Profile(
+    name="paper",
+    about="the paper's models, data and settings, read from the user's files",
+    offline=False,
+    device="cuda",
+    backbone="meta-llama/Llama-2-7b-hf",
+    backbone_layers=None,
+    # Training steps: InfoDiffusion's for QQP, DiffuSeq's released ones for the others.
+    diffusion=DiffusionSizes(
+        tasks={
+            "paraphrase": _own("QQP", 50_000, 2500),
+            "simplification": _own("Wiki-Auto", 80_000, 5000),
+            "dialogue": _own("CC", 140_000, 10_000),
+            "question_generation": _own("Quasar-T", 40_000, 10_000),
+        },
+        seeds=(102,),
+        ablation_steps=50_000,
+        ablation_pairs=2500,
+        ablation_candidates=10,
+        ablation_seeds=(102, 103, 104),
+        vocabulary=30522,
+        train_pairs=None,
+        diffusion_steps=2000,
+        tokens=2048 * 128,
+        embedding=128,
+        width=768,
+        layers=12,
+        heads=12,
+        dropout=0.1,
+        large=(1280, 36, 20),
+        published_shapes=True,
+        embedding_scale=1.0,
+        sharpness=1.0,
+        sampling_steps=2000,
+        sampler="ancestral",
+        candidates=10,
+        traced_steps=2000,
+        traced_pairs=500,
+        swept_steps=(1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000),
+        swept_pairs=500,
+        curve_points=10,
+        optimiser="adamw",
+        rate=1e-4,
+    ),
+    editing=EDITING.model_copy(
+        update={
+            "dtype": "bfloat16",
+            "upper_layer": 27,
+            "located": (4, 5, 6, 7, 8),
+            "runs": {1: 100, 10: 10, 100: 3},
+            "most": 1000,
+            "slow": 1000,
+            "ablation": 1000,
+            "passages": 600,
+            "rate": 2e-4,
+            "expert_width": 11008,
+            "mend_steps": 1000,
+            "unrelated": 1000,
+            "tuning": 100,
+        }
+    ),
+    # The paper's own settings are not known; these are of the field (LoRA on all layers, ten epochs).
+    beacons=BEACONS.model_copy(
+        update={
+            "full_dtype": "bfloat16",
+            "first_layer": 0,
+            "facts": 500,
+            "widest": 500,
+            "pool": 500,
+            "arm_steps": 625,
+        }
+    ),
+    # GPT-2-base recipe of the MiniLLM suite; the paper's own is not known.
+    distillation=DISTILLATION.model_copy(
+        update={
+            "suite": "minillm",
+            "examples": 11_000,
+            "test": 500,
+            "longest": (256, 256),
+            "teacher_layer": 0,
+            "teacher_steps": 3500,
+            "student": (768, 12, 12),
+            "steps": 7000,
+            "rate": 5e-4,
+        }
+    ),
+)
