@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from lib import files, paths
+from lib.errors import UserError
 
 PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "pandas", "pyarrow", "sacrebleu", "nltk")
 
@@ -53,6 +54,15 @@ def commit() -> dict[str, Any] | None:
     if not head:
         return None
     return {"hash": head, "dirty": _git("status", "--porcelain", "--", "lib", "requirements.lock") != ""}
+
+
+def require_device(device: str, profile: str) -> None:
+    """Raise `UserError` where a profile computes on a GPU ("cuda") and this process sees none."""
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError(
+            f"profile {profile} computes on an NVIDIA GPU, and torch {torch.__version__} finds none: choose profile cpu "
+            "or smoke, or run on a machine with a GPU and the CUDA build of torch"
+        )
 
 
 def limit_threads(count: int) -> None:

@@ -18,7 +18,7 @@ import safetensors.torch
 import torch
 from pydantic import BaseModel
 
-from lib import case_cache, environment, fingerprints, paths, record_files
+from lib import case_cache, environment, fingerprints, paths, profiles, record_files
 from lib.case_cache import Tensors, load_weights, store_weights, workspace
 from lib.errors import UserError
 from lib.record_files import DamagedError, Record, same_content
@@ -112,8 +112,9 @@ def get(case: Case) -> Record:
 def obtain(case: Case) -> tuple[Record, bool]:
     """Return the record of a case and whether it was computed just now.
 
-    Raises `UserError` where a computation would be needed but `REPRODUCTION_RECORDS=read`, or where the code on disk is
-    no longer the code of this process. `REPRODUCTION_STALE=allow` reads stale records, to prove that gates are alive.
+    Raises `UserError` where a computation would be needed but `REPRODUCTION_RECORDS=read`, where the code on disk is no
+    longer the code of this process, and where the profile needs a GPU and there is none. `REPRODUCTION_STALE=allow`
+    reads stale records, to prove that gates are alive.
     """
     found, record = _inspect(case)
     if record is None:
@@ -208,6 +209,7 @@ def _inspect(case: Case) -> tuple[str, Record | None]:
 
 def _compute(case: Case) -> Record:
     """Run a case and store its record: first the files beside it, last its JSON."""
+    environment.require_device(profiles.profile(case.profile).device, case.profile)
     _refuse_edited_code(case)
     fingerprint = case.fingerprint()
     prefix = _with_threads_restored(case.prefix) if case.prefix else None

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from lib import cases, contract, paths, profiles, records, runs, tolerances
+from lib import cases, contract, environment, paths, profiles, records, runs, tolerances
 from lib.contract import Contract
 from lib.errors import UserError, command
 
@@ -25,11 +25,14 @@ def run(
 
     `only` names notebooks or folders of them, as `contract.below` takes them. One failure does not stop the others.
     Prints the closing table; returns the notebooks, or none if anything failed. Raises `UserError` before anything runs
-    for a wrong profile, contract, notebook or case prefix. `lock` is what `only_one` holds.
+    for a wrong profile, contract, notebook or case prefix, and without the GPU that a profile computes on. `lock` is
+    what `only_one` holds.
     """
-    profiles.profile(profile)
+    device = profiles.profile(profile).device
     notebooks = contract.below(only)
     pending = [case.name for case in needed(notebooks, profile, rows) if records.status(case) != "current"]
+    if pending:
+        environment.require_device(device, profile)
     for stale in ("runs", "tally"):
         shutil.rmtree(paths.work(profile) / stale, ignore_errors=True)
     print(f"{len(notebooks)} notebooks, profile {profile}; records to compute first: {len(pending)}", flush=True)

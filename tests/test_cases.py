@@ -4,6 +4,7 @@ import json
 import sys
 
 import pytest
+import torch
 
 from lib import cases, errors, fingerprints
 from lib.errors import UserError
@@ -101,6 +102,16 @@ def test_a_failed_case_stops_no_other(settings, capsys, steps, told):
     assert ("Traceback" in err) == (steps == 1)
     assert "9_fake/a/seed0: FAILED" in out
     assert out.count(": computed in 0 s") == 2
+
+
+@pytest.mark.parametrize("profile", ["gpu", "paper"])
+def test_a_profile_that_needs_a_gpu_says_so_in_one_line(settings, capsys, monkeypatch, profile):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert command("run", profile=profile) == 1
+    out, err = capsys.readouterr()
+    assert out.count("FAILED") == len(err.splitlines()) == 3
+    assert err.startswith(f"error: profile {profile} computes on an NVIDIA GPU, and torch ")
+    assert "Traceback" not in err
 
 
 def test_list_shows_row_status_and_seconds(settings, capsys):
