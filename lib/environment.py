@@ -60,8 +60,8 @@ def require_device(device: str, profile: str) -> None:
     """Raise `UserError` where a profile computes on a GPU ("cuda") and this process sees none."""
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError(
-            f"profile {profile} computes on an NVIDIA GPU, and torch {torch.__version__} finds none: choose profile cpu "
-            "or smoke, or run on a machine with a GPU and the CUDA build of torch"
+            f"profile {profile} computes on an NVIDIA GPU, and torch {torch.__version__} finds none: choose "
+            "profile cpu or smoke, or run on a machine with a GPU and the CUDA build of torch"
         )
 
 
