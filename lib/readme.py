@@ -1,33 +1,41 @@
-"""The parts of the README that a script writes: the table of notebooks, and the verdicts on all claims."""
+"""The parts of the READMEs that a script writes: the table of notebooks, and the verdicts on their claims.
+
+The project's README tells of all notebooks, and that of a series, beside its notebooks, of its own.
+"""
 
 import argparse
 import re
+from pathlib import Path
 
 from lib import contract, paths, scorecard, tables
 from lib.errors import UserError, command
 from lib.files import write_text
 
-README = paths.ROOT / "README.md"
+READMES = (paths.ROOT / "README.md", *(paths.NOTEBOOKS / series / "README.md" for series in scorecard.PAPERS))
 
 
-def notebook_table() -> str:
-    """Return the Markdown table of notebook, paper item, minutes and what it writes."""
+def notebook_table(folder: Path) -> str:
+    """Return the Markdown table of the notebooks below a folder, with links from there."""
     lines = ["| Notebook | Paper item | Minutes (`smoke` / `cpu`) | Writes under `figures/` |", "|---|---|---|---|"]
     for promise in contract.all_notebooks():
-        link = f"[{promise.name.rsplit('/', 1)[-1]}](notebooks/{promise.name}.ipynb)"
+        if not promise.notebook.is_relative_to(folder):
+            continue
+        link = f"[{promise.notebook.stem}]({promise.notebook.relative_to(folder).as_posix()})"
         written = ", ".join(f"`{stem.rsplit('/', 1)[-1]}`" for stem in promise.writes) or "–"
         minutes = f"{promise.minutes.smoke:g} / {promise.minutes.cpu:g}"
         lines.append(f"| {link} | {tables.escape_markdown(promise.item)} | {minutes} | {written} |")
     return "\n".join(lines)
 
 
-def renewed(text: str) -> str:
-    """Return the README's text with every generated part written anew; `UserError` where a marker is missing."""
-    parts = {"notebooks": notebook_table(), "scorecard": scorecard.markdown()}
+def renewed(text: str, readme: Path) -> str:
+    """Return a README's text with every generated part written anew; `UserError` where a marker is missing."""
+    parts = {"notebooks": notebook_table(readme.parent), "scorecard": scorecard.markdown(readme.parent)}
     for name, content in parts.items():
         pattern = re.compile(rf"(<!-- begin {name} -->\n).*?(<!-- end {name} -->)", re.DOTALL)
         if not pattern.search(text):
-            raise UserError(f"README.md: the markers 'begin {name}' and 'end {name}' are missing: put them back")
+            raise UserError(
+                f"{paths.relative(readme)}: the markers 'begin {name}' and 'end {name}' are missing: put them back"
+            )
         text = pattern.sub(lambda found, content=content: f"{found[1]}{content}\n{found[2]}", text)
     return text
 
@@ -37,12 +45,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="compare and write nothing")
     check = parser.parse_args().check
-    text = README.read_text(encoding="utf-8")
-    new = renewed(text)
-    if check and new != text:
-        raise UserError("README.md: its generated parts are out of date: run `python -m lib.readme`")
-    if new != text:
-        write_text(README, new)
+    for readme in READMES:
+        text = readme.read_text(encoding="utf-8")
+        new = renewed(text, readme)
+        if check and new != text:
+            raise UserError(
+                f"{paths.relative(readme)}: its generated parts are out of date: run `python -m lib.readme`"
+            )
+        if new != text:
+            write_text(readme, new)
     return 0
 
 

@@ -80,14 +80,17 @@ def comparisons(profile: str, stem: str) -> tables.Table:
     return tables.Table(pd.DataFrame(rows, dtype=object), caption, stem, {"measured": ".3f"})
 
 
-def markdown() -> str:
-    """Return the scorecard of the published figures as a Markdown table with links, for the README."""
+def markdown(folder: Path) -> str:
+    """Return the scorecard of the notebooks below a folder, as published, with links from there: for its README."""
     lines = ["| Paper | Claim | Measured at our scale | Verdict | Profile | Notebook |", "|---|---|---|---|---|---|"]
     for verdict in verdicts("cpu"):
+        notebook = paths.NOTEBOOKS / f"{verdict['path']}.ipynb"
+        if not notebook.is_relative_to(folder):
+            continue
         decides = _decisive(verdict)
         measured = tables.format_cell(Interval(**decides["difference"]))
         told = f"{decides['comparison']}: {measured} ({decides['claimed']} claimed, over {decides['over']})"
-        link = f"[{Path(verdict['path']).name}](notebooks/{verdict['path']}.ipynb)"
+        link = f"[{notebook.stem}]({notebook.relative_to(folder).as_posix()})"
         cells = [verdict["paper"], verdict["text"], told]
         escaped = [tables.escape_markdown(cell) for cell in cells]
         lines.append(f"| {' | '.join(escaped)} | **{_label(verdict)}** | `{verdict['profile']}` | {link} |")

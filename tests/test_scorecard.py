@@ -66,10 +66,15 @@ def test_every_comparison_is_listed(judged):
 
 
 def test_the_readme_links_each_notebook_and_escapes_the_text(judged):
-    head, rule, good, mixed = scorecard.markdown().splitlines()
+    head, rule, good, mixed = scorecard.markdown(paths.NOTEBOOKS.parent).splitlines()
     assert head.count("|") == rule.count("|") == mixed.count("|")
     assert "A \\| good claim" in good
     assert "[4.2_b](notebooks/4_hetero_kd/4.2_b.ipynb)" in mixed
+
+
+def test_the_readme_of_a_series_has_its_own_claims(judged):
+    _, _, mixed = scorecard.markdown(paths.NOTEBOOKS / "4_hetero_kd").splitlines()
+    assert "[4.2_b](4.2_b.ipynb)" in mixed
 
 
 @pytest.mark.parametrize(("content", "fault"), [(None, "missing"), ("{", "damaged"), ("gpu", "of profile gpu")])

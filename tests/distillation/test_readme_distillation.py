@@ -21,7 +21,7 @@ def models() -> tuple[GPT2LMHeadModel, LlamaForCausalLM]:
 
 
 def test_the_readme_example_is_the_loss_that_it_says_and_a_student_learns_by_it() -> None:
-    text = readme.README.read_text(encoding="utf-8")
+    text = readme.READMES[0].read_text(encoding="utf-8")
     example = re.search(
         r"<!-- begin distillation example -->\n```python\n(.*?)```\n<!-- end distillation example -->", text, re.DOTALL
     )

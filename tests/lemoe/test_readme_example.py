@@ -10,7 +10,7 @@ from lib import backbones, readme
 
 
 def test_the_readme_example_edits_saves_and_gives_the_model_back(tmp_path: Path) -> None:
-    text = readme.README.read_text(encoding="utf-8")
+    text = readme.READMES[0].read_text(encoding="utf-8")
     example = re.search(r"<!-- begin example -->\n```python\n(.*?)```\n<!-- end example -->", text, re.DOTALL)
     assert example is not None
     tokenizer = backbones.load_causal_lm(backbones.SMOLLM2, torch.float32, 1)[1]
