@@ -26,12 +26,14 @@ GPUS = 1 if PROFILE in ("gpu", "paper") else 0
 TINY = PROFILE == "smoke"  # too small for two threads, and its seconds are never quoted
 ONE_THREAD = "".join(f"{variable}=1 " for variable in running.THREADS if TINY)
 
-CONTRACTS = contract.below(str(config.get("only") or "").split())
+ONLY = str(config.get("only") or "").split()
 if "pending" in config:
+    CONTRACTS = contract.below(ONLY)
     PENDING = (config["pending"] or "").split()
 else:
     from lib import reproduce
 
+    CONTRACTS = reproduce.chosen(ONLY, PROFILE, ROWS)
     PENDING = [case.name for case in reproduce.needed(CONTRACTS, PROFILE, ROWS)]
 
 

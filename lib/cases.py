@@ -42,6 +42,11 @@ def find(prefixes: Sequence[str], profile: str, rows: Rows = "all") -> list[Case
     return [case for case in chosen if rows == "all" or case.row == "core"]
 
 
+def recorded(prefixes: Sequence[str], profile: str) -> bool:
+    """Whether there is anything to show of the cases below `prefixes`: a core row, or an extended one with a record."""
+    return any(case.row == "core" or records.status(case) == "current" for case in find(prefixes, profile))
+
+
 def _below(name: str, prefix: str) -> bool:
     return f"{name}/".startswith(f"{prefix}/")
 

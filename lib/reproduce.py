@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from lib import cases, contract, environment, paths, profiles, records, runs, tolerances
+from lib import cases, contract, paths, profiles, records, runs, tolerances
 from lib.contract import Contract
 from lib.errors import UserError, command
 
@@ -29,15 +29,22 @@ def run(
     what `only_one` holds.
     """
     device = profiles.profile(profile).device
-    notebooks = contract.below(only)
+    notebooks = chosen(only, profile, rows)
     pending = [case.name for case in needed(notebooks, profile, rows) if records.status(case) != "current"]
-    if pending:
+    if pending and device != "cpu":
+        from lib import environment  # it imports torch, which is slow and of no use to an ordinary run
+
         environment.require_device(device, profile)
     for stale in ("runs", "tally"):
         shutil.rmtree(paths.work(profile) / stale, ignore_errors=True)
+    for notebook in contract.below(only):
+        if notebook not in notebooks:
+            print(f"left out: {notebook.name}, all of whose cases are extended rows, none of them recorded")
+    if not notebooks:
+        raise UserError("no notebook is left: compute an extended row first, `python -m lib.cases list --rows all`")
     print(f"{len(notebooks)} notebooks, profile {profile}; records to compute first: {len(pending)}", flush=True)
-    settings = {"profile": profile, "rows": rows, "record": int(record)}
-    failed = _snakemake({**settings, "only": " ".join(only), "pending": " ".join(pending)}, lock)
+    settings = {"profile": profile, "rows": rows, "record": int(record), "pending": " ".join(pending)}
+    failed = _snakemake({**settings, "only": " ".join(notebook.name for notebook in notebooks)}, lock)
     print(f"\n{runs.report(notebooks, profile)}")
     return [] if failed else notebooks
 
@@ -64,6 +71,12 @@ def run_from_scratch(profile: str, lock: int, rows: cases.Rows, only: Sequence[s
     lines = tolerances.compare_folders(*compared, promised, part=rows == "core")
     print(tolerances.summary(lines, tolerances.ACROSS_MACHINES))
     return 1 if lines else 0
+
+
+def chosen(only: Sequence[str], profile: str, rows: cases.Rows) -> list[Contract]:
+    """Return the notebooks to run: those that `contract.below` finds, less those that would have nothing to show."""
+    found = contract.below(only)
+    return [book for book in found if not book.cases or rows == "all" or cases.recorded(book.cases, profile)]
 
 
 def needed(notebooks: Sequence[Contract], profile: str, rows: cases.Rows) -> list[cases.Case]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from lib import claims, contract, paths, tables
+from lib import cases, claims, contract, paths, tables
 from lib.contract import Contract
 from lib.errors import UserError
 from lib.statistics import Interval
@@ -29,10 +29,22 @@ def folder(profile: str) -> Path:
 def verdicts(profile: str) -> list[dict[str, Any]]:
     """Return the verdict of every claim that some notebook promises, in reading order, as its notebook wrote it.
 
-    Added: `paper`, and `path` of the notebook under notebooks/. Raises `UserError` naming the notebook to run where a
-    verdict is missing, is no JSON, or stems from another profile.
+    Added: `paper`, and `path` of the notebook under notebooks/. Those of `unjudged` are left out. Raises `UserError`
+    naming the notebook to run where another verdict is missing, is no JSON, or stems from another profile.
     """
-    return [_verdict(promise, stem, profile) for promise in contract.all_notebooks() for stem in _claims(promise)]
+    left_out = unjudged(profile)
+    promised = ((promise, stem) for promise in contract.all_notebooks() for stem in _claims(promise))
+    return [_verdict(promise, stem, profile) for promise, stem in promised if stem not in left_out]
+
+
+def unjudged(profile: str) -> list[str]:
+    """Return the stems of the claims that no run can judge yet: they rest on extended rows, none of them recorded."""
+    return [
+        stem
+        for promise in contract.all_notebooks()
+        for stem in _claims(promise)
+        if not _file(stem, profile).exists() and promise.cases and not cases.recorded(promise.cases, profile)
+    ]
 
 
 def table(profile: str, stem: str) -> tables.Table:
@@ -102,7 +114,7 @@ def _claims(promise: Contract) -> list[str]:
 
 
 def _verdict(promise: Contract, stem: str, profile: str) -> dict[str, Any]:
-    path = (folder(profile) / stem).with_suffix(".json")
+    path = _file(stem, profile)
     remedy = f"run notebooks/{promise.name}.ipynb in profile {profile} first"
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -113,6 +125,10 @@ def _verdict(promise: Contract, stem: str, profile: str) -> dict[str, Any]:
     if found["profile"] != profile:
         raise UserError(f"{paths.relative(path)}: of profile {found['profile']}: {remedy}")
     return found | {"paper": PAPERS[stem.split("/")[0]], "path": promise.name}
+
+
+def _file(stem: str, profile: str) -> Path:
+    return (folder(profile) / stem).with_suffix(".json")
 
 
 def _decisive(verdict: dict[str, Any]) -> dict[str, Any]:

@@ -66,6 +66,13 @@ def test_a_prefix_without_cases_is_an_error(settings, prefix):
         cases.find(["9_fake", prefix], "smoke")
 
 
+def test_an_extended_row_counts_once_it_is_recorded(settings):
+    assert cases.recorded(["9_fake"], "smoke")
+    assert not cases.recorded(["9_fake/long"], "smoke")
+    cases.main(["run", "--profile", "smoke", "--rows", "all", "--only", "9_fake/long"])
+    assert cases.recorded(["9_fake/long"], "smoke")
+
+
 def test_no_prefix_means_every_series(settings, monkeypatch):
     monkeypatch.setattr(cases, "SERIES", {"9_fake": "fake_series"})
     assert names() == names("9_fake")

@@ -34,6 +34,9 @@ def find(prefixes, profile, rows="all"):
     cases = [Case(name, row, paths.results(profile) / f"{name}.json") for name, row in found]
     return [case for case in cases if case.name.startswith(tuple(prefixes)) and (rows == "all" or case.row == "core")]
 
+def recorded(prefixes, profile):
+    return any(case.row == "core" or case.path.exists() for case in find(prefixes, profile))
+
 def obtain(case):
     if case.name == "1_fails/c":
         sys.exit("error: c cannot be computed")
@@ -194,6 +197,22 @@ def test_some_notebooks_alone(project):
         2,
         "error: 1_ser: no notebook has this name or lies below it: `ls notebooks/*` names them\n",
     )
+
+
+def test_a_notebook_of_extended_rows_waits_for_the_first_record(project):
+    add_notebook(project, "0_good", "well_behaved", cases=["0_toy/hours"], load="alone")
+    left_out = "left out: 0_good, all of whose cases are extended rows, none of them recorded\n"
+    status, output = finish(project, "--only", "0_good")
+    assert (status, output.startswith(f"{left_out}error: no notebook is left")) == (2, True), output
+    _, output = finish(project)
+    assert left_out in output
+    assert "1 notebooks, profile cpu" in output
+    record = project / "data/results/cpu/0_toy/hours.json"
+    record.parent.mkdir(parents=True)
+    record.write_text("{}")
+    status, output = finish(project, "--only", "0_good")
+    assert status == 0, output
+    assert output.startswith("1 notebooks, profile cpu; records to compute first: 0")
 
 
 def test_the_table_tells_what_was_read_published_or_did_not_run(tmp_path, monkeypatch):

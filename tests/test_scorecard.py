@@ -77,6 +77,19 @@ def test_the_readme_of_a_series_has_its_own_claims(judged):
     assert "[4.2_b](4.2_b.ipynb)" in mixed
 
 
+def test_a_claim_whose_records_are_all_missing_is_named_and_left_out(judged, monkeypatch):
+    contract.all_notebooks()[0].cases.append("1_infodiffusion/sampling")
+    (judged / "1_infodiffusion/claim_good.json").unlink()
+    there = True
+    monkeypatch.setattr(scorecard.cases, "recorded", lambda prefixes, profile: there)
+    with pytest.raises(UserError, match="missing"):
+        scorecard.verdicts("cpu")
+    assert scorecard.unjudged("cpu") == []
+    there = False
+    assert scorecard.unjudged("cpu") == ["1_infodiffusion/claim_good"]
+    assert [verdict["claim"] for verdict in scorecard.verdicts("cpu")] == ["mixed"]
+
+
 @pytest.mark.parametrize(("content", "fault"), [(None, "missing"), ("{", "damaged"), ("gpu", "of profile gpu")])
 def test_a_verdict_that_cannot_be_read_names_its_notebook(judged, content, fault):
     file = judged / "1_infodiffusion/claim_good.json"
