@@ -71,20 +71,23 @@ class Claim:
 
 @dataclass(frozen=True)
 class Finding:
-    """What the data say about one comparison: the mean difference, its Holm-corrected interval and its p-values."""
+    """What the data say about one comparison: the mean difference, its Holm-corrected interval and its p-values.
+
+    All four are None where there are no data.
+    """
 
     comparison: Comparison
-    interval: Interval
-    level: float
-    p: float
-    p_holm: float
-    sample: str
-    items_only: bool
+    interval: Interval | None = None
+    level: float | None = None
+    p: float | None = None
+    p_holm: float | None = None
+    sample: str = "not recorded"
+    items_only: bool = False
 
     @property
     def outcome(self) -> str:
-        """The outcome of this comparison alone, from its interval."""
-        return self.comparison.outcome(self.interval)
+        """The outcome of this comparison alone, from its interval: inconclusive without one."""
+        return self.comparison.outcome(self.interval) if self.interval else INCONCLUSIVE
 
 
 @dataclass(frozen=True)
@@ -120,7 +123,7 @@ class Verdict:
                 "comparison": finding.comparison.name,
                 "claimed": f"difference {finding.comparison.direction} {finding.comparison.margin:g}",
                 "difference": finding.interval,
-                "level (%)": 100 * finding.level,
+                "level (%)": None if finding.level is None else 100 * finding.level,
                 "over": finding.sample,
                 "p": finding.p,
                 "p (Holm)": finding.p_holm,
@@ -156,28 +159,30 @@ class Verdict:
 
 
 def judge(
-    claim: Claim, data: Mapping[str, tuple[ArrayLike, ArrayLike]], resamples: int = 10_000, seed: int = 0
+    claim: Claim, data: Mapping[str, tuple[ArrayLike, ArrayLike] | None], resamples: int = 10_000, seed: int = 0
 ) -> Verdict:
     """Judge a claim on `data`: per comparison the pair (a, b), aligned arrays; b may be one number to compare with.
 
     Shapes: (seeds,) or (seeds, items) for kind "seeds", (items,) for kind "items". Three seeds or more give a t
     interval over the seeds' mean differences. Items of one run, and (seeds, items) of one or two seeds, averaged over
-    them, give a paired bootstrap over items: marked "items only", and never supported. Levels are Holm-corrected within
-    the claim. Raises `ValueError` for comparisons without data, data without a comparison, unequal shapes, and (seeds,)
-    of fewer than three.
+    them, give a paired bootstrap over items: marked "items only", and never supported. None, for what nobody has
+    recorded, leaves a comparison open. Levels are Holm-corrected over those with data. Raises `ValueError` for
+    comparisons that `data` does not name, data without a comparison, unequal shapes, and (seeds,) of fewer than three.
     """
     names = {comparison.name for comparison in claim.comparisons}
     if set(data) != names:
         raise ValueError(f"claim {claim.id}: data for {sorted(data)}, comparisons {sorted(names)}")
-    tests = [_test(comparison, *data[comparison.name], resamples, seed) for comparison in claim.comparisons]
-    p_values = [test.p for test in tests]
-    levels = statistics.holm_levels(p_values, claim.level)
-    adjusted = statistics.holm(p_values)
-    findings = (
-        Finding(comparison, test.interval(level), level, test.p, p_holm, test.sample, test.items_only)
-        for comparison, test, level, p_holm in zip(claim.comparisons, tests, levels, adjusted, strict=True)
+    pairs = {name: pair for name, pair in data.items() if pair is not None}
+    tests = {c.name: _test(c, *pairs[c.name], resamples, seed) for c in claim.comparisons if c.name in pairs}
+    found = {}
+    if tests:
+        p_values = [test.p for test in tests.values()]
+        corrected = zip(statistics.holm_levels(p_values, claim.level), statistics.holm(p_values), strict=True)
+        for (name, test), (level, p_holm) in zip(tests.items(), corrected, strict=True):
+            found[name] = test.interval(level), level, test.p, p_holm, test.sample, test.items_only
+    return Verdict(
+        claim, tuple(Finding(comparison, *found.get(comparison.name, ())) for comparison in claim.comparisons)
     )
-    return Verdict(claim, tuple(findings))
 
 
 @dataclass(frozen=True)

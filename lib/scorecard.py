@@ -59,7 +59,7 @@ def table(profile: str, stem: str) -> tables.Table:
                 "verdict": _label(verdict),
                 "comparisons": len(verdict["rows"]),
                 "the one that decides": f"{decides['comparison']}, {decides['claimed']}",
-                "measured": Interval(**decides["difference"]),
+                "measured": _measured(decides),
                 "over": decides["over"],
                 "notebook": Path(verdict["path"]).name,
             }
@@ -81,7 +81,7 @@ def comparisons(profile: str, stem: str) -> tables.Table:
             "claim": verdict["claim"],
             "comparison": row["comparison"],
             "claimed": row["claimed"],
-            "measured": Interval(**row["difference"]),
+            "measured": _measured(row),
             "over": row["over"],
             "outcome": row["outcome"],
         }
@@ -100,8 +100,9 @@ def markdown(folder: Path) -> str:
         if not notebook.is_relative_to(folder):
             continue
         decides = _decisive(verdict)
-        measured = tables.format_cell(Interval(**decides["difference"]))
-        told = f"{decides['comparison']}: {measured} ({decides['claimed']} claimed, over {decides['over']})"
+        found = _measured(decides)
+        measured = f"{tables.format_cell(found)} ({decides['claimed']} claimed, over {decides['over']})"
+        told = f"{decides['comparison']}: {measured if found else decides['over']}"
         link = f"[{notebook.stem}]({notebook.relative_to(folder).as_posix()})"
         cells = [verdict["paper"], verdict["text"], told]
         escaped = [tables.escape_markdown(cell) for cell in cells]
@@ -129,6 +130,10 @@ def _verdict(promise: Contract, stem: str, profile: str) -> dict[str, Any]:
 
 def _file(stem: str, profile: str) -> Path:
     return (folder(profile) / stem).with_suffix(".json")
+
+
+def _measured(row: dict[str, Any]) -> Interval | None:
+    return Interval(**row["difference"]) if row["difference"] else None
 
 
 def _decisive(verdict: dict[str, Any]) -> dict[str, Any]:

@@ -158,3 +158,18 @@ def test_show_gives_text_and_html(monkeypatch):
 def test_bad_input_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_what_nobody_has_recorded_leaves_a_claim_open_and_the_other_intervals_as_they_are(tmp_path, monkeypatch):
+    monkeypatch.setattr(claims.tables.paths, "work_figures", lambda profile: tmp_path)
+    parts = [Comparison(name, ">") for name in "abc"]
+    two = claims.judge(claim(*parts[:2]), {"a": (RIGHT, 0.0), "b": (RIGHT, 0.0)})
+    three = claims.judge(claim(*parts), {"a": (RIGHT, 0.0), "c": None, "b": (RIGHT, 0.0)})
+    assert (two.outcome, three.outcome) == ("supported", "inconclusive")
+    assert three.findings[:2] == two.findings
+    assert (three.findings[2].outcome, three.findings[2].sample) == ("inconclusive", "not recorded")
+    assert claims.judge(claim(*parts[1:]), {"b": (WRONG, 0.0), "c": None}).outcome == "not supported"
+    none = claims.judge(claim(*parts[:1]), {"a": None})
+    assert (none.outcome, none.items_only) == ("inconclusive", False)
+    none.save("cpu", "1_series/claim_none")
+    assert json.loads((tmp_path / "1_series/claim_none.json").read_text())["rows"][0]["difference"] is None

@@ -72,6 +72,15 @@ def test_the_readme_links_each_notebook_and_escapes_the_text(judged):
     assert "[4.2_b](notebooks/4_hetero_kd/4.2_b.ipynb)" in mixed
 
 
+def test_a_comparison_without_records_is_shown_as_such(judged):
+    parts = (claims.Comparison("first", ">"), claims.Comparison("second", ">"))
+    claim = claims.Claim("good", "Half of it", "Paper", parts, "1_infodiffusion/1.2_a")
+    claims.judge(claim, {"first": ([0.9, 0.8, 0.85], 0.1), "second": None}).save("cpu", "1_infodiffusion/claim_good")
+    row = scorecard.markdown(paths.NOTEBOOKS.parent).splitlines()[2]
+    assert "| second: not recorded | **inconclusive** |" in row
+    assert scorecard.comparisons("cpu", "5_scorecard/comparisons").frame["measured"].isna().sum() == 1
+
+
 def test_the_readme_of_a_series_has_its_own_claims(judged):
     _, _, mixed = scorecard.markdown(paths.NOTEBOOKS / "4_hetero_kd").splitlines()
     assert "[4.2_b](4.2_b.ipynb)" in mixed
