@@ -248,9 +248,11 @@ def reweighted(arm: Weighing, seed: int, profile: str) -> records.Case:
 def grid(method: str, count: int, seed: int, profile: str) -> records.Case:
     """Return the case of a cell of Table B1: a method on N facts, read in every way.
 
-    The steps are the per-fact budget of N facts, at most `sizes.arm_steps`. No claim rests on it: extended rows.
+    The steps are the per-fact budget of N facts, at most `sizes.arm_steps`. No claim rests on it: extended rows, but for
+    LoRA at the middle N, so that a run of the core rows has a cell to show.
     """
     sizes = _sizes(profile)
+    core = method == "lora" and count == sizes.counts[len(sizes.counts) // 2] and seed == sizes.seeds[0]
     config = configuration(
         method,
         count,
@@ -261,7 +263,7 @@ def grid(method: str, count: int, seed: int, profile: str) -> records.Case:
         others=sizes.tuning,
         text_tokens=sizes.text_tokens,
     )
-    return _trained(f"grid/{method}/N{count}/seed{seed}", config, seed, profile, False)
+    return _trained(f"grid/{method}/N{count}/seed{seed}", config, seed, profile, core)
 
 
 def tuning(method: str, rate: float, profile: str) -> records.Case:
