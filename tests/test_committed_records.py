@@ -18,15 +18,6 @@ def test_the_record_is_current(name: str) -> None:
     assert found == "current", "run `make recheck`, then `make reproduce`"
 
 
-@pytest.mark.parametrize("notebook", [book for book in NOTEBOOKS if book.cases], ids=lambda book: book.name)
-def test_a_notebook_that_core_rows_call_for_has_some_of_what_it_is_about(notebook: contract.Contract) -> None:
-    def rows(*prefixes: str) -> set[str]:
-        return {case.row for case in cases.find(prefixes, "cpu")}
-
-    # The first of its cases are what a notebook is about; without any core row it is left out of such a run.
-    assert "core" in rows(notebook.cases[0]) or rows(*notebook.cases) == {"extended"}
-
-
 def test_every_committed_record_belongs_to_a_case() -> None:
     folder = paths.results("cpu")
     stored = {path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.json")}
