@@ -248,8 +248,8 @@ def reweighted(arm: Weighing, seed: int, profile: str) -> records.Case:
 def grid(method: str, count: int, seed: int, profile: str) -> records.Case:
     """Return the case of a cell of Table B1: a method on N facts, read in every way.
 
-    The steps are the per-fact budget of N facts, at most `sizes.arm_steps`. No claim rests on it: extended rows, but for
-    LoRA at the middle N, so that a run of the core rows has a cell to show.
+    The steps are the per-fact budget of N facts, at most `sizes.arm_steps`. No claim rests on it: extended rows, but
+    for LoRA at the middle N, so that a run of the core rows has a cell to show.
     """
     sizes = _sizes(profile)
     core = method == "lora" and count == sizes.counts[len(sizes.counts) // 2] and seed == sizes.seeds[0]
