@@ -3,7 +3,7 @@
 Usage: python -m lib.tolerances OLD_DIR NEW_DIR [--across-machines] [--part]; one line per difference, exit 1 if any.
 
 Rows of a table are matched by their labels, wherever they stand: a run of the core rows has fewer than the published
-table, and `--part` does not list what only the published one has.
+table, and `--part` does not list what only the published one has, or what the new one says is not recorded.
 
 Tolerances (our choice). The same environment (lock, threads, processor) computes the same bits, and the files keep 10
 significant digits: 1e-6 of the value leaves room for the last digits of a sum in another order, 1e-9 for values that
@@ -16,7 +16,7 @@ import argparse
 import itertools
 import json
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,8 @@ MEASURED = frozenset(
     {"provenance", "machine", "versions", "commit", "seconds", "minutes", "hours", "peak_memory", "memory"}
     | {"tokens_per_second", "tokens_a_second", "sentences_per_second", "seconds_per_step", "matrix_product_share"}
 )
+# How tables and verdicts name what a run has no record of.
+UNRECORDED = frozenset({"not recorded", "none recorded"})
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 UNITS = frozenset({"seconds", "milliseconds", "minutes", "latency"})
 
@@ -113,6 +115,7 @@ def compare_folders(
             lines.append(f"{name}: extra in {new}")
         elif not measured(Path(name).stem):
             pair = _read(files[old][name]), _read(files[new][name])
+            pair = (pair[0], _recorded(pair[1])) if part else pair
             found = differences(*pair, tolerance.rtol, tolerance.atol)
             lines += [f"{name}: {difference}" for difference in found if not (part and difference.left_out)]
     return lines
@@ -149,6 +152,19 @@ def summary(lines: Sequence[str], tolerance: Tolerance) -> str:
     return "\n".join([*lines, f"{len(lines) or 'none'} beyond the tolerance ({tolerance})"])
 
 
+def _recorded(tree: Any) -> Any:
+    """Return a file's content without the rows that it says are not recorded, and without a verdict on the rest."""
+    if not isinstance(tree, dict) or not isinstance(tree.get("rows"), list):
+        return tree
+    rows = [row for row in tree["rows"] if not (isinstance(row, dict) and UNRECORDED & set(_texts(row.values())))]
+    told = {"verdict", "items_only", "caption"} if len(rows) < len(tree["rows"]) and "verdict" in tree else set()
+    return {key: value for key, value in tree.items() if key not in told} | {"rows": rows}
+
+
+def _texts(values: Iterable[Any]) -> list[str]:
+    return [value for value in values if isinstance(value, str)]
+
+
 def _walk(old: Any, new: Any, path: str, tolerance: Tolerance) -> Iterator[Difference]:
     if isinstance(old, dict) and isinstance(new, dict):
         if rows := _transposed(old, new):
@@ -182,11 +198,15 @@ def _same_text(old: str, new: str, tolerance: Tolerance) -> bool:
 def _labelled(old: list, new: list) -> tuple[dict[str, Any], dict[str, Any]] | None:
     """Return the rows of two tables by their labels: the fewest first columns, all text, that tell the rows apart.
 
-    Two lists of texts of unequal length are their own labels. None where nothing tells the rows apart.
+    Two lists of texts of unequal length are their own labels, and so are the first numbers of points [x, y]. None where
+    nothing tells the rows apart.
     """
     rows = [*old, *new]
     if not old or not new:
         return None
+    if all(isinstance(row, list) and row and _is_number(row[0]) for row in rows) and len(old) != len(new):
+        pair = tuple({f"{row[0]:g}": row for row in half} for half in (old, new))
+        return pair if [len(by) for by in pair] == [len(old), len(new)] else None
     if all(isinstance(row, str) for row in rows) and len(old) != len(new):
         pair = {row: row for row in old}, {row: row for row in new}
         return pair if [len(by) for by in pair] == [len(old), len(new)] else None

@@ -82,6 +82,8 @@ LORA, DORA = {"method": "LoRA", "N": "10", "right": 0.9}, {"method": "DoRA", "N"
         ([LORA, LORA | {"N": "50"}], [LORA | {"N": "50"}], ["[LoRA, 10]: {...} -> absent"]),
         ([LORA, LORA], [LORA], ["[1]: {...} -> absent"]),  # nothing tells them apart: by their places
         (["a", "b", "c"], ["a", "c"], ['[b]: "b" -> absent']),
+        ([[1.5, 3], [2, 4]], [[2, 5]], ["[1.5]: [1.5, 3] -> absent", "[2][1]: 4 -> 5"]),
+        ([[1, 3], [1, 4]], [[1, 4]], ["[0][1]: 3 -> 4", "[1]: [1, 4] -> absent"]),
         (["a", "b"], ["b", "a"], ['[0]: "a" -> "b"', '[1]: "b" -> "a"']),
         ({"T": [1, 10, 50], "avg": [0.1, 0.2, 0.3]}, {"T": [1, 50], "avg": [0.1, 0.3]}, ["[T = 10]: {...} -> absent"]),
         ({"T": [1, 10], "avg": [0.1, 0.2]}, {"T": [1, 10], "avg": [0.1, 0.3]}, ["avg[1]: 0.2 -> 0.3"]),
@@ -104,6 +106,23 @@ def test_a_part_may_lack_rows_but_not_change_them(folders):
     assert tolerances.compare_folders(old, new, part=True) == [
         "grid.json: rows[DoRA].right: 0.5 -> 0.6",
         "grid.json: N = 50: 0.4 -> 0.3",
+    ]
+
+
+def test_what_a_part_has_no_record_of_is_no_difference(folders):
+    old, new = folders
+    told = {"comparison": "a", "over": "500 items", "outcome": "supported"}
+    for folder, verdict, over in [(old, "supported", "500 items"), (new, "inconclusive", "not recorded")]:
+        rows = [told | {"over": over}, told | {"comparison": "b"}]
+        content = {"verdict": verdict, "caption": verdict, "claim": "x", "rows": rows}
+        (folder / "claim_x.json").write_text(json.dumps(content))
+    assert len(tolerances.compare_folders(old, new)) == 3
+    assert tolerances.compare_folders(old, new, part=True) == []
+    (new / "claim_x.json").write_text(json.dumps(content | {"rows": [told | {"comparison": "b", "outcome": "open"}]}))
+    assert tolerances.compare_folders(old, new, part=True) == [
+        'claim_x.json: verdict: "supported" -> "inconclusive"',
+        'claim_x.json: caption: "supported" -> "inconclusive"',
+        'claim_x.json: rows[b].outcome: "supported" -> "open"',
     ]
 
 
