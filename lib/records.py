@@ -173,13 +173,15 @@ def recheck(case: Case) -> str:
 def trained_weights(case: Case, name: str) -> dict[str, torch.Tensor]:
     """Return the weights that the computation of a case leaves, running it again if the cache lost them.
 
-    The record stays as it is. Raises `UserError` where that run is needed but `REPRODUCTION_RECORDS=read`.
+    The record stays as it is. Raises `UserError` where that run is needed but `REPRODUCTION_RECORDS=read`, or needs a
+    GPU and there is none.
     """
     get(case)
     with _lock(case):
         tensors = load_weights(case, name)
         if tensors is None:
             _refuse_in_read_mode(case, f"without its weights {name!r} in the cache")
+            _require_device(case)
             _refuse_edited_code(case)
             folder = case_cache.folder("weights", case, case.fingerprint())
             for other, trained in _with_threads_restored(case.compute).weights.items():
@@ -209,7 +211,7 @@ def _inspect(case: Case) -> tuple[str, Record | None]:
 
 def _compute(case: Case) -> Record:
     """Run a case and store its record: first the files beside it, last its JSON."""
-    environment.require_device(profiles.profile(case.profile).device, case.profile)
+    _require_device(case)
     _refuse_edited_code(case)
     fingerprint = case.fingerprint()
     prefix = _with_threads_restored(case.prefix) if case.prefix else None
@@ -284,6 +286,10 @@ def _refuse_in_read_mode(case: Case, reason: str) -> None:
     if mode == "read":
         remedy = "`make recheck` or `make reproduce`" if reason.startswith("stale") else "`make reproduce`"
         raise UserError(f"{paths.relative(case.path)}: case {case.name} is {reason}: run {remedy}")
+
+
+def _require_device(case: Case) -> None:
+    environment.require_device(profiles.profile(case.profile).device, case.profile)
 
 
 def _refuse_edited_code(case: Case) -> None:

@@ -255,3 +255,11 @@ def test_records_are_frozen(package):
     record = records.get(case())
     with pytest.raises(dataclasses.FrozenInstanceError):
         record.seed = 1
+
+
+def test_weights_that_need_a_gpu_again_say_so(package, monkeypatch):
+    lost = dataclasses.replace(case(), profile="gpu")
+    monkeypatch.setattr(records, "get", lambda case: None)  # its record, made on another machine, is there
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UserError, match="profile gpu computes on an NVIDIA GPU"):
+        records.trained_weights(lost, MODEL)
