@@ -26,7 +26,7 @@ _SIZES = scaled(
     curve_points=2,
 )
 # A wider window than in `cpu`, which leaves out a third of the verses and a quarter of the replies, and so more steps.
-_WIDER = {"training_steps": 1500, "baseline_steps": 1500, "window": (1.5, 8, 64)}
+_WIDER = {"training_steps": 1000, "baseline_steps": 1000, "window": (1.5, 8, 64)}
 _TASKS = {
     name: task.model_copy(update=_WIDER) if name in ("simplification", "dialogue") else task
     for name, task in _SIZES.tasks.items()
