@@ -10,7 +10,7 @@ class TaskSizes(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    data: str  # "embedded", or the name of a folder of JSON lines under BENCHMARK_DIR
+    data: str  # "embedded", "replies" (often given ones), or the name of a folder of JSON lines under BENCHMARK_DIR
     training_steps: int  # optimiser steps of the diffusion models
     baseline_steps: int  # and of the others
     test_pairs: int  # of the 500 fixed ones where the data is embedded

@@ -17,7 +17,7 @@ from lib.diffusion.models import MODELS, VARIANTS, Row
 from lib.errors import UserError
 from lib.seq2seq import batches, decoding, training
 from lib.seq2seq.experiment import Data, Experiment, RunConfig
-from lib.text import pairs
+from lib.text import pairs, replies
 from lib.text.vocabulary import Vocabulary, WordPieces
 
 SERIES = "1_infodiffusion"
@@ -68,7 +68,9 @@ def task(name: str, profile: str) -> Task:
     """
     sizes, own = profiles.profile(profile).diffusion, task_sizes(name, profile)
     whole = None
-    if own.data == "embedded":
+    if own.data == "replies":
+        loaded = replies.load()
+    elif own.data == "embedded":
         loaded = pairs.load(name)
         whole = pairs.load(name, whole=True) if own.whole_verses else None
     else:

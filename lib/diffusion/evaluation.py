@@ -18,10 +18,12 @@ COPY, REFERENCE = "copy the source", "reference"
 def on_test(runs: Mapping[str, records.Record], pairs: PairSet, split: str = "test") -> dict[str, pd.DataFrame]:
     """Return the scores per item of every run (title: record), of copying the source, and of the references.
 
-    Items are the test sentences of `pairs` that the runs have written for `split`; raises as `scores.compare`.
+    Items are the first test sentences of `pairs`, as many as all runs have written for `split`; raises as
+    `scores.compare`, and `ValueError` without any run.
     """
-    systems = {title: cases.candidates(run, split) for title, run in runs.items()}
-    count = len(next(iter(systems.values())))
+    written = {title: cases.candidates(run, split) for title, run in runs.items()}
+    count = min(map(len, written.values()))
+    systems = {title: candidates[:count] for title, candidates in written.items()}
     sources, references = pairs.sources("test")[:count], pairs.targets("test")[:count]
     systems |= {COPY: [[text] for text in sources], REFERENCE: [[text] for text in references]}
     return scores.compare(systems, references)

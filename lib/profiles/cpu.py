@@ -6,18 +6,18 @@ from lib.profiles.fields import SMOLLM2, Profile
 from lib.sizes import BeaconSizes, DiffusionSizes, DistillationSizes, EditingSizes, TaskSizes
 
 
-def _embedded(steps: int, pairs: int, window: tuple[float, int, int], **other: int) -> TaskSizes:
+def _embedded(
+    steps: int, pairs: int, window: tuple[float, int, int], data: str = "embedded", **other: int
+) -> TaskSizes:
     """Return the sizes of a task on embedded text."""
-    return TaskSizes(
-        data="embedded", training_steps=steps, baseline_steps=200, test_pairs=pairs, window=window, **other
-    )
+    return TaskSizes(data=data, training_steps=steps, baseline_steps=200, test_pairs=pairs, window=window, **other)
 
 
 DIFFUSION = DiffusionSizes(
     tasks={
         "paraphrase": _embedded(600, 500, (1.0, 3, 64), whole_verses=100),
         "simplification": _embedded(200, 200, (1.0, 3, 64)),
-        "dialogue": _embedded(200, 200, (1.0, 3, 64)),
+        "dialogue": _embedded(200, 200, (1.0, 3, 64), "replies"),
         "question_generation": _embedded(200, 200, (1.0, 3, 64)),
     },
     seeds=(0,),
