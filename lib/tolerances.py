@@ -201,26 +201,27 @@ def _labelled(old: list, new: list) -> tuple[dict[str, Any], dict[str, Any]] | N
     Two lists of texts of unequal length are their own labels, and so are the first numbers of points [x, y]. None where
     nothing tells the rows apart.
     """
-    rows = [*old, *new]
     if not old or not new:
         return None
-    if all(isinstance(row, list) and row and _is_number(row[0]) for row in rows) and len(old) != len(new):
-        pair = tuple({f"{row[0]:g}": row for row in half} for half in (old, new))
-        return pair if [len(by) for by in pair] == [len(old), len(new)] else None
-    if all(isinstance(row, str) for row in rows) and len(old) != len(new):
-        pair = {row: row for row in old}, {row: row for row in new}
-        return pair if [len(by) for by in pair] == [len(old), len(new)] else None
-    if not all(isinstance(row, dict) for row in rows):
-        return None
-    leading = [list(itertools.takewhile(lambda item: isinstance(item[1], str), row.items())) for row in rows]
-    for count in range(1, min(map(len, leading)) + 1):
-        if len({tuple(name for name, _ in row[:count]) for row in leading}) > 1:
-            return None
-        labels = [", ".join(text for _, text in row[:count]) for row in leading]
-        pair = tuple(dict(zip(*half, strict=True)) for half in ((labels[: len(old)], old), (labels[len(old) :], new)))
-        if [len(by) for by in pair] == [len(old), len(new)]:
-            return pair
+    for labels in _labels([*old, *new], len(old) != len(new)):
+        halves = labels[: len(old)], labels[len(old) :]
+        if all(len(set(half)) == len(half) for half in halves):
+            return dict(zip(halves[0], old, strict=True)), dict(zip(halves[1], new, strict=True))
     return None
+
+
+def _labels(rows: list, unequal: bool) -> Iterator[list[str]]:
+    """Yield what may serve as labels of the rows of both tables together, the shortest first."""
+    if unequal and all(isinstance(row, list) and row and _is_number(row[0]) for row in rows):
+        yield [f"{row[0]:g}" for row in rows]
+    elif unequal and all(isinstance(row, str) for row in rows):
+        yield rows
+    elif all(isinstance(row, dict) for row in rows):
+        leading = [list(itertools.takewhile(lambda item: isinstance(item[1], str), row.items())) for row in rows]
+        for count in range(1, min(map(len, leading)) + 1):
+            if len({tuple(name for name, _ in row[:count]) for row in leading}) > 1:
+                return
+            yield [", ".join(text for _, text in row[:count]) for row in leading]
 
 
 def _transposed(old: dict, new: dict) -> tuple[list[dict], list[dict]] | None:
