@@ -10,7 +10,7 @@ from lib.editing.edits import Edit
 from lib.lemoe import experiment, slices
 from lib.lemoe.experiment import RunConfig
 from lib.lemoe.methods import METHODS, Row, Workbench, lemoe_config, lemoe_row
-from lib.lemoe.variants import ABLATIONS, EXPERTS, ROUTING, TUNING
+from lib.lemoe.variants import ABLATIONS, EXPERTS, ROUTING, STEPS, TUNING
 from lib.text import factbook
 
 SERIES = "3_lemoe"
@@ -77,6 +77,7 @@ def cases(profile: str) -> list[records.Case]:
     ]
     found += [routed(name, seed, profile) for name in ROUTING for seed in routing_seeds(name, profile)]
     found += [ablation(name, profile) for name in ABLATIONS] + [experts(number, profile) for number in EXPERTS]
+    found += [steps(number, profile) for number in STEPS]
     found += [at_once(method, profile) for method in BATCH]
     found += [passages(method, profile) for method in PASSAGES]
     found += [hard("lemoe", profile), known(profile), latency(profile)]
@@ -155,6 +156,20 @@ def experts(number: int, profile: str) -> records.Case:
     row, sizes = METHODS["lemoe"], profiles.profile(profile).editing
     config = configuration(row, "facts", sizes.ablation, profile, batches=min(number, sizes.ablation))
     return _case(f"experts/{number}", config, row, 0, profile, False)
+
+
+def fuller(profile: str) -> int:
+    """Return the T at which an expert holds more edits than in the ablations: the column next above theirs."""
+    sizes = profiles.profile(profile).editing
+    return min((count for count in (*sizes.runs, sizes.most) if count > sizes.ablation), default=sizes.most)
+
+
+def steps(number: int, profile: str) -> records.Case:
+    """Return the case of LEMoE whose experts are trained for another number of steps, at `fuller` edits."""
+    row = METHODS["lemoe"]
+    config = configuration(row, "facts", fuller(profile), profile)
+    config = config.model_copy(update={"settings": {**config.settings, "steps": number}})
+    return _case(f"steps/{number}", config, row, 0, profile, False)
 
 
 def at_once(method: str, profile: str) -> records.Case:

@@ -33,6 +33,7 @@ _ABLATIONS = (
 )
 ABLATIONS: dict[str, Row] = {row.name: row for row in _ABLATIONS}
 EXPERTS = (1, 2, 10, 20)  # numbers of experts besides the profile's own
+STEPS = (100,)  # of an expert on its batch, besides the profile's own
 
 # Settings compared on the tuning split; the registry holds what came out best by Avg.
 TUNING: dict[str, tuple[str, dict[str, Any]]] = {
