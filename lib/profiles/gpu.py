@@ -1,4 +1,4 @@
-"""`gpu`: the code and text of `cpu` at the paper's size, on one large GPU."""
+"""`gpu`: the code of `cpu` at the paper's size and with longer text, on one large GPU."""
 
 from lib.profiles.cpu import BEACONS, DIFFUSION, DISTILLATION, EDITING, scaled
 from lib.profiles.fields import SMOLLM2, Profile
@@ -34,7 +34,7 @@ _TASKS = {
 
 PROFILE = Profile(
     name="gpu",
-    about="the same code and text on one large GPU: BERT-sized denoiser, T = 2000",
+    about="the same code on one large GPU: BERT-sized denoiser, T = 2000, longer text",
     offline=True,
     device="cuda",
     backbone=SMOLLM2,
