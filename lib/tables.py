@@ -149,8 +149,8 @@ def beside_paper(
 
     Rows are matched by `keys` and keep our order; a number the paper does not give is "–". Metrics may be `Interval`;
     as a mapping, `metrics` gives the name of each column for readers. `differs` says what differs in the set-up and
-    ends the caption. Raises `ValueError` when `differs` is empty, a column is missing, a row is there twice, or no row
-    of ours is in the paper.
+    ends the caption. Without any row of ours the table says so. Raises `ValueError` when `differs` is empty, a column
+    is missing, a row is there twice, or none of our rows is in the paper.
     """
     if not differs.strip():
         raise ValueError(f"{stem}: say in `differs` what differs from the paper's set-up (model, data, size)")
@@ -161,6 +161,9 @@ def beside_paper(
             raise ValueError(f"{stem}: {name} has no column {missing}; it has {list(frame.columns)}")
         if frame.duplicated(keys).any():
             raise ValueError(f"{stem}: {name} holds a row twice: {frame[frame.duplicated(keys)][keys].values.tolist()}")
+    caption = f"{caption.rstrip()} Differs from the paper: {differs.strip()}"
+    if ours.empty:
+        return Table(pd.DataFrame([{keys[0]: "none recorded"}], dtype=object), caption, stem)
     published = paper.set_index(keys)[metrics].to_dict(orient="index")
     rows, found = [], 0
     for record in ours[keys + metrics].to_dict(orient="records"):
@@ -175,7 +178,7 @@ def beside_paper(
         raise ValueError(f"{stem}: no row of ours is in the paper by {keys}; do the names agree?")
     return Table(
         frame=pd.DataFrame(rows, dtype=object),
-        caption=f"{caption.rstrip()} Differs from the paper: {differs.strip()}",
+        caption=caption,
         stem=stem,
         formats=_three_formats(titles, formats or {}),
     )

@@ -221,6 +221,13 @@ def test_beside_paper_takes_names_for_readers():
     }
 
 
+def test_beside_paper_without_any_row_of_ours_says_so():
+    ours, paper = pd.DataFrame(columns=["method", "avg"]), pd.DataFrame([{"method": "A", "avg": 0.5}])
+    made = tables.beside_paper(ours, paper, ["method"], ["avg"], differs="data.", caption="c.", stem="3_lemoe/table")
+    assert made.frame.to_dict("list") == {"method": ["none recorded"]}
+    assert made.caption == "c. Differs from the paper: data."
+
+
 def test_beside_paper_works_with_one_key():
     frame = pd.DataFrame({"method": ["LEMoE"], "avg": [0.9]})
     paper = published.read("lemoe_batch")
