@@ -7,7 +7,7 @@ from typing import Any, Literal
 from lib import profiles, records
 from lib.editing import fact_edits
 from lib.editing.edits import Edit
-from lib.lemoe import experiment, slices
+from lib.lemoe import experiment, locality, slices
 from lib.lemoe.experiment import RunConfig
 from lib.lemoe.methods import METHODS, Row, Workbench, lemoe_config, lemoe_row
 from lib.lemoe.variants import ABLATIONS, EXPERTS, ROUTING, STEPS, TUNING
@@ -80,7 +80,7 @@ def cases(profile: str) -> list[records.Case]:
     found += [steps(number, profile) for number in STEPS]
     found += [at_once(method, profile) for method in BATCH]
     found += [passages(method, profile) for method in PASSAGES]
-    found += [hard("lemoe", profile), known(profile), latency(profile)]
+    found += [hard("lemoe", profile), pushes("lemoe", profile), known(profile), latency(profile)]
     if profile != "smoke":  # which runs without files of the user's
         found += [on_slice(name, method, profile) for name in slices.SLICES for method in ON_SLICES]
     return found + [tuning(name, profile) for name in TUNING if profile != "smoke" or name in SHOWN]
@@ -210,6 +210,27 @@ def tuning(name: str, profile: str) -> records.Case:
     config = configuration(row, "tuning", sizes.tuning, profile, every_batch=False)
     config = config.model_copy(update={"settings": {**config.settings, **changes}})
     return _case(f"tuning/{name}", config, row, 0, profile, False)
+
+
+def pushes(method: str, profile: str) -> records.Case:
+    """Return the case that asks why unrelated answers change under a row of LEMoE, and what weaker experts would do."""
+    row, pool = METHODS[method], edit_set("facts")
+    config = configuration(row, "facts", profiles.profile(profile).editing.ablation, profile, every_batch=False)
+
+    def compute() -> records.Outcome:
+        found = locality.study(config, row, workbench(profile), pool.edits, 0)
+        return records.Outcome(values={}, frames=found._asdict())
+
+    return records.Case(
+        name=f"{SERIES}/locality/{method}/seed0",
+        profile=profile,
+        config={"run": config.model_dump(mode="json"), "scales": list(locality.SCALES)},
+        data={"edits": pool.digest, "texts": _texts()},
+        code=("lib.lemoe.locality",),
+        seed=0,
+        compute=compute,
+        row="core" if profile == "smoke" else "extended",
+    )
 
 
 def known(profile: str) -> records.Case:
