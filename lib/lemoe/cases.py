@@ -80,7 +80,8 @@ def cases(profile: str) -> list[records.Case]:
     found += [steps(number, profile) for number in STEPS]
     found += [at_once(method, profile) for method in BATCH]
     found += [passages(method, profile) for method in PASSAGES]
-    found += [hard("lemoe", profile), pushes("lemoe", profile), known(profile), latency(profile)]
+    found += [hard("lemoe", profile), known(profile), latency(profile)]
+    found += [pushes(name, profile) for name in PUSHED if profile != "smoke" or name == "lemoe"]
     if profile != "smoke":  # which runs without files of the user's
         found += [on_slice(name, method, profile) for name in slices.SLICES for method in ON_SLICES]
     return found + [tuning(name, profile) for name in TUNING if profile != "smoke" or name in SHOWN]
@@ -89,6 +90,7 @@ def cases(profile: str) -> list[records.Case]:
 BATCH = ("memit_mass", "memoe", "lemoe")
 SHOWN = ("lemoe_layer_18", "ft_radius_2e-2")  # settings that tiny sizes show
 DEAR = ("lora",)  # minutes a run, and no row of the paper's
+PUSHED = ("lemoe", "layer_6", "layer_24", "locality_loss")  # rows whose push on unrelated texts is measured
 HELD = (0, 1, 2, 4, 8, 16, 32, 64)  # experts whose forward pass is timed
 ON_SLICES = ("no_edit", "ft", "ewc", "grace", "wise", "lemoe", "lemoe_threshold")
 PASSAGES = (
@@ -212,9 +214,9 @@ def tuning(name: str, profile: str) -> records.Case:
     return _case(f"tuning/{name}", config, row, 0, profile, False)
 
 
-def pushes(method: str, profile: str) -> records.Case:
+def pushes(name: str, profile: str) -> records.Case:
     """Return the case that asks why unrelated answers change under a row of LEMoE, and what weaker experts would do."""
-    row, pool = METHODS[method], edit_set("facts")
+    row, pool = (METHODS | ABLATIONS)[name], edit_set("facts")
     config = configuration(row, "facts", profiles.profile(profile).editing.ablation, profile, every_batch=False)
 
     def compute() -> records.Outcome:
@@ -222,7 +224,7 @@ def pushes(method: str, profile: str) -> records.Case:
         return records.Outcome(values={}, frames=found._asdict())
 
     return records.Case(
-        name=f"{SERIES}/locality/{method}/seed0",
+        name=f"{SERIES}/locality/{name}/seed0",
         profile=profile,
         config={"run": config.model_dump(mode="json"), "scales": list(locality.SCALES)},
         data={"edits": pool.digest, "texts": _texts()},

@@ -96,3 +96,18 @@ def kinds(record: records.Record) -> pd.Series:
     found[frame["rel_exact"] < 1] = "wrong token"
     found[frame["rel"] == 0] = "missed"
     return found
+
+
+def by_margin(texts: pd.DataFrame, parts: int = 4) -> pd.DataFrame:
+    """Return how unrelated answers fare by how sure the unedited model was of them, in groups of rising margin.
+
+    `texts` are rows of `locality.texts`. One row a group of about equal size: its mean `margin`, in nats, and the mean
+    `kept` with a bootstrap interval, `low` and `high`.
+    """
+    unrelated = texts[texts["kind"] == "unrelated"].sort_values("margin", kind="stable")
+    rows = []
+    for places in np.array_split(np.arange(len(unrelated)), min(parts, len(unrelated))):
+        group = unrelated.iloc[places]
+        kept = statistics.mean_interval(group["kept"].to_numpy())
+        rows.append({"margin": group["margin"].mean(), "kept": kept.estimate, "low": kept.low, "high": kept.high})
+    return pd.DataFrame(rows)

@@ -73,3 +73,19 @@ def test_every_edit_is_of_one_kind() -> None:
     assert evaluation.kinds(RUN).tolist() == ["wrong token", "missed", "leaked locality", "right"]
     rephrase = record([(0, 1, 0, "a", 1.0, 0.5, 0.0)])
     assert evaluation.kinds(rephrase).tolist() == ["failed rephrase"]
+
+
+def test_unrelated_answers_are_grouped_by_how_sure_the_model_was() -> None:
+    texts = pd.DataFrame(
+        {
+            "kind": ["unrelated"] * 5 + ["edit"],
+            "margin": [3.0, 1.0, 2.0, 5.0, 4.0, 0.0],
+            "kept": [0.5, 0.0, 0.0, 1.0, 1.0, 0.3],
+        }
+    )
+    found = evaluation.by_margin(texts, parts=2)
+    assert found["margin"].tolist() == [2.0, 4.5]
+    assert found["kept"].round(6).tolist() == [0.166667, 1.0]
+    assert (found["low"] <= found["kept"]).all()
+    assert (found["kept"] <= found["high"]).all()
+    assert len(evaluation.by_margin(texts, parts=9)) == 5
