@@ -67,7 +67,7 @@ TUNING: dict[str, tuple[str, dict[str, Any]]] = {
     "defer_1e-3": ("defer", {}),
     "defer_1e-2": ("defer", {"rate": 1e-2}),
     "alphaedit_2e-2": ("alphaedit", {}),
-    "alphaedit_2e-3": ("alphaedit", {"threshold": 2e-3}),
+    "alphaedit_2e-1": ("alphaedit", {"threshold": 2e-1}),  # at 2e-3 no direction would be left to write into
     "memit_15000": ("memit_mass", {}),
     "memit_1000": ("memit_mass", {"weight": 1000.0}),
     "memit_100": ("memit_mass", {"weight": 100.0}),
