@@ -101,12 +101,12 @@ def kinds(record: records.Record) -> pd.Series:
 def by_margin(texts: pd.DataFrame, parts: int = 4) -> pd.DataFrame:
     """Return how unrelated answers fare by how sure the unedited model was of them, in groups of rising margin.
 
-    `texts` are rows of `locality.texts`. One row a group of about equal size: its mean `margin`, in nats, and the mean
-    `kept` with a bootstrap interval, `low` and `high`.
+    `texts` are rows of `locality.texts`. One row a group of about equal size, of at least two: its mean `margin`, in
+    nats, and the mean `kept` with a bootstrap interval, `low` and `high`. Raises `ValueError` for fewer than two texts.
     """
     unrelated = texts[texts["kind"] == "unrelated"].sort_values("margin", kind="stable")
     rows = []
-    for places in np.array_split(np.arange(len(unrelated)), min(parts, len(unrelated))):
+    for places in np.array_split(np.arange(len(unrelated)), max(1, min(parts, len(unrelated) // 2))):
         group = unrelated.iloc[places]
         kept = statistics.mean_interval(group["kept"].to_numpy())
         rows.append({"margin": group["margin"].mean(), "kept": kept.estimate, "low": kept.low, "high": kept.high})

@@ -88,4 +88,4 @@ def test_unrelated_answers_are_grouped_by_how_sure_the_model_was() -> None:
     assert found["kept"].round(6).tolist() == [0.166667, 1.0]
     assert (found["low"] <= found["kept"]).all()
     assert (found["kept"] <= found["high"]).all()
-    assert len(evaluation.by_margin(texts, parts=9)) == 5
+    assert len(evaluation.by_margin(texts, parts=9)) == 2  # of at least two texts each
