@@ -81,7 +81,7 @@ def cases(profile: str) -> list[records.Case]:
     found += [at_once(method, profile) for method in BATCH]
     found += [passages(method, profile) for method in PASSAGES]
     found += [hard("lemoe", profile), known(profile), latency(profile)]
-    found += [pushes(name, profile) for name in PUSHED if profile != "smoke" or name == "lemoe"]
+    found += [pushes(name, profile) for name in pushed(profile)]
     if profile != "smoke":  # which runs without files of the user's
         found += [on_slice(name, method, profile) for name in slices.SLICES for method in ON_SLICES]
     return found + [tuning(name, profile) for name in TUNING if profile != "smoke" or name in SHOWN]
@@ -212,6 +212,11 @@ def tuning(name: str, profile: str) -> records.Case:
     config = configuration(row, "tuning", sizes.tuning, profile, every_batch=False)
     config = config.model_copy(update={"settings": {**config.settings, **changes}})
     return _case(f"tuning/{name}", config, row, 0, profile, False)
+
+
+def pushed(profile: str) -> tuple[str, ...]:
+    """Return the rows whose push is measured; the first four layers have no other layers to compare."""
+    return PUSHED[:1] if profile == "smoke" else PUSHED
 
 
 def pushes(name: str, profile: str) -> records.Case:
