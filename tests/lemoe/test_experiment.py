@@ -8,23 +8,7 @@ from lib.editing.edits import Edit
 from lib.errors import UserError
 from lib.lemoe import cases, experiment
 from lib.lemoe.methods import METHODS, Workbench
-
-
-@pytest.fixture(scope="module")
-def bench() -> Workbench:
-    chosen = profiles.profile("smoke")
-    return Workbench(chosen.backbone, 2, "cpu", chosen.editing.model_copy(update={"layer": 0, "upper_layer": 1}))
-
-
-def config(method: str, count: int = 4, runs: int = 1, **changes: object) -> experiment.RunConfig:
-    return cases.configuration(METHODS[method], "tuning", count, "smoke", runs=runs, batches=2).model_copy(
-        update={"settings": {**settings(method), **changes}}
-    )
-
-
-def settings(method: str) -> dict:
-    sizes = profiles.profile("smoke").editing.model_copy(update={"layer": 0, "upper_layer": 1})
-    return METHODS[method].configure(sizes).model_dump(mode="json")
+from tests.lemoe.tiny_runs import config
 
 
 def test_all_edits_so_far_are_scored_after_every_batch_and_the_model_is_given_back(bench: Workbench) -> None:

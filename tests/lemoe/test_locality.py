@@ -3,24 +3,12 @@
 import pytest
 import torch
 
-from lib import profiles
 from lib.editing.edits import Edit
 from lib.errors import UserError
 from lib.lemoe import cases, experiment, locality
 from lib.lemoe.adaptor import Adaptor, AdaptorConfig
 from lib.lemoe.methods import METHODS, Workbench
-
-
-@pytest.fixture(scope="module")
-def bench() -> Workbench:
-    chosen = profiles.profile("smoke")
-    return Workbench(chosen.backbone, 2, "cpu", chosen.editing.model_copy(update={"layer": 0, "upper_layer": 1}))
-
-
-def config(method: str, bench: Workbench, **changes: object) -> experiment.RunConfig:
-    settings = METHODS[method].configure(bench.sizes).model_dump(mode="json") | changes
-    found = cases.configuration(METHODS[method], "tuning", 4, "smoke", batches=2)
-    return found.model_copy(update={"settings": settings})
+from tests.lemoe.tiny_runs import config
 
 
 def test_an_expert_that_adds_nothing_pushes_nothing_and_changes_no_answer(bench: Workbench) -> None:
@@ -67,10 +55,10 @@ def test_push_margin_and_divergence_are_those_of_a_single_text_by_hand(bench: Wo
 
 def test_experts_scaled_to_nothing_are_the_unedited_model_and_in_full_the_edited_one(bench: Workbench) -> None:
     before = {name: value.clone() for name, value in bench.model.named_parameters()}
-    pool, asked = cases.edit_set("tuning").edits, config("lemoe", bench, steps=3, rate=1e-2)
+    pool, asked = cases.edit_set("tuning").edits, config("lemoe", steps=3, rate=1e-2)
     found = locality.study(asked, METHODS["lemoe"], bench, pool, 0).scales
     edited = experiment.run(asked, METHODS["lemoe"], bench, pool, 0).scores
-    unedited = experiment.run(config("no_edit", bench), METHODS["no_edit"], bench, pool, 0).scores
+    unedited = experiment.run(config("no_edit"), METHODS["no_edit"], bench, pool, 0).scores
     scores = ["rel", "gen", "loc"]
     for scale, run in ((0.0, unedited), (1.0, edited)):
         one = found[found["scale"] == scale].set_index("identity")[scores]
@@ -86,6 +74,6 @@ def test_experts_scaled_to_nothing_are_the_unedited_model_and_in_full_the_edited
 
 def test_a_method_without_an_adaptor_and_too_few_edits_are_refused(bench: Workbench) -> None:
     with pytest.raises(UserError, match="no edit has no adaptor"):
-        locality.study(config("no_edit", bench), METHODS["no_edit"], bench, cases.edit_set("tuning").edits, 0)
+        locality.study(config("no_edit"), METHODS["no_edit"], bench, cases.edit_set("tuning").edits, 0)
     with pytest.raises(UserError, match="4 edits are needed"):
-        locality.study(config("lemoe", bench), METHODS["lemoe"], bench, cases.edit_set("tuning").edits[:3], 0)
+        locality.study(config("lemoe"), METHODS["lemoe"], bench, cases.edit_set("tuning").edits[:3], 0)
