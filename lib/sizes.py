@@ -126,6 +126,7 @@ class DistillationSizes(BaseModel):
     student: tuple[int, int, int]  # width, layers, heads
     ratios: tuple[tuple[int, int], ...]  # layers and widths of the students of Table K3
     steps: int
+    longer: int  # times the steps, in the rows that ask whether the others are too short
     batch: int
     rate: float
     seeds: tuple[int, ...]

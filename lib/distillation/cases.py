@@ -22,7 +22,7 @@ SERIES = "4_hetero_kd"
 CODE = ("lib.distillation.experiment",)
 
 
-COMPARED = ("sft", "forward_kl", "ours")  # of every heterogeneous pair
+COMPARED = ("sft", "forward_kl", "ours")  # of every heterogeneous pair, and with more steps
 ON_SLICES = ("teacher", *COMPARED)
 COSTED = ("sft", "forward_kl", "ours", "gkd")
 PARTS = 2  # of a step: neighbours are of similar length, so less is padded
@@ -132,6 +132,12 @@ def seeds(method: str, profile: str) -> tuple[int, ...]:
     return every if METHODS[method].every_seed else every[:1]
 
 
+def longer(method: str, seed: int, profile: str) -> records.Case:
+    """Return the case of a method of the main table with more steps, so many times as many as the profile says."""
+    sizes = profiles.profile(profile).distillation
+    return _arm(f"longer/{method}/seed{seed}", METHODS[method], seed, profile, False, sizes.longer * sizes.steps)
+
+
 def ablation(name: str, profile: str) -> records.Case:
     """Return the case of our method with one thing changed (Table K2)."""
     return _arm(f"ablation/{name}/seed0", ABLATIONS[name], 0, profile, core=ABLATIONS[name].core)
@@ -213,6 +219,7 @@ def cases(profile: str) -> list[records.Case]:
     """Return every case of the series at a profile's size."""
     found = [teacher(profile), kept(profile)]
     found += [main(method, seed, profile) for method in METHODS for seed in seeds(method, profile)]
+    found += [longer(method, seed, profile) for method in COMPARED for seed in seeds(method, profile)]
     found += [ablation(name, profile) for name in ABLATIONS]
     found += [pair(student, method, profile) for student in students(profile) for method in COMPARED]
     found += [own_tokenizer(method, profile) for method in OWN_TOKENIZER]
@@ -221,9 +228,13 @@ def cases(profile: str) -> list[records.Case]:
     return [*found, cost(profile)]
 
 
-def arm_config(row: Method, profile: str, changes: dict[str, Any] | None = None) -> RunConfig:
-    """Return the configuration of a row at a profile's size; its weights are in units of the profile's proportions."""
+def arm_config(row: Method, profile: str, changes: dict[str, Any] | None = None, steps: int | None = None) -> RunConfig:
+    """Return the configuration of a row at a profile's size, or with other `steps`.
+
+    The row's weights are in units of the profile's proportions.
+    """
     sizes = profiles.profile(profile).distillation
+    steps = steps or sizes.steps
     units = dict(zip(("ce", "output", "middle"), sizes.proportions, strict=True)) | {"on_policy": sizes.on_policy}
     told = {"ce": 1.0, **row.objective}
     told |= {name: told[name] * unit for name, unit in units.items() if name in told}
@@ -232,21 +243,19 @@ def arm_config(row: Method, profile: str, changes: dict[str, Any] | None = None)
         objective=ObjectiveConfig(**told),
         student=StudentConfig(**{"width": width, "layers": layers, "heads": heads, **row.student}),
         data=data_config(profile),
-        training=TrainingConfig(
-            steps=sizes.steps, batch=sizes.batch, rate=sizes.rate, optimiser="muon", micro_batches=PARTS
-        ),
+        training=TrainingConfig(steps=steps, batch=sizes.batch, rate=sizes.rate, optimiser="muon", micro_batches=PARTS),
         decoding=decoding_config(profile),
         decoding_seeds=sizes.decoding_seeds,
-        watch_at=tuple(sorted({max(1, sizes.steps * quarter // 4) for quarter in range(1, 5)})),
+        watch_at=tuple(sorted({max(1, steps * quarter // 4) for quarter in range(1, 5)})),
         top_k=sizes.top_k,
         cache_gib=sizes.cache_gib,
         **{**row.run, **(changes or {})},
     )
 
 
-def _arm(name: str, row: Method, seed: int, profile: str, core: bool) -> records.Case:
+def _arm(name: str, row: Method, seed: int, profile: str, core: bool, steps: int | None = None) -> records.Case:
     shown = name in SIMILARITY and seed == profiles.profile(profile).distillation.seeds[0]
-    config = arm_config(row, profile, {"similarity": shown})
+    config = arm_config(row, profile, {"similarity": shown}, steps)
 
     def compute() -> records.Outcome:
         found = experiment.run(config, world(profile), seed, records.workspace(case))

@@ -112,6 +112,7 @@ DISTILLATION = DistillationSizes(
     student=(192, 4, 4),
     ratios=((2, 192), (4, 128), (8, 192), (4, 320)),
     steps=300,
+    longer=3,
     batch=32,
     rate=3e-3,
     seeds=(0, 1, 2),
