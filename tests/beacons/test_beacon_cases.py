@@ -101,6 +101,8 @@ def test_core_and_extended_rows():
     assert all(case.row == "core" for case in all_cases("smoke").values())
     assert all("N500" not in name or name.split("/")[1] in cases.PAIR for name in found)
     assert {f"many/lora/per_fact/N100/seed{seed}" for seed in (0, 1, 2)} <= core
+    full = {name for name in core if name.startswith("many/full")}
+    assert full == {"many/full/per_fact/N1/seed0", "many/full/total/N500/seed0"}
     assert not any(name.startswith("tuning") for name in core)
 
 

@@ -61,6 +61,17 @@ def test_an_ablation_changes_what_it_says() -> None:
     }
 
 
+def test_longer_rows_change_the_steps_alone() -> None:
+    sizes = sizes_of("cpu").distillation
+    for method in cases.COMPARED:
+        usual, more = cases.main(method, 1, "cpu"), cases.longer(method, 1, "cpu")
+        found = changes(usual, more)
+        assert found.keys() == {"training.steps", "watch_at"}
+        assert found["training.steps"] == (sizes.steps, sizes.longer * sizes.steps)
+        assert found["watch_at"][1][-1] == more.config.training.steps
+        assert (more.seed, more.row) == (1, "extended")
+
+
 def test_weights_are_in_units_of_the_profiles_proportions(monkeypatch) -> None:
     chosen = sizes_of("cpu")
     sizes = chosen.distillation.model_copy(update={"proportions": (0.5, 2.0, 3.0), "on_policy": 0.1})
