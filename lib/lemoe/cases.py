@@ -9,12 +9,14 @@ from lib.editing import fact_edits
 from lib.editing.edits import Edit
 from lib.lemoe import experiment, locality, slices
 from lib.lemoe.experiment import RunConfig
-from lib.lemoe.methods import METHODS, Row, Workbench, lemoe_config, lemoe_row
-from lib.lemoe.variants import ABLATIONS, EXPERTS, ROUTING, STEPS, TUNING
+from lib.lemoe.methods import METHODS as REGISTRY
+from lib.lemoe.methods import Row, Workbench, lemoe_config, lemoe_row
+from lib.lemoe.variants import ABLATIONS, EXPERTS, ROUTING, STEPS, TUNED, TUNING
 from lib.text import factbook
 
 SERIES = "3_lemoe"
 CODE = ("lib.lemoe.experiment",)
+METHODS: dict[str, Row] = REGISTRY | TUNED  # the rows of the main table
 
 
 @dataclass(frozen=True)
