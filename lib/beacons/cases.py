@@ -75,6 +75,12 @@ def grid_counts(method: str, profile: str) -> list[int]:
     return [count for count in sizes.counts if method in PAIR or count <= sizes.widest]
 
 
+def middle(profile: str) -> int:
+    """Return the N of the grid at which methods are held against each other in detail; LoRA's cells there are core."""
+    sizes = _sizes(profile)
+    return sizes.widest if profile == "smoke" else sizes.counts[len(sizes.counts) // 2]
+
+
 def arm_seeds(arm: str, profile: str) -> tuple[int, ...]:
     """Return the seeds of an arm of filters or re-weighted losses: all where a claim rests on it, else the first."""
     seeds = _sizes(profile).seeds
@@ -222,7 +228,7 @@ def grid(method: str, count: int, seed: int, profile: str) -> records.Case:
     for LoRA at the middle N, so that a run of the core rows has a cell to show.
     """
     sizes = _sizes(profile)
-    core = method == "lora" and count == sizes.counts[len(sizes.counts) // 2] and seed == sizes.seeds[0]
+    core = method == "lora" and count == middle(profile)
     config = configuration(
         method,
         count,
