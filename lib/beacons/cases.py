@@ -77,8 +77,8 @@ def grid_counts(method: str, profile: str) -> list[int]:
 
 def middle(profile: str) -> int:
     """Return the N of the grid at which methods are held against each other in detail; LoRA's cells there are core."""
-    sizes = _sizes(profile)
-    return sizes.widest if profile == "smoke" else sizes.counts[len(sizes.counts) // 2]
+    columns = grid_counts("lora", profile)
+    return columns[len(columns) // 2]
 
 
 def arm_seeds(arm: str, profile: str) -> tuple[int, ...]:
@@ -178,8 +178,9 @@ def many(method: str, budget: Budget, count: int, seed: int, profile: str) -> re
     runs = max(1, min(SHOWN, sizes.facts // 2 // count))
     config = configuration(method, count, profile, steps=steps, runs=runs)
     # The claim rests on LoRA; of full fine-tuning the core has a few facts alone and the largest N.
-    largest = budget == "total" and seed == sizes.seeds[0] and count == max(sizes.counts)
-    core = largest or (count <= sizes.facts if method == "lora" else count == 1 and seed == sizes.seeds[0])
+    first = seed == sizes.seeds[0]
+    largest = first and budget == "total" and count == max(sizes.counts)
+    core = largest or (count <= sizes.facts if method == "lora" else first and count == 1)
     return _trained(f"many/{method}/{budget}/N{count}/seed{seed}", config, seed, profile, core)
 
 

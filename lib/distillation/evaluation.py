@@ -129,6 +129,17 @@ def paired(
     return sides[0][1], sides[1][1]
 
 
+def difference(ours: Sequence[pd.DataFrame], others: Sequence[pd.DataFrame], sets: Sequence[str]) -> Interval:
+    """Return the mean of ours minus others in ROUGE-L on some sets, each counting alike, paired, with its interval.
+
+    As in `cell`: over training seeds from three on, else over the instructions of the first. Raises as `paired`.
+    """
+    a, b = paired(ours, others, sets)
+    if len(a) >= statistics.MINIMUM_SEEDS:
+        return statistics.t_interval((a - b).mean(axis=1))
+    return statistics.paired_bootstrap(a[0], b[0])
+
+
 def trivial(train: Sequence[Instruction], test: Sequence[Instruction]) -> dict[str, pd.DataFrame]:
     """Return the scores of two rows without a model, as `of_test` does: the set's most frequent answer, and the input.
 

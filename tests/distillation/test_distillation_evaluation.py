@@ -4,7 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from rouge_score.rouge_scorer import RougeScorer
+from scipy import stats
 
+from lib import statistics
 from lib.distillation import evaluation
 from lib.text.instructions import Instruction
 
@@ -108,6 +110,21 @@ def test_cells_and_pairs_count_every_set_alike() -> None:
     wanted = runs[0].loc[["facts", "chat"]].groupby(level="set")["rouge"].mean().mean()
     assert a[0].mean() == pytest.approx(wanted)
     assert np.array_equal(a[1], b[0])
+
+
+def test_a_difference_is_over_three_seeds_or_over_the_instructions_of_one() -> None:
+    generator, sets = np.random.default_rng(0), ["chat", "facts"]
+    index = evaluation.of_test(answered("x"), BY_IDENTITY).index
+    sides = [[pd.DataFrame({"rouge": generator.normal(size=len(index))}, index) for _ in range(3)] for _ in range(2)]
+    means = [[evaluation.set_means(run)[sets].mean() for run in side] for side in sides]
+    gaps = np.subtract(*means)
+    wanted = stats.t.interval(0.95, 2, gaps.mean(), stats.sem(gaps))
+    assert evaluation.difference(*sides, sets) == pytest.approx((gaps.mean(), *wanted))
+    ours, others = evaluation.paired(*sides, sets)
+    for count in (1, 2):  # too few for an interval over seeds
+        found = evaluation.difference(*(side[:count] for side in sides), sets)
+        assert found == statistics.paired_bootstrap(ours[0], others[0])
+        assert found.estimate == pytest.approx(gaps[0])
 
 
 def test_pairs_of_other_instructions_are_refused() -> None:
