@@ -34,14 +34,19 @@ def load_weights(case: "Case", name: str) -> dict[str, torch.Tensor] | None:
     path = folder("weights", case, case.fingerprint()) / f"{name}.safetensors"
     if not path.is_file():
         return None
-    try:
-        expected = json.loads(path.with_suffix(".json").read_text())["sha256"]
-    except (OSError, ValueError, KeyError, TypeError):
-        expected = None
-    if files.sha256(path) != expected:
+    if files.sha256(path) != digest(case, name):
         print(f"{paths.relative(path)}: truncated or edited: not used", file=sys.stderr)
         return None
     return safetensors.torch.load_file(path)
+
+
+def digest(case: "Case", name: str) -> str | None:
+    """Return the SHA-256 that was noted when weights were put in the cache, or None where no such note is readable."""
+    path = folder("weights", case, case.fingerprint()) / f"{name}.json"
+    try:
+        return json.loads(path.read_text())["sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def keep(place: Path, name: str, tensors: Tensors | Path) -> str:
@@ -49,9 +54,9 @@ def keep(place: Path, name: str, tensors: Tensors | Path) -> str:
     data = tensors.read_bytes() if isinstance(tensors, Path) else record_files.safetensors_bytes(tensors)
     path = place / f"{name}.safetensors"
     files.write_atomically(path, lambda temporary: temporary.write_bytes(data))
-    digest = files.sha256(path)
-    files.write_json(path.with_suffix(".json"), {"sha256": digest, "bytes": len(data)})
-    return digest
+    found = files.sha256(path)
+    files.write_json(path.with_suffix(".json"), {"sha256": found, "bytes": len(data)})
+    return found
 
 
 def folder(kind: str, case: "Case", fingerprint: dict[str, str]) -> Path:

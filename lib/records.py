@@ -173,21 +173,29 @@ def recheck(case: Case) -> str:
 def trained_weights(case: Case, name: str) -> dict[str, torch.Tensor]:
     """Return the weights that the computation of a case leaves, running it again if the cache lost them.
 
-    The record stays as it is. Raises `UserError` where that run is needed but `REPRODUCTION_RECORDS=read`, or needs a
-    GPU and there is none.
+    The record stays as it is; a line on standard error says that the run began, and, as often as weights are asked for
+    that are not the record's, that their bits differ. Raises `UserError` where that run is needed but
+    `REPRODUCTION_RECORDS=read`, or needs a GPU and there is none.
     """
-    get(case)
+    record = get(case)
     with _lock(case):
         tensors = load_weights(case, name)
         if tensors is None:
             _refuse_in_read_mode(case, f"without its weights {name!r} in the cache")
             _require_device(case)
             _refuse_edited_code(case)
+            print(f"{case.name}: its weights are not in the cache: computing them again", file=sys.stderr)
             folder = case_cache.folder("weights", case, case.fingerprint())
             for other, trained in _with_threads_restored(case.compute).weights.items():
                 case_cache.keep(folder, other, trained)
             shutil.rmtree(case_cache.folder("runs", case, case.fingerprint()), ignore_errors=True)
             tensors = safetensors.torch.load_file(folder / f"{name}.safetensors")
+        if case_cache.digest(case, name) != record.weight_digests[name]:
+            print(
+                f"{case.name}: weights {name!r} have other bits than the record's: what rests on them may differ "
+                "(another machine, or number of threads?)",
+                file=sys.stderr,
+            )
     return tensors
 
 

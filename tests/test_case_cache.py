@@ -1,5 +1,7 @@
 """The cache of a case gives back what was kept, or says that it was damaged."""
 
+import dataclasses
+
 import pytest
 import safetensors.torch
 import torch
@@ -29,12 +31,31 @@ def test_weights_are_kept_in_the_cache_and_computed_again_when_lost(package, cap
     with pytest.raises(UserError, match="without its weights 'denoiser'"):
         records.trained_weights(case(compute), "denoiser")
     monkeypatch.delenv("REPRODUCTION_RECORDS")
+    capsys.readouterr()
     loaded = records.trained_weights(case(compute), "denoiser")
     assert compute.runs == 2
+    told = capsys.readouterr().err
+    assert f"{NAME}: its weights are not in the cache: computing them again" in told
+    assert "other bits" not in told
     assert records.load_weights(case(compute), "denoiser").keys() == loaded.keys() == expected.keys()
     assert all(torch.equal(loaded[name], tensor) for name, tensor in expected.items())
     assert record.weight_digests["denoiser"] == records.store_weights(case(), "denoiser", expected)
     assert records.load_weights(case(seed=1), "denoiser") is None  # another fingerprint
+
+
+def test_weights_of_other_bits_than_the_records_say_so_every_time(package, capsys):
+    def elsewhere() -> Outcome:
+        told = outcome()
+        return dataclasses.replace(told, weights={"denoiser": {k: v + 1 for k, v in told.weights["denoiser"].items()}})
+
+    records.get(case())
+    records.trained_weights(case(), "denoiser")
+    assert capsys.readouterr().err == ""
+    (file,) = paths.cache().rglob("weights/**/denoiser.safetensors")
+    file.unlink()
+    for _ in range(2):  # first computed again, then read from the cache
+        records.trained_weights(case(elsewhere), "denoiser")
+        assert f"{NAME}: weights 'denoiser' have other bits than the record's" in capsys.readouterr().err
 
 
 def test_weights_may_be_given_as_a_file_and_may_be_tied(package):
