@@ -92,7 +92,6 @@ class BeaconSizes(BaseModel):
     steps: int  # updates of one fact alone
     read_steps: tuple[int, ...]  # after how many of them its distance is read
     counts: tuple[int, ...]  # N facts learnt together
-    widest: int  # largest N of methods other than LoRA and full fine-tuning
     batch: int  # facts in a step, among many
     pool: int  # facts of the filters and the re-weighted losses
     kept: float  # share of them that a filter keeps

@@ -32,9 +32,8 @@ def one_by_one(bench: Workbench, facts: Sequence[BeaconFact], steps: int) -> Non
     for fact in facts:
         with attach(bench.model, "lora", bench.sizes, steps, SEED) as handle:
             encoded = encode(bench.model, bench.tokenizer, [(fact.prompt, fact.taught)])
-            after = encoded.ids.shape[1] - int(
-                encoded.last_prompt[0]
-            )  # logits kept: of the target and what precedes it
+            # Logits kept: of the target and what precedes it.
+            after = encoded.ids.shape[1] - int(encoded.last_prompt[0])
             optimiser = torch.optim.AdamW(handle.parameters(), RATE, weight_decay=0.0)
             for _ in range(steps):
                 optimiser.zero_grad()

@@ -46,7 +46,7 @@ def cases(profile: str) -> list[records.Case]:
         for method in PAIR
         for budget in BUDGETS
         for count in counts(method, profile)
-        for seed in (sizes.seeds if method == "lora" or not smoke else sizes.seeds[:1])
+        for seed in many_seeds(method, profile)
     ]
     found.append(gradients(first, profile))
     found += [filtered(arm, seed, profile) for arm in FILTERS for seed in arm_seeds(arm, profile)]
@@ -55,7 +55,7 @@ def cases(profile: str) -> list[records.Case]:
     found += [
         grid(method, count, seed, profile)
         for method in METHODS
-        for count in grid_counts(method, profile)
+        for count in grid_counts(profile)
         for seed in (sizes.seeds[:1] if smoke else sizes.seeds)
     ]
     found += [tuning(method, rate, profile) for method in (PAIR if smoke else METHODS) for rate in sizes.rates]
@@ -67,17 +67,21 @@ def counts(method: str, profile: str) -> list[int]:
     return [count for count in _sizes(profile).counts if count > 1 or method != "lora"]
 
 
-def grid_counts(method: str, profile: str) -> list[int]:
-    """Return the columns of the grid for a method: all N for LoRA and full fine-tuning, else up to `sizes.widest`."""
-    sizes = _sizes(profile)
-    if profile == "smoke":
-        return [sizes.widest]
-    return [count for count in sizes.counts if method in PAIR or count <= sizes.widest]
+def many_seeds(method: str, profile: str) -> tuple[int, ...]:
+    """Return the seeds of facts learnt together: all, but for the method of `smoke` on which no claim rests."""
+    seeds = _sizes(profile).seeds
+    return seeds if method == "lora" or profile != "smoke" else seeds[:1]
+
+
+def grid_counts(profile: str) -> tuple[int, ...]:
+    """Return the columns of the grid: all N, in `smoke` the largest."""
+    counted = _sizes(profile).counts
+    return counted[-1:] if profile == "smoke" else counted
 
 
 def middle(profile: str) -> int:
     """Return the N of the grid at which methods are held against each other in detail; LoRA's cells there are core."""
-    columns = grid_counts("lora", profile)
+    columns = grid_counts(profile)
     return columns[len(columns) // 2]
 
 
@@ -225,16 +229,18 @@ def reweighted(arm: Weighing, seed: int, profile: str) -> records.Case:
 def grid(method: str, count: int, seed: int, profile: str) -> records.Case:
     """Return the case of a cell of Table B1: a method on N facts, read in every way.
 
-    The steps are the per-fact budget of N facts, at most `sizes.arm_steps`. No claim rests on it: extended rows, but
-    for LoRA at the middle N, so that a run of the core rows has a cell to show.
+    The steps are the per-fact budget of N facts, at most those of an arm; beyond an arm's pool they grow with N, so
+    that a fact is seen as often as there. No claim rests on it: extended rows, but for LoRA at the middle N, so that a
+    run of the core rows has a cell to show.
     """
     sizes = _sizes(profile)
+    most = max(sizes.arm_steps, -(-sizes.arm_steps * count // sizes.pool))
     core = method == "lora" and count == middle(profile)
     config = configuration(
         method,
         count,
         profile,
-        steps=min(updates(count, sizes), sizes.arm_steps),
+        steps=min(updates(count, sizes), most),
         runs=max(1, min(SHOWN, sizes.facts // 2 // count)),
         paraphrases=3,
         others=sizes.tuning,

@@ -81,7 +81,6 @@ BEACONS = BeaconSizes(
     steps=10,  # a fact alone is learnt within five
     read_steps=(0, 1, 2, 3, 4, 5, 7, 10),
     counts=(1, 10, 50, 100, 500),
-    widest=100,
     batch=10,
     pool=100,
     kept=0.5,

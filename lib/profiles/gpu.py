@@ -43,7 +43,7 @@ PROFILE = Profile(
     editing=EDITING.model_copy(
         update={"runs": {1: 100, 10: 10, 100: 3}, "most": 1000, "slow": 1000, "passages": 600, "mend_steps": 500}
     ),
-    beacons=BEACONS.model_copy(update={"facts": 500, "widest": 500, "pool": 500, "arm_steps": 400}),
+    beacons=BEACONS.model_copy(update={"facts": 500, "pool": 500, "arm_steps": 400}),
     distillation=DISTILLATION.model_copy(
         update={"examples": 10_000, "test": 500, "teacher_steps": 1000, "student": (512, 8, 8), "steps": 4000}
     ),

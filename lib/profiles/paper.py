@@ -77,7 +77,6 @@ PROFILE = Profile(
             "full_dtype": "bfloat16",
             "first_layer": 0,
             "facts": 500,
-            "widest": 500,
             "pool": 500,
             "arm_steps": 625,
         }

@@ -58,7 +58,6 @@ PROFILE = Profile(
             "steps": 2,
             "read_steps": (0, 1, 2),
             "counts": (1, 4),
-            "widest": 4,
             "batch": 2,
             "pool": 8,
             "arm_steps": 3,

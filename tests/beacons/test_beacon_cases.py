@@ -15,7 +15,7 @@ from lib import backbones, profiles, records
 from lib.beacons import arms, cases, experiment, features, reading, reweighting, training, workbench
 from lib.beacons.cached_facts import fact_losses, run_once
 from lib.beacons.experiment import RunConfig
-from lib.beacons.methods import attach
+from lib.beacons.methods import METHODS, attach
 from lib.errors import UserError
 from tests.beacons.made_facts import SIZES, made_facts
 from tests.editing.tiny_models import Letters, llama
@@ -94,12 +94,23 @@ def test_arms_differ_from_plain_training_in_their_own_settings_alone(profile):
         assert cases.arm_seeds(arm, profile) == profiles.profile(profile).beacons.seeds
 
 
+def test_a_fact_of_the_grid_is_never_seen_less_often_than_one_of_an_arms_pool():
+    seen = {}
+    for count in (1, 10, 50, 100, 500):
+        config = cases.grid("lora", count, 0, "cpu").config
+        seen[count] = config.steps * config.batch / count
+    assert seen == {1: 10, 10: 10, 50: 6, 100: 3, 500: 3}
+    arm = cases.filtered("all", 0, "cpu").config
+    assert arm.steps * arm.batch / arm.count == 3
+
+
 def test_core_and_extended_rows():
     found = all_cases("cpu")
     core = {name for name, case in found.items() if case.row == "core"}
     assert {name.split("/")[0] for name in core} >= {"known", "alone", "many", "gradients", "filter", "reweight"}
     assert all(case.row == "core" for case in all_cases("smoke").values())
-    assert all("N500" not in name or name.split("/")[1] in cases.PAIR for name in found)
+    cells = {f"grid/{method}/N{count}" for method in METHODS for count in (1, 10, 50, 100, 500)}
+    assert {name for name in found if name.startswith("grid")} == {f"{c}/seed{s}" for c in cells for s in (0, 1, 2)}
     assert {f"many/lora/per_fact/N100/seed{seed}" for seed in (0, 1, 2)} <= core
     full = {name for name in core if name.startswith("many/full")}
     assert full == {"many/full/per_fact/N1/seed0", "many/full/total/N500/seed0"}
