@@ -4,7 +4,7 @@ PROFILE ?= cpu
 RUN := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help environment setup reproduce test lab smoke notebooks recheck bench lint lock clean distclean
+.PHONY: help environment setup reproduce test fuzz lab smoke notebooks prove bench lint lock clean distclean
 
 help:
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -15,13 +15,16 @@ environment:
 	@$(PYTHON) -m lib.installation
 
 setup: environment ## create .venv from the lock; fetch models and texts into data/external
-	@$(RUN) -m lib.sources
+	@$(RUN) -m lib.sources.setup
 
-reproduce: setup ## run the notebooks (ONLY=... some), renew figures/; FRESH=1 (core) or all: from scratch, and compare
-	@$(RUN) -m lib.reproduce --profile $(PROFILE) $(if $(ONLY),--only $(ONLY)) $(if $(FRESH),--fresh $(FRESH))
+reproduce: setup ## run the notebooks (ONLY=... some), renew figures/; FRESH=1 (core) or all: from scratch; SET=... a try
+	@$(RUN) -m lib.reproduce --profile $(PROFILE) $(if $(ONLY),--only $(ONLY)) $(if $(FRESH),--fresh $(FRESH)) $(if $(SET),--set $(SET))
 
 test: setup ## the tests, and every notebook against its stored outputs
 	@$(RUN) -m pytest -n 2 --dist loadgroup $(ARGS)
+
+fuzz: setup ## the property tests alone, on fresh random examples (in `make test` they are always the same)
+	@$(RUN) -m pytest -n 2 --dist loadgroup -m hypothesis --hypothesis-profile fresh $(ARGS)
 
 lab: setup ## open the notebooks in JupyterLab
 	@$(RUN) -m jupyterlab notebooks/0_start_here.ipynb
@@ -30,11 +33,11 @@ smoke: setup ## every notebook, from scratch, in tiny sizes
 	@rm -rf build/smoke
 	@REPRODUCTION_WORK_ROOT="$(CURDIR)/build/smoke" $(RUN) -m lib.reproduce --profile smoke
 
-notebooks: setup ## record the outputs of the committed notebooks again
-	@$(RUN) -m lib.reproduce --profile cpu --record
+notebooks: setup ## record the committed notebooks (ONLY=... some) again, and the READMEs' tables
+	@$(RUN) -m lib.reproduce --profile cpu --record $(if $(ONLY),--only $(ONLY))
 
-recheck: setup ## verify the records that changed code made stale
-	@$(RUN) -m lib.cases recheck --profile cpu --rows all
+prove: setup ## stamp records anew where tiny twins prove that a change gives the same bits; AGAINST=commit before it
+	@$(RUN) -m lib.cases prove --profile cpu --rows all --against $(or $(AGAINST),HEAD)
 
 bench: setup ## time training, sampling and the choice of candidates against plain code, and what each series costs
 	@$(RUN) -m lib.bench
@@ -47,6 +50,7 @@ lint: environment ## check style and format, notebooks too, and that the README 
 	@$(RUN) -m ruff format --check .
 	@$(RUN) -m lib.readme --check
 
+# No hashes: with them pip takes only the registry's torch, a CPU wheel beside it never, and wants CUDA's packages listed too.
 lock: ## write requirements.lock again from pyproject.toml; ARGS=--upgrade for newer versions
 	@$(PYTHON) -m venv build/uv && build/uv/bin/python -m pip install --quiet uv==0.13.9
 	@cp requirements.lock build/requirements.lock

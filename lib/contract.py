@@ -1,6 +1,11 @@
-"""What a notebook promises: the typed reading of its metadata `reproduction`, for runner, graph and tests."""
+"""What a notebook promises: the typed reading of its metadata `reproduction`, for runner, graph and tests.
 
+The head of its first cell, heading and table, is written from it: `python -m lib.contract --write [NOTEBOOK ...]`.
+"""
+
+import argparse
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
@@ -8,7 +13,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from lib import paths
-from lib.errors import UserError
+from lib.errors import UserError, command
+from lib.files import write_text
 
 KEY = "reproduction"
 SUFFIXES = {"figure": (".png", ".pdf", ".json"), "table": (".csv", ".md", ".tex", ".json")}
@@ -27,12 +33,13 @@ Stem = Annotated[str, AfterValidator(_inside)]
 
 
 class Minutes(BaseModel):
-    """Measured minutes of one run on 2 cores, records being read."""
+    """Measured minutes of one run on 2 cores, records being read; `note` says what it takes without them."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     smoke: float = Field(ge=0)
     cpu: float = Field(ge=0)
+    note: Line | None = None
 
 
 class Contract(BaseModel):
@@ -107,6 +114,68 @@ def load(notebook: Path) -> Contract:
         raise UserError(f"{paths.relative(notebook)}: metadata `{place}`: {problem['msg']}: {remedy}") from error
 
 
+def first_cell(promise: Contract, text: str) -> str:
+    """Return the text of a first cell: heading and table as the contract has them, then the prose of `text`."""
+    lines = text.splitlines()
+    prose = lines[1:] if lines[:1] and lines[0].startswith("# ") else lines
+    bars = [line.startswith("|") for line in prose]
+    if any(bars):
+        start = bars.index(True)
+        end = start + [*bars[start:], False].index(False)
+        prose = [*prose[:start], *prose[end:]]
+    kept = re.sub(r"\n{3,}", "\n\n", "\n".join(prose)).strip()
+    return "\n\n".join([_heading(promise), _table(promise), *([kept] if kept else [])])
+
+
+def opening(notebook: Path) -> str:
+    """Return the text of the first cell of a notebook; `UserError` where that cell is not text."""
+    cells = read(notebook)["cells"]
+    if not cells or cells[0]["cell_type"] != "markdown":
+        raise UserError(
+            f"{paths.relative(notebook)}: the first cell is not text: put one there that says what it is about"
+        )
+    return "".join(cells[0]["source"])
+
+
+def renew(notebook: Path) -> bool:
+    """Write the first cell of a notebook as its contract has it; return whether that changed the file.
+
+    Raises `UserError` for a wrong contract, and where the first cell is not text.
+    """
+    before = opening(notebook)
+    after = first_cell(load(notebook), before)
+    if after != before:
+        content = read(notebook)
+        content["cells"][0]["source"] = after.splitlines(keepends=True)
+        # As nbformat writes it.
+        write_text(notebook, json.dumps(content, indent=1, ensure_ascii=False, sort_keys=True) + "\n")
+    return after != before
+
+
+def link(promise: Contract, stem: str) -> str:
+    """Return the path from a notebook to the JSON of one of its figures or tables, as a link has it."""
+    return f"{'../' * len(PurePosixPath(promise.name).parts)}figures/{stem}.json"
+
+
+def _heading(promise: Contract) -> str:
+    number = re.match(r"\d+(\.\d+)?(?=_)", promise.notebook.stem)
+    return f"# {number[0] if number else ''} {promise.title}".replace("#  ", "# ")
+
+
+def _table(promise: Contract) -> str:
+    minutes = f"{promise.minutes.smoke:g} (`smoke`), {promise.minutes.cpu:g} (`cpu`) on 2 cores"
+    minutes += " with records" if promise.cases else ""
+    files = ", ".join(f"[{stem.rsplit('/', 1)[-1]}]({link(promise, stem)})" for stem in promise.writes)
+    rows = {
+        "Paper item": promise.item,
+        "Claim": promise.claim,
+        "Minutes": "; ".join(part for part in (minutes, promise.minutes.note) if part),
+        "Files": f"{files}: numbers, and the records they come from" if files else "none",
+    }
+    cells = {name: text.replace("|", r"\|") for name, text in rows.items()}
+    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {text} |" for name, text in cells.items())])
+
+
 def all_notebooks() -> list[Contract]:
     """Return the contracts of all notebooks in reading order; `UserError` for a wrong one, or a file promised twice."""
     found = sorted(path for path in paths.NOTEBOOKS.rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts)
@@ -137,3 +206,24 @@ def below(prefixes: Sequence[str]) -> list[Contract]:
         for contract in contracts
         if not wanted or any(f"{contract.name}/".startswith(f"{stem}/") for stem in wanted.values())
     ]
+
+
+def main() -> int:
+    """Write the first cells from the command line; without --write only name those that differ, and return 1."""
+    parser = argparse.ArgumentParser(prog="python -m lib.contract", description=first_cell.__doc__)
+    parser.add_argument("notebooks", nargs="*", help="notebooks, or folders of them; all without")
+    parser.add_argument("--write", action="store_true", help="write the first cells that differ")
+    arguments = parser.parse_args()
+    differ = []
+    for promise in below(arguments.notebooks):
+        text = opening(promise.notebook)
+        if renew(promise.notebook) if arguments.write else first_cell(promise, text) != text:
+            differ.append(promise)
+            print(
+                f"{paths.relative(promise.notebook)}: {'written' if arguments.write else 'not as its contract has it'}"
+            )
+    return 1 if differ and not arguments.write else 0
+
+
+if __name__ == "__main__":
+    command(main)

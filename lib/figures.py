@@ -23,8 +23,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.text import Text
 
-from lib import paths, tables
-from lib.files import write_atomically, write_json
+from lib import paths, provenance, tables
+from lib.files import write_atomically
 
 STYLE = Path(__file__).with_name("style.mplstyle")
 DPI = 200
@@ -59,10 +59,10 @@ def hatch_bars(axes: Axes) -> None:
 def save(figure: Figure, stem: str, numbers: Mapping[str, Any], profile: str, caption: str) -> None:
     """Write stem.png, stem.pdf and stem.json into the work folder of `profile`; the figure stays open for the notebook.
 
-    `numbers` are the plotted series (arrays, data frames, nested); the JSON holds caption, profile and series with 10
-    significant digits. The caption is shown above the figure. Raises `ValueError`, before anything is written, for a
-    bad stem, an empty caption, NaN, a figure that is not legible, and a line or bar whose values are not among
-    `numbers`.
+    `numbers` are the plotted series (arrays, data frames, nested); the JSON holds caption, profile, series with 10
+    significant digits, and the records read for them. The caption is shown above the figure. Raises `ValueError`,
+    before anything is written, for a bad stem, an empty caption, NaN, a figure that is not legible, and a line or bar
+    whose values are not among `numbers`.
     """
     tables.check_stem(stem)
     if not caption.strip():
@@ -74,7 +74,8 @@ def save(figure: Figure, stem: str, numbers: Mapping[str, Any], profile: str, ca
     base = paths.work_figures(profile) / stem
     for suffix, content in pictures.items():
         write_atomically(base.with_suffix(f".{suffix}"), lambda path, content=content: path.write_bytes(content))
-    write_json(base.with_suffix(".json"), {"caption": caption, "profile": profile, "series": series})
+    caption = provenance.captioned(caption)
+    provenance.write(base.with_suffix(".json"), {"caption": caption, "profile": profile, "series": series})
     show_caption(caption)
 
 

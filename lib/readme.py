@@ -40,20 +40,29 @@ def renewed(text: str, readme: Path) -> str:
     return text
 
 
+def outdated() -> dict[Path, str]:
+    """Return the READMEs whose generated parts are not as they would be written now, each with its new text."""
+    texts = {readme: readme.read_text(encoding="utf-8") for readme in READMES}
+    new = {readme: renewed(text, readme) for readme, text in texts.items()}
+    return {readme: text for readme, text in new.items() if text != texts[readme]}
+
+
+def renew() -> list[Path]:
+    """Write the generated parts of all READMEs anew and return those that changed."""
+    found = outdated()
+    for readme, text in found.items():
+        write_text(readme, text)
+    return list(found)
+
+
 def main() -> int:
-    """Write the generated parts, or with --check only compare; returns 1 where they differ."""
+    """Write the generated parts, or with --check only compare: `UserError` names the first that differs."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="compare and write nothing")
-    check = parser.parse_args().check
-    for readme in READMES:
-        text = readme.read_text(encoding="utf-8")
-        new = renewed(text, readme)
-        if check and new != text:
-            raise UserError(
-                f"{paths.relative(readme)}: its generated parts are out of date: run `python -m lib.readme`"
-            )
-        if new != text:
-            write_text(readme, new)
+    if not parser.parse_args().check:
+        renew()
+    for readme in outdated():
+        raise UserError(f"{paths.relative(readme)}: its generated parts are out of date: run `python -m lib.readme`")
     return 0
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from lib import cases, contract, paths, profiles, records, runs, tolerances
+from lib import cases, contract, paths, profiles, runs, tolerances
 from lib.contract import Contract
 from lib.errors import UserError, command
 
@@ -24,13 +24,14 @@ def run(
     """Execute the notebooks of a profile, reading the records that are current and computing the others first.
 
     `only` names notebooks or folders of them, as `contract.below` takes them. One failure does not stop the others.
-    Prints the closing table; returns the notebooks, or none if anything failed. Raises `UserError` before anything runs
+    Prints the closing table; returns the notebooks, or none if anything failed. `record` renews the committed notebooks
+    and, after all, the generated parts of the READMEs. Raises `UserError` before anything runs
     for a wrong profile, contract, notebook or case prefix, and without the GPU that a profile computes on. `lock` is
     what `only_one` holds.
     """
     device = profiles.profile(profile).device
     notebooks = chosen(only, profile, rows)
-    pending = [case.name for case in needed(notebooks, profile, rows) if records.status(case) != "current"]
+    pending = [case.name for case in needed(notebooks, profile, rows) if not cases.readable(case)]
     if pending and device != "cpu":
         from lib import environment  # it imports torch, which is slow and of no use to an ordinary run
 
@@ -46,6 +47,11 @@ def run(
     settings = {"profile": profile, "rows": rows, "record": int(record), "pending": " ".join(pending)}
     failed = _snakemake({**settings, "only": " ".join(notebook.name for notebook in notebooks)}, lock)
     print(f"\n{runs.report(notebooks, profile)}")
+    if record and not failed:
+        from lib import readme  # verdicts and minutes may have changed
+
+        for path in readme.renew():
+            print(f"written: {paths.relative(path)}")
     return [] if failed else notebooks
 
 
@@ -124,12 +130,17 @@ def main() -> int:
     parser.add_argument("--profile", default="cpu")
     parser.add_argument("--only", nargs="+", default=[], metavar="NOTEBOOK", help="notebooks, or folders of them")
     parser.add_argument("--fresh", choices=["1", "all"], help="use no record: recompute the core rows, or all")
+    parser.add_argument("--set", nargs="+", default=[], metavar="SIZE=VALUE", help="try other sizes, in a folder apart")
     parser.add_argument("--record", action="store_true", help="renew the committed notebooks too")
     parser.add_argument("--report", action="store_true", help="only print the table of the last run")
     arguments = parser.parse_args()
     if arguments.report:
         print(runs.report(contract.below(arguments.only), arguments.profile))
         return 0
+    if arguments.set:
+        if arguments.fresh or arguments.record:
+            raise UserError("--set: a try is neither recorded nor compared: drop --fresh and --record")
+        cases.try_sizes(arguments.set)
     with only_one() as lock:
         if arguments.fresh:
             rows = "all" if arguments.fresh == "all" else "core"

@@ -51,8 +51,9 @@ def run(
     """Execute a notebook, check that it wrote what it promised, and publish its figures and tables.
 
     Publishes to `figures/` for the profile `cpu` with default parameters outside a run from scratch; only then `record`
-    may also renew the committed notebook. Raises `UserError` before a kernel starts, for a wrong parameter, notebook or
-    contract; `NotebookFailedError` after, with the notebook kept under `build/failed/`.
+    may also renew the committed notebook, the head of its first cell from its contract. Raises `UserError` before a
+    kernel starts, for a wrong parameter, notebook or contract; `NotebookFailedError` after, with the notebook kept
+    under `build/failed/`.
     """
     notebook = Path(notebook).absolute()
     profiles.profile(profile)
@@ -64,6 +65,7 @@ def run(
         raise UserError(
             f"{paths.relative(notebook)}: only a cpu run with default parameters is recorded: drop --record"
         )
+    head = contract.first_cell(promise, contract.opening(notebook)) if record else None
     root = paths.work_root() or paths.BUILD
     output = Path(output or root / "notebooks" / profile / f"{promise.name}.ipynb").absolute()
     partial = root.absolute() / "running" / profile / f"{promise.name}.ipynb"
@@ -80,6 +82,8 @@ def run(
     except NotebookFailedError as failure:
         _keep_failed(promise, profile, partial, time.monotonic() - began, failure)
     normalise(executed)
+    if head is not None:
+        executed.cells[0].source = head
     text = nbformat.writes(executed) + "\n"
     files.write_text(output, text)
     partial.unlink()

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from lib import cases, claims, contract, paths, tables
+from lib import cases, claims, contract, paths, provenance, tables
 from lib.contract import Contract
 from lib.errors import UserError
 from lib.statistics import Interval
@@ -125,6 +125,7 @@ def _verdict(promise: Contract, stem: str, profile: str) -> dict[str, Any]:
         raise UserError(f"{paths.relative(path)}: damaged: {remedy}") from error
     if found["profile"] != profile:
         raise UserError(f"{paths.relative(path)}: of profile {found['profile']}: {remedy}")
+    provenance.read_through(found)
     return found | {"paper": PAPERS[stem.split("/")[0]], "path": promise.name}
 
 

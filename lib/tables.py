@@ -1,16 +1,18 @@
 """Tables: pure functions of records, shown in the notebook and written as CSV, Markdown, LaTeX and JSON."""
 
 import html
+import itertools
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from lib import paths
-from lib.files import write_json, write_text
+from lib import paths, provenance
+from lib.files import write_text
 from lib.statistics import Interval
 
 MISSING = "–"
@@ -36,8 +38,9 @@ class Table:
     """A table with its caption, its place `stem` under the figures folder, and a format such as ".3f" per column.
 
     Cells are numbers, text, `Interval` or missing (None, NaN); floats without a format get ".3f". `details` are further
-    entries of the JSON file. Raises `ValueError` for an empty caption, a bad stem, repeated columns, or a format
-    without its column.
+    entries of the JSON file. `keys` are the columns that tell the rows apart, by which two versions of the table are
+    compared; by default the fewest leading ones, of text or whole numbers, that do, and none where none do. Raises
+    `ValueError` for an empty caption, a bad stem, repeated columns, and a format or a key without its column.
     """
 
     frame: pd.DataFrame
@@ -45,6 +48,7 @@ class Table:
     stem: str
     formats: Mapping[str, str] = field(default_factory=dict)
     details: Mapping[str, Any] = field(default_factory=dict)
+    keys: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         check_stem(self.stem)
@@ -54,6 +58,8 @@ class Table:
             raise ValueError(f"{self.stem}: repeated columns in {list(self.frame.columns)}")
         if unknown := set(self.formats) - set(self.frame.columns):
             raise ValueError(f"{self.stem}: formats of columns that are not there: {sorted(unknown)}")
+        if unknown := set(self.keys or ()) - set(self.frame.columns):
+            raise ValueError(f"{self.stem}: keys that are no columns: {sorted(unknown)}")
 
     def show(self) -> None:
         """Display the table in a notebook, as HTML and as plain text; equal tables give equal output."""
@@ -71,7 +77,7 @@ class Table:
 
     def plain(self) -> str:
         """Caption and aligned columns as text."""
-        return f"{self.caption}\n\n{self.cells().to_string(index=False)}"
+        return f"{provenance.captioned(self.caption)}\n\n{self.cells().to_string(index=False)}"
 
     def html(self) -> str:
         """The table as an HTML element with a caption: escaped, without style or random ids.
@@ -80,19 +86,21 @@ class Table:
         """
         cells = self.cells().replace(INTERVAL, "[\\1,\u00a0\\2]", regex=True)
         element = cells.to_html(index=False, border=0)
-        return element.replace(">", f">\n  <caption>{html.escape(self.caption)}</caption>", 1)
+        caption = html.escape(provenance.captioned(self.caption))
+        return element.replace(">", f">\n  <caption>{caption}</caption>", 1)
 
     def markdown(self) -> str:
         """Caption and table in Markdown, with its special characters escaped."""
         head, *body = (f"| {' | '.join(cells)} |" for cells in self._escaped(escape_markdown))
         rule = "|" + " --- |" * len(self.frame.columns)
-        return "\n".join([escape_markdown(self.caption), "", head, rule, *body]) + "\n"
+        return "\n".join([escape_markdown(provenance.captioned(self.caption)), "", head, rule, *body]) + "\n"
 
     def latex(self) -> str:
         r"""A `table` environment for the booktabs package, with caption and `\label{tab:<stem>}`."""
         head, *body = (rf"{' & '.join(cells)} \\" for cells in self._escaped(escape_latex))
         sides = "".join("l" if _is_text(column) else "r" for _, column in self.frame.items())
-        start = [r"\begin{table}[t]", r"\centering", rf"\caption{{{escape_latex(self.caption)}}}"]
+        caption = escape_latex(provenance.captioned(self.caption))
+        start = [r"\begin{table}[t]", r"\centering", rf"\caption{{{caption}}}"]
         start += [rf"\label{{tab:{self.stem}}}", rf"\begin{{tabular}}{{{sides}}}", r"\toprule", head, r"\midrule"]
         return "\n".join([*start, *body, r"\bottomrule", r"\end{tabular}", r"\end{table}"]) + "\n"
 
@@ -118,15 +126,32 @@ class Table:
         return pd.DataFrame(flat, dtype=object).to_csv(index=False, lineterminator="\n")
 
     def save(self, profile: str) -> None:
-        """Write stem.csv, .md, .tex, .json into the work folder of `profile`; each file is old or new, never half."""
+        """Write stem.csv, .md, .tex, .json into the work folder of `profile`; each file is old or new, never half.
+
+        Raises `ValueError`, before anything is written, for `keys` that do not tell the rows apart.
+        """
         base = paths.work_figures(profile) / self.stem
-        content = {"caption": self.caption, "profile": profile, **plain(self.details, self.stem)}
-        content |= {"columns": [str(name) for name in self.frame.columns], "rows": self.rows()}
+        caption = provenance.captioned(self.caption)
+        content = {"caption": caption, "profile": profile, **plain(self.details, self.stem)}
+        content |= {"columns": [str(name) for name in self.frame.columns], "keys": self._keys(), "rows": self.rows()}
         # Everything is made before anything is written: a bad cell leaves no half-written set.
         texts = {".csv": self.csv(), ".md": self.markdown(), ".tex": self.latex()}
         for suffix, text in texts.items():
             write_text(base.with_suffix(suffix), text)
-        write_json(base.with_suffix(".json"), content)
+        provenance.write(base.with_suffix(".json"), content)
+
+    def _keys(self) -> list[str]:
+        if self.keys is not None:
+            if self.keys and self.frame.duplicated(list(self.keys)).any():
+                raise ValueError(f"{self.stem}: rows that the keys {list(self.keys)} do not tell apart")
+            return [str(name) for name in self.keys]
+        leading = itertools.takewhile(lambda name: all(map(_is_label, self.frame[name])), self.frame.columns)
+        found: list[str] = []
+        for name in leading:
+            found.append(name)
+            if not self.frame.duplicated(found).any():
+                return [str(one) for one in found]
+        return []
 
     def _escaped(self, escape: Callable[[str], str]) -> list[list[str]]:
         """Head and body as lists of escaped cells."""
@@ -249,6 +274,10 @@ def escape_latex(text: str) -> str:
 
 def _plain_cell(cell: Any, where: str) -> Any:
     return None if is_missing(cell) else plain(cell, where)
+
+
+def _is_label(cell: Any) -> bool:
+    return isinstance(cell, str | int | np.integer) and not isinstance(cell, bool)
 
 
 def _is_text(column: pd.Series) -> bool:

@@ -2,8 +2,9 @@
 
 Usage: python -m lib.tolerances OLD_DIR NEW_DIR [--across-machines] [--part]; one line per difference, exit 1 if any.
 
-Rows of a table are matched by their labels, wherever they stand: a run of the core rows has fewer than the published
-table, and `--part` does not list what only the published one has, or what the new one says is not recorded.
+Rows of a table are matched by its key columns, which its JSON names, wherever they stand: a run of the core rows has
+fewer than the published table, and `--part` does not list what only the published one has, or what the new one says is
+not recorded. Which records were read is told, and no number: it is not compared.
 
 Tolerances (our choice). The same environment (lock, threads, processor) computes the same bits, and the files keep 10
 significant digits: 1e-6 of the value leaves room for the last digits of a sum in another order, 1e-9 for values that
@@ -13,7 +14,6 @@ formulas still agree far better.
 """
 
 import argparse
-import itertools
 import json
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -51,6 +51,8 @@ MEASURED = frozenset(
 # How tables and verdicts name what a run has no record of.
 UNRECORDED = frozenset({"not recorded", "none recorded"})
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
+# Entries of a file that tell of its numbers: the records they come from, the columns by which rows are matched.
+TELLING = frozenset({"records", "keys"})
 UNITS = frozenset({"seconds", "milliseconds", "minutes", "latency"})
 
 
@@ -168,16 +170,19 @@ def _texts(values: Iterable[Any]) -> list[str]:
 def _walk(old: Any, new: Any, path: str, tolerance: Tolerance) -> Iterator[Difference]:
     if isinstance(old, dict) and isinstance(new, dict):
         if rows := _transposed(old, new):
-            yield from _walk(*rows, path, tolerance)
+            labels = [row[""] for row in rows[0]], [row[""] for row in rows[1]]
+            yield from _walk_lists(*rows, path, tolerance, labels)
             return
+        keys = None if path else old.get("keys") or new.get("keys")
         for key in [*old, *(key for key in new if key not in old)]:
-            if not measured(key):
-                place = f"{path}.{key}" if path else key
-                yield from _walk(old.get(key, ABSENT), new.get(key, ABSENT), place, tolerance)
+            place = f"{path}.{key}" if path else key
+            pair = old.get(key, ABSENT), new.get(key, ABSENT)
+            if place == "rows" and keys and all(isinstance(rows, list) for rows in pair):
+                yield from _walk_lists(*pair, place, tolerance, _labels_by(keys, *pair))
+            elif not measured(key) and place not in TELLING:
+                yield from _walk(*pair, place, tolerance)
     elif isinstance(old, list) and isinstance(new, list):
-        pair = _labelled(old, new) or (dict(enumerate(old)), dict(enumerate(new)))
-        for label in [*pair[0], *(label for label in pair[1] if label not in pair[0])]:
-            yield from _walk(*(values.get(label, ABSENT) for values in pair), f"{path}[{label}]", tolerance)
+        yield from _walk_lists(old, new, path, tolerance, _labels(old, new) if len(old) != len(new) else None)
     elif _is_number(old) and _is_number(new):
         if not tolerance.holds(old, new):
             yield Difference(path, old, new)
@@ -195,33 +200,30 @@ def _same_text(old: str, new: str, tolerance: Tolerance) -> bool:
     return pieces[0] == pieces[1] and all(tolerance.holds(*pair) for pair in numbers)
 
 
-def _labelled(old: list, new: list) -> tuple[dict[str, Any], dict[str, Any]] | None:
-    """Return the rows of two tables by their labels: the fewest first columns, all text, that tell the rows apart.
+def _walk_lists(
+    old: list, new: list, path: str, tolerance: Tolerance, labels: tuple[list[str], list[str]] | None
+) -> Iterator[Difference]:
+    """Compare two lists by labels that tell the items of each apart, else by place."""
+    told = labels is not None and all(len(set(half)) == len(half) for half in labels)
+    names = labels if labels and told else (range(len(old)), range(len(new)))
+    pair = dict(zip(names[0], old, strict=True)), dict(zip(names[1], new, strict=True))
+    for label in [*pair[0], *(label for label in pair[1] if label not in pair[0])]:
+        yield from _walk(*(values.get(label, ABSENT) for values in pair), f"{path}[{label}]", tolerance)
 
-    Two lists of texts of unequal length are their own labels, and so are the first numbers of points [x, y]. None where
-    nothing tells the rows apart.
-    """
-    if not old or not new:
+
+def _labels_by(keys: list[str], old: list, new: list) -> tuple[list[str], list[str]] | None:
+    """Return the cells of the key columns as labels of the rows; None where a row lacks one of them."""
+    if not all(isinstance(row, dict) and row.keys() >= set(keys) for row in [*old, *new]):
         return None
-    for labels in _labels([*old, *new], len(old) != len(new)):
-        halves = labels[: len(old)], labels[len(old) :]
-        if all(len(set(half)) == len(half) for half in halves):
-            return dict(zip(halves[0], old, strict=True)), dict(zip(halves[1], new, strict=True))
-    return None
+    old_labels, new_labels = ([", ".join(str(row[key]) for key in keys) for row in rows] for rows in (old, new))
+    return old_labels, new_labels
 
 
-def _labels(rows: list, unequal: bool) -> Iterator[list[str]]:
-    """Yield what may serve as labels of the rows of both tables together, the shortest first."""
-    if unequal and all(isinstance(row, list) and row and _is_number(row[0]) for row in rows):
-        yield [f"{row[0]:g}" for row in rows]
-    elif unequal and all(isinstance(row, str) for row in rows):
-        yield rows
-    elif all(isinstance(row, dict) for row in rows):
-        leading = [list(itertools.takewhile(lambda item: isinstance(item[1], str), row.items())) for row in rows]
-        for count in range(1, min(map(len, leading)) + 1):
-            if len({tuple(name for name, _ in row[:count]) for row in leading}) > 1:
-                return
-            yield [", ".join(text for _, text in row[:count]) for row in leading]
+def _labels(old: list, new: list) -> tuple[list[str], list[str]] | None:
+    """Return the labels of two series of a figure: texts are their own, points [x, y] have their x; None for others."""
+    if all(isinstance(item, list) and item and _is_number(item[0]) for item in [*old, *new]):
+        return [f"{item[0]:g}" for item in old], [f"{item[0]:g}" for item in new]
+    return (old, new) if all(isinstance(item, str) for item in [*old, *new]) else None
 
 
 def _transposed(old: dict, new: dict) -> tuple[list[dict], list[dict]] | None:

@@ -2,14 +2,16 @@
 
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
+from lib.records.statements import Code
+from pydantic import BaseModel
 
-from lib import fingerprints
-from lib.records import Case, Outcome
+from lib.records import Case, Outcome, stamps
 
 NAME = "1_series/task/seed0"
 MODEL = '"""Model."""\n\n\ndef loss(x: float) -> float:\n    return x - 1.0  # why\n'
@@ -21,10 +23,11 @@ def make_package(tmp_path, monkeypatch) -> Path:
     root = tmp_path / "package" / "lib"
     root.mkdir(parents=True)
     (root / "__init__.py").write_text("")
-    (root / "training.py").write_text("from lib import model\n\n\ndef train():\n    return model.loss(1.0)\n")
+    (root / "training.py").write_text("from lib import model\n\n\ndef train(case):\n    return model.loss(1.0)\n")
     (root / "model.py").write_text(MODEL)
     (root / "unreached.py").write_text("")
-    monkeypatch.setattr(fingerprints, "PACKAGE", root)
+    monkeypatch.setattr(stamps, "PACKAGE", root)
+    monkeypatch.setattr(stamps, "AT_START", Code.on_disk(root))
     monkeypatch.setenv("REPRODUCTION_WORK_ROOT", str(tmp_path / "work"))
     for name in ("REPRODUCTION_RECORDS", "REPRODUCTION_STALE", "REPRODUCTION_TALLY"):
         monkeypatch.delenv(name, raising=False)
@@ -46,27 +49,51 @@ def outcome(score: float = 0.4) -> Outcome:
     )
 
 
-class Counted:
+class Config(BaseModel):
+    """Of a case; not of the package, so its fields count by their values alone."""
+
+    steps: int = 10
+    rate: float = 0.1
+
+
+class Entry:
+    """A computation of the test's own that stands for `train` of the package."""
+
+    __module__ = "lib.training"
+
+    def __init__(self, run: Callable[[Case], Outcome]) -> None:
+        self.run, self.__qualname__ = run, "train"
+
+    def __call__(self, case: Case) -> Outcome:
+        return self.run(case)
+
+
+class Counted(Entry):
     """A computation that counts its runs."""
 
-    def __init__(self, score: float = 0.4) -> None:
-        self.score, self.runs = score, 0
+    __module__ = "lib.training"
 
-    def __call__(self) -> Outcome:
+    def __init__(self, score: float = 0.4) -> None:
+        super().__init__(lambda _: outcome(score))
+        self.runs = 0
+
+    def __call__(self, case: Case) -> Outcome:
         self.runs += 1
-        return outcome(self.score)
+        return super().__call__(case)
 
 
 def case(compute=None, **changes) -> Case:
+    """Return a case of the package; a plain function of no argument serves as a computation, too."""
+    if compute is not None and not isinstance(compute, Entry):
+        plain = compute
+        compute = Entry(lambda _: plain())
     given = {
         "name": NAME,
         "profile": "cpu",
-        "config": {"steps": 10, "rate": 0.1},
+        "config": Config(),
         "data": {"pairs": "0" * 64},
-        "code": ("lib.training",),
         "seed": 0,
         "compute": compute or Counted(),
-        "prefix": lambda: "bits",
     }
     return Case(**{**given, **changes})
 

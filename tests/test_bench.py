@@ -138,18 +138,21 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> Experiment:
     method = MODELS["infodiffusion"].configure(sizes, len(vocabulary), vocabulary.end)
     config = RunConfig(
         task="made up",
+        data="made up",
+        train_pairs=None,
+        whole=False,
         model="infodiffusion",
         vocabulary=len(vocabulary),
         test_pairs=0,
         whole_verses=0,
         watch_at=(),
         window=batches.Window(1.0, 3),
-        method=method.model_dump(mode="json"),
+        method=method,
         training=training.TrainingConfig(steps=10, tokens=100, optimiser="muon"),
         decoding=decoding.DecodingConfig(candidates=1),
     )
     data = Data({"train": (texts, texts)}, vocabulary)
-    run = Experiment(config, data, lambda: DiffusionModel(method, vocabulary.information()))
+    run = Experiment(config, data)
     monkeypatch.setattr(cases, "experiment", lambda *_: run)
     return run
 

@@ -1,51 +1,53 @@
-"""The registry finds cases by prefix; its command lists, computes and re-verifies them."""
+"""The registry finds cases by prefix; its command lists and computes them, one by one or as a queue."""
 
 import json
-import sys
+import os
 
 import pytest
 import torch
+from made_records import Entry, make_package
+from pydantic import BaseModel
 
-from lib import cases, errors, fingerprints
-from lib.errors import UserError
-
-SERIES_MODULE = """
-import json
-import os
+from lib import case_queue, cases, errors, paths, profiles, records
 from lib.errors import UserError
 from lib.records import Case, Outcome
 
-def cases(profile):
+
+class Settings(BaseModel):
+    name: str
+    steps: int
+
+
+def series(profile):
     settings = json.loads(os.environ["FAKE_SETTINGS"])
+
     def case(name, row="core"):
-        return Case(
-            name=name, profile=profile, config={"steps": settings["steps"]}, data={}, code=(), seed=0, row=row,
-            compute=lambda: compute(name), prefix=lambda: settings["bits"],
-        )
-    def compute(name):
-        if settings.get("fails") == name:
+        config = Settings(name=name, steps=settings["steps"])
+        return Case(name, profile, config, {}, 0, Entry(compute), row)
+
+    def compute(case):
+        if settings.get("fails") == case.name:
             raise UserError("mend me") if settings["steps"] == 2 else ZeroDivisionError("by hand")
-        return Outcome(values={"name": name})
+        return Outcome(values={"name": case.name})
+
     return [case("9_fake/a/seed0"), case("9_fake/a/seed1"), case("9_fake/ab/seed0"), case("9_fake/long", "extended")]
-"""
+
+
+def never(profile):
+    raise AssertionError("a series that nobody asked for was listed")
 
 
 @pytest.fixture
 def settings(tmp_path, monkeypatch):
     """Register a series of four cases; call it to change what they compute."""
-    (tmp_path / "fake_series.py").write_text(SERIES_MODULE)
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(cases, "SERIES", {"9_fake": "fake_series", "8_absent": "module_that_must_not_be_imported"})
-    monkeypatch.setenv("REPRODUCTION_WORK_ROOT", str(tmp_path / "work"))
-    for name in ("REPRODUCTION_RECORDS", "REPRODUCTION_STALE", "REPRODUCTION_TALLY"):
-        monkeypatch.delenv(name, raising=False)
+    make_package(tmp_path, monkeypatch)
+    monkeypatch.setattr(cases, "SERIES", {"9_fake": series, "8_absent": never})
 
-    def change(steps=1, bits="0", **more):
-        monkeypatch.setenv("FAKE_SETTINGS", json.dumps({"steps": steps, "bits": bits, **more}))
+    def change(steps=1, **more):
+        monkeypatch.setenv("FAKE_SETTINGS", json.dumps({"steps": steps, **more}))
 
     change()
-    yield change
-    sys.modules.pop("fake_series", None)
+    return change
 
 
 def names(*prefixes, rows="all"):
@@ -74,7 +76,7 @@ def test_an_extended_row_counts_once_it_is_recorded(settings):
 
 
 def test_no_prefix_means_every_series(settings, monkeypatch):
-    monkeypatch.setattr(cases, "SERIES", {"9_fake": "fake_series"})
+    monkeypatch.setattr(cases, "SERIES", {"9_fake": series})
     assert names() == names("9_fake")
 
 
@@ -130,21 +132,51 @@ def test_list_shows_row_status_and_seconds(settings, capsys):
     assert table["9_fake/long"] == ["extended", "-", "missing"]
 
 
-def test_recheck_reverifies_equal_bits_and_fails_for_the_others(settings, capsys, monkeypatch):
-    command("run")
-    monkeypatch.setattr(fingerprints, "code_fingerprint", lambda modules: "changed")
-    capsys.readouterr()
-    settings(bits="1")
-    assert command("recheck") == 1
-    out = capsys.readouterr().out
-    assert "9_fake/a/seed0: recompute: stale: code, and its prefix gives other bits" in out
-    assert "0 re-verified, 3 to compute again, 0 current" in out
-    settings(bits="0")
-    assert command("recheck") == 0
-    assert "3 re-verified, 0 to compute again, 0 current" in capsys.readouterr().out
-    assert command("status") == 0
-    assert command("recheck") == 0
-    assert "0 re-verified, 0 to compute again, 3 current" in capsys.readouterr().out
+def test_a_size_set_from_outside_is_a_try_apart(settings, capsys, monkeypatch):
+    for name in ("REPRODUCTION_SET", "REPRODUCTION_WORK_ROOT"):
+        monkeypatch.setenv(name, "")  # restored after the test
+    monkeypatch.setattr(paths, "BUILD", paths.ROOT / "build")
+    before = profiles.profile("cpu")
+    cases.try_sizes(["editing.steps=61", "beacons.seeds=[3]"])
+    now = profiles.profile("cpu")
+    assert (now.editing.steps, now.beacons.seeds) == (61, (3,))
+    assert now.model_copy(update={"editing": before.editing, "beacons": before.beacons}) == before
+    assert paths.results("cpu").is_relative_to(paths.BUILD.absolute() / "tries")
+    for wrong, reason in {
+        "editing.stepz=1": "profiles have no size 'editing.stepz'",
+        "editing.steps=many": "editing.steps: Input should be a valid integer",
+        "editing": "no size 'editing'|editing: Input should be",
+    }.items():
+        with pytest.raises(UserError, match=reason):
+            cases.try_sizes([wrong])
+
+
+def test_a_queue_goes_on_in_its_order_and_leaves_alone_what_another_stream_holds(settings, tmp_path):
+    found = series("smoke")
+    (tmp_path / "queue").write_text("9_fake/long  # first\n\n9_fake/a\n")
+    queue = case_queue.ordered(case_queue.names(tmp_path / "queue"), found)
+    assert [case.name for case in queue] == ["9_fake/long", "9_fake/a/seed0", "9_fake/a/seed1"]
+    assert case_queue.plan(queue, 2).startswith("3 of 3 cases left")
+    first, second = case_queue.taken(queue, 0, 2), case_queue.taken(queue, 1, 2)
+    assert next(first).name == "9_fake/long"
+    assert next(second).name == "9_fake/a/seed0"  # the first is held
+    first.close()  # as a kill does: the lock is freed, nothing is recorded
+    assert [case.name for case in map(computed, case_queue.taken(queue, 0, 2))] == ["9_fake/long", "9_fake/a/seed1"]
+    second.close()
+    assert [case.name for case in map(computed, case_queue.taken(queue, 1, 2))] == ["9_fake/a/seed0"]
+    assert case_queue.plan(queue, 2) == "0 of 3 cases left, about 0 minutes in 2 streams"
+
+
+def computed(case):
+    records.get(case)
+    return case
+
+
+def test_a_queue_that_names_nothing_is_told(tmp_path):
+    with pytest.raises(UserError, match="no such file"):
+        case_queue.names(tmp_path / "absent")
+    with pytest.raises(UserError, match="9_fake/none: no case begins so"):
+        case_queue.ordered(["9_fake/none"], [])
 
 
 def test_an_error_of_the_command_is_one_line(settings, capsys):

@@ -45,6 +45,7 @@ def test_names_the_notebook_and_every_file_it_promises(notebook):
         ({"claim": "two\nlines"}, "claim"),
         ({"minutes": {"cpu": 1.0}}, "minutes.smoke"),
         ({"minutes": {"cpu": 1.0, "smoke": -1.0}}, "minutes.smoke"),
+        ({"minutes": {"cpu": 1.0, "smoke": 1.0, "note": "two\nlines"}}, "minutes.note"),
         ({"load": "heavy"}, "load"),
         ({"timeout": 0}, "timeout"),
         ({"timeout": "600"}, "timeout"),
@@ -94,3 +95,64 @@ def test_refuses_a_file_promised_by_two_notebooks(notebook):
     notebook("1_a/1.2_y")
     with pytest.raises(UserError, match=r"1\.2_y\.ipynb: promises fixtures/well_behaved\.csv, as 1_a/1\.1_x does"):
         contract.all_notebooks()
+
+
+HEAD = """# 1.1 A | fixture
+
+| | |
+|---|---|
+| Paper item | Table 0 |
+| Claim | Half \\| 0.5. |
+| Minutes | 2 (`smoke`), 0.1 (`cpu`) on 2 cores with records; an hour without |
+| Files | [x](../../figures/s/x.json), [y](../../figures/s/y.json): numbers, and the records they come from |"""
+
+
+@pytest.mark.parametrize(
+    ("before", "prose"),
+    [
+        ("# 1.1 Old\n\n| | |\n|---|---|\n| Claim | old |\n\n\nProse.\n\n| a | b |", "Prose.\n\n| a | b |"),
+        ("# 1.1 Old\n\nBefore.\n\n| | |\n|---|---|\n| Claim | old |\n\nAfter.", "Before.\n\nAfter."),
+        ("A question?\nOf two lines.", "A question?\nOf two lines."),
+        ("# 1.1 Old\n", ""),
+        ("", ""),
+    ],
+)
+def test_writes_the_head_of_the_first_cell_and_keeps_its_prose(notebook, before, prose):
+    path = notebook(
+        title="A | fixture",
+        claim="Half | 0.5.",
+        minutes={"smoke": 2.0, "cpu": 0.1, "note": "an hour without"},
+        cases=["s"],
+        writes=["s/x", "s/y"],
+        kinds={"s/x": "table", "s/y": "figure"},
+    )
+    content = json.loads(path.read_text())
+    content["cells"][0]["source"] = before
+    path.write_text(json.dumps(content))
+    assert contract.renew(path)
+    written = json.loads(path.read_text())
+    assert "".join(written["cells"][0]["source"]) == HEAD + (f"\n\n{prose}" if prose else "")
+    assert written["cells"][1:] == content["cells"][1:]
+    assert written["metadata"] == content["metadata"]
+    first = path.read_bytes()
+    assert not contract.renew(path)
+    assert path.read_bytes() == first
+
+
+def test_a_notebook_without_a_first_text_is_refused(notebook):
+    path = notebook()
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | {"cells": content["cells"][1:]}))
+    with pytest.raises(UserError, match=r"1\.1_first\.ipynb: the first cell is not text"):
+        contract.renew(path)
+
+
+def test_the_command_names_what_differs_and_writes_it(notebook, monkeypatch, capsys):
+    notebook()
+    monkeypatch.setattr("sys.argv", ["contract", "1_series"])
+    assert contract.main() == 1
+    monkeypatch.setattr("sys.argv", ["contract", "--write"])
+    assert contract.main() == 0
+    assert "1.1_first.ipynb: written" in capsys.readouterr().out
+    monkeypatch.setattr("sys.argv", ["contract"])
+    assert contract.main() == 0

@@ -15,7 +15,7 @@ from lib import contract, files, paths, reproduce, runs, tolerances
 
 ROOT = Path(__file__).parents[1]
 
-# In place of lib/cases.py and lib/records.py, without torch: two core cases, the second of which waits while a file
+# In place of lib/cases.py, without torch: two core cases, the second of which waits while a file
 # `wait` exists, one of hours, and one that fails.
 TOY_CASES = """
 import json, os, sys, time
@@ -37,6 +37,9 @@ def find(prefixes, profile, rows="all"):
 def recorded(prefixes, profile):
     return any(case.row == "core" or case.path.exists() for case in find(prefixes, profile))
 
+def readable(case):
+    return case.path.exists()
+
 def obtain(case):
     if case.name == "1_fails/c":
         sys.exit("error: c cannot be computed")
@@ -51,7 +54,6 @@ def obtain(case):
 if __name__ == "__main__":
     obtain(find([sys.argv[-1]], "cpu")[0])
 """
-TOY_RECORDS = "def status(case): return 'current' if case.path.exists() else 'missing'"
 READ = "from lib import cases\n\nfor case in cases.find(['0_toy'], profile, 'core'):\n    cases.obtain(case)"
 
 
@@ -74,7 +76,7 @@ def project(tmp_path):
     shutil.copytree(ROOT / "lib", tmp_path / "lib", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "Snakefile", tmp_path)
     shutil.copytree(ROOT / "cluster", tmp_path / "cluster")
-    for name, source in [("cases", TOY_CASES), ("records", TOY_RECORDS), ("sources", "")]:
+    for name, source in [("cases", TOY_CASES), ("sources/setup", "")]:
         (tmp_path / f"lib/{name}.py").write_text(source)
     add_notebook(tmp_path, "0_good", "well_behaved", cases=["0_toy"], load="alone")
     add_notebook(tmp_path, "1_series/1.1_bad", "raises")
@@ -292,3 +294,16 @@ def test_what_is_tiny_has_one_thread_and_a_series_one_process(project):
     assert "0_toy/a 0_toy/b" in tiny
     first, second = described("cpu")
     assert all("threads: 2" in job and "OMP_NUM_THREADS" not in job for job in (first, second))
+
+
+@pytest.mark.parametrize(("record", "failed", "written"), [(True, False, 1), (True, True, 0), (False, False, 0)])
+def test_recording_renews_the_readmes_when_all_went_well(tmp_path, monkeypatch, capsys, record, failed, written):
+    from lib import readme
+
+    monkeypatch.setattr(paths, "work", lambda profile: tmp_path)
+    monkeypatch.setattr(reproduce, "needed", lambda *_: [])
+    monkeypatch.setattr(reproduce, "_snakemake", lambda settings, lock: failed)
+    monkeypatch.setattr(runs, "report", lambda *_: "the table")
+    monkeypatch.setattr(readme, "renew", lambda: [paths.ROOT / "README.md"])
+    assert bool(reproduce.run("cpu", 0, only=["5_scorecard"], record=record)) is not failed
+    assert capsys.readouterr().out.count("written: README.md") == written

@@ -9,7 +9,7 @@ import nbformat
 import papermill
 import pytest
 
-from lib import errors, parameters, paths, running, runs
+from lib import contract, errors, parameters, paths, running, runs
 from lib.errors import UserError
 
 FIXTURES = Path(__file__).parent / "fixtures/notebooks"
@@ -123,12 +123,37 @@ def test_a_good_run_publishes_records_and_repeats_byte_for_byte(project, capfd):
     recorded = json.loads(committed)
     original = json.loads((FIXTURES / "well_behaved.ipynb").read_text())
     assert [cell["id"] for cell in recorded["cells"]] == [cell["id"] for cell in original["cells"]]
-    assert [cell["source"] for cell in recorded["cells"]] == [cell["source"] for cell in original["cells"]]
+    assert [cell["source"] for cell in recorded["cells"][1:]] == [cell["source"] for cell in original["cells"][1:]]
+    assert "".join(recorded["cells"][0]["source"]).startswith("# 1.1 A fixture\n")
     assert [cell.get("execution_count") for cell in recorded["cells"]] == [None, 1, 2, 3]
     assert recorded["metadata"]["reproduction"] == original["metadata"]["reproduction"]
     assert "papermill" not in committed.decode()
     assert "iopub" not in committed.decode()
     assert capfd.readouterr().err == ""  # no warning of the kernel either
+
+
+def test_numbers_that_come_from_another_record_are_published_again(project, monkeypatch):
+    monkeypatch.setattr(paths, "work_figures", lambda profile: project / "work")
+    promise = contract.load(FIXTURES / "well_behaved.ipynb")
+    for file in promise.files:
+        for folder in (project / "work", project / "figures"):
+            (folder / file).parent.mkdir(parents=True, exist_ok=True)
+            (folder / file).write_text('{"rows": [], "records": []}')
+    assert running._publish(promise, "cpu") == []
+    (project / "work/fixtures/well_behaved.json").write_text('{"rows": [], "records": [{"digest": "other"}]}')
+    assert running._publish(promise, "cpu") == ["figures/fixtures/well_behaved.json"]
+
+
+def test_recording_writes_the_first_cell_from_the_contract(project):
+    notebook = project / "notebooks/1_series/1.1_good.ipynb"
+    notebook.parent.mkdir(parents=True)
+    content = json.loads((FIXTURES / "well_behaved.ipynb").read_text())
+    content["cells"][0]["source"] = "# Of old\n\nProse."
+    notebook.write_text(json.dumps(content))
+    running.run(notebook, record=True)
+    recorded = "".join(json.loads(notebook.read_text())["cells"][0]["source"])
+    assert recorded.startswith("# 1.1 A fixture\n\n| | |")
+    assert recorded.endswith("\n\nProse.")
 
 
 def test_another_seed_is_injected_and_not_published(project):

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from lib import claims, contract, paths, scorecard
+from lib import claims, contract, paths, provenance, scorecard
 from lib.contract import Contract, Minutes
 from lib.errors import UserError
 
@@ -108,3 +108,12 @@ def test_a_verdict_that_cannot_be_read_names_its_notebook(judged, content, fault
         file.write_text(content if content == "{" else json.dumps(found | {"profile": content}))
     with pytest.raises(UserError, match=f"claim_good.json: {fault}: run notebooks/1_infodiffusion/1.2_a.ipynb"):
         scorecard.verdicts("cpu")
+
+
+def test_the_scorecard_rests_on_the_records_of_the_verdicts(judged, monkeypatch):
+    record = provenance.Source("4_hetero_kd/main/ours/seed0", "data/results/cpu/4_hetero_kd/main/ours/seed0.json", "d")
+    path = judged / "4_hetero_kd/claim_mixed.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"records": [record.entry()]}))
+    monkeypatch.setattr(provenance, "_ALL", {})
+    scorecard.verdicts("cpu")
+    assert provenance.sources() == [record]

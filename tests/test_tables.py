@@ -304,3 +304,31 @@ def test_missing_and_broken_published_files_are_named(tmp_path, monkeypatch):
         published.read("nothing_here")
     with pytest.raises(UserError, match=r"broken\.csv: "):
         published.read("broken")
+
+
+@pytest.mark.parametrize(
+    ("frame", "keys"),
+    [
+        ({"method": ["LoRA", "DoRA"], "said": ["x", "y"], "right": [0.9, 0.5]}, ["method"]),
+        ({"method": ["LoRA", "LoRA"], "N": [10, 50], "right": [0.9, 0.5]}, ["method", "N"]),
+        ({"method": ["LoRA", "LoRA"], "right": [0.9, 0.5]}, []),  # nothing that names a row tells them apart
+        ({"right": [0.9, 0.5], "method": ["LoRA", "DoRA"]}, []),
+        ({"shown": [True, False]}, []),
+    ],
+)
+def test_the_json_names_the_columns_that_tell_the_rows_apart(tmp_path, monkeypatch, frame, keys):
+    monkeypatch.setattr(paths, "work_figures", lambda profile: tmp_path)
+    tables.Table(pd.DataFrame(frame), "Caption.", "s/t").save("smoke")
+    assert json.loads((tmp_path / "s/t.json").read_text())["keys"] == keys
+
+
+def test_keys_that_do_not_tell_the_rows_apart_are_refused_when_saved(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "work_figures", lambda profile: tmp_path)
+    frame = pd.DataFrame({"method": ["LoRA", "LoRA"], "N": [10, 50]})
+    with pytest.raises(ValueError, match=r"s/t: rows that the keys \['method'\] do not tell apart"):
+        tables.Table(frame, "Caption.", "s/t", keys=["method"]).save("smoke")
+    assert not (tmp_path / "s").exists()
+    tables.Table(frame, "Caption.", "s/t", keys=["N"]).save("smoke")
+    assert json.loads((tmp_path / "s/t.json").read_text())["keys"] == ["N"]
+    with pytest.raises(ValueError, match=r"keys that are no columns: \['rank'\]"):
+        tables.Table(frame, "Caption.", "s/t", keys=["rank"])

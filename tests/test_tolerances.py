@@ -69,18 +69,32 @@ def test_each_kind_of_change(path, value, reported):
     assert [str(found) for found in differences(TREE, changed(path, value))] == ([reported] if reported else [])
 
 
+LACKS, LAST = "rows[LoRA, 10]: {...} -> absent", "rows[1]: {...} -> absent"
+
+
+def table(keys: str, *rows: dict) -> dict:
+    return {"caption": "c", "rows": list(rows)} | ({"keys": keys.split()} if keys else {})
+
+
 LORA, DORA = {"method": "LoRA", "N": "10", "right": 0.9}, {"method": "DoRA", "N": "10", "right": 0.5}
 
 
 @pytest.mark.parametrize(
     ("old", "new", "reported"),
     [
-        ([LORA, DORA], [DORA], ["[LoRA]: {...} -> absent"]),
-        ([DORA], [LORA, DORA], ["[LoRA]: absent -> {...}"]),
-        ([LORA, DORA], [DORA, LORA], []),
-        ([LORA, DORA], [LORA | {"right": 0.8}, DORA], ["[LoRA].right: 0.9 -> 0.8"]),
-        ([LORA, LORA | {"N": "50"}], [LORA | {"N": "50"}], ["[LoRA, 10]: {...} -> absent"]),
-        ([LORA, LORA], [LORA], ["[1]: {...} -> absent"]),  # nothing tells them apart: by their places
+        (table("method", LORA, DORA), table("method", DORA), ["rows[LoRA]: {...} -> absent"]),
+        (table("method", DORA), table("method", LORA, DORA), ["rows[LoRA]: absent -> {...}"]),
+        (table("method", LORA, DORA), table("method", DORA, LORA), []),
+        (table("method", LORA, DORA), table("method", LORA | {"right": 0.8}, DORA), ["rows[LoRA].right: 0.9 -> 0.8"]),
+        (table("method N", LORA, LORA | {"N": "50"}), table("method", LORA | {"N": "50"}), [LACKS]),
+        (table("", LORA, LORA | {"N": "50"}), table("method N", LORA | {"N": "50"}), [LACKS]),
+        (table("method", LORA, LORA), table("method", LORA), [LAST]),  # the keys do not tell them apart
+        (
+            table("", LORA, DORA),
+            table("", DORA),
+            ['rows[0].method: "LoRA" -> "DoRA"', "rows[0].right: 0.9 -> 0.5", LAST],
+        ),
+        (table("seed", LORA, DORA), table("seed", LORA), [LAST]),
         (["a", "b", "c"], ["a", "c"], ['[b]: "b" -> absent']),
         ([[1.5, 3], [2, 4]], [[2, 5]], ["[1.5]: [1.5, 3] -> absent", "[2][1]: 4 -> 5"]),
         ([[1, 3], [1, 4]], [[1, 4]], ["[0][1]: 3 -> 4", "[1]: [1, 4] -> absent"]),
@@ -97,12 +111,14 @@ def test_rows_are_matched_by_their_labels(old, new, reported):
 def test_a_part_may_lack_rows_but_not_change_them(folders):
     old, new = folders
     for folder, rows in [(old, [LORA, DORA]), (new, [DORA])]:
-        (folder / "grid.json").write_text(json.dumps({"rows": rows, "N = 50": 0.4 if folder == old else None}))
+        (folder / "grid.json").write_text(
+            json.dumps({"keys": ["method"], "rows": rows, "N = 50": 0.4 if folder == old else None})
+        )
     assert len(tolerances.compare_folders(old, new)) == 2
     assert tolerances.compare_folders(old, new, part=True) == []
     assert len(tolerances.compare_folders(new, old, part=True)) == 2
     assert run(old, new, "--part").returncode == 0
-    (new / "grid.json").write_text(json.dumps({"rows": [DORA | {"right": 0.6}], "N = 50": 0.3}))
+    (new / "grid.json").write_text(json.dumps({"keys": ["method"], "rows": [DORA | {"right": 0.6}], "N = 50": 0.3}))
     assert tolerances.compare_folders(old, new, part=True) == [
         "grid.json: rows[DoRA].right: 0.5 -> 0.6",
         "grid.json: N = 50: 0.4 -> 0.3",
@@ -114,7 +130,7 @@ def test_what_a_part_has_no_record_of_is_no_difference(folders):
     told = {"comparison": "a", "over": "500 items", "outcome": "supported"}
     for folder, verdict, over in [(old, "supported", "500 items"), (new, "inconclusive", "not recorded")]:
         rows = [told | {"over": over}, told | {"comparison": "b"}]
-        content = {"verdict": verdict, "caption": verdict, "claim": "x", "rows": rows}
+        content = {"verdict": verdict, "caption": verdict, "claim": "x", "keys": ["comparison"], "rows": rows}
         (folder / "claim_x.json").write_text(json.dumps(content))
     assert len(tolerances.compare_folders(old, new)) == 3
     assert tolerances.compare_folders(old, new, part=True) == []
@@ -124,6 +140,12 @@ def test_what_a_part_has_no_record_of_is_no_difference(folders):
         'claim_x.json: caption: "supported" -> "inconclusive"',
         'claim_x.json: rows[b].outcome: "supported" -> "open"',
     ]
+
+
+def test_the_records_behind_a_file_are_not_compared():
+    told = {"records": [{"case": "s/a", "record": "data/results/cpu/s/a.json", "digest": "1"}], "keys": ["method"]}
+    assert differences({"rows": [LORA]} | told, {"rows": [LORA], "records": []}) == []
+    assert differences({"series": {"records": [1]}}, {"series": {"records": [2]}}) != []  # a name like any other there
 
 
 def test_only_the_files_named_are_compared(folders):

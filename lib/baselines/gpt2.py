@@ -14,6 +14,7 @@ from torch.nn import functional
 from lib import backbones
 from lib.baselines import nucleus
 from lib.errors import UserError
+from lib.sources import hub
 from lib.text.vocabulary import Vocabulary
 
 
@@ -39,7 +40,7 @@ class Gpt2(nn.Module):
 
     def __init__(self, config: Gpt2Config) -> None:
         """Build the network from torch's global generator; `ValueError` for heads that do not divide the width."""
-        backbones.use_offline()
+        hub.use_offline()
         from transformers import GPT2Config, GPT2Model
 
         super().__init__()

@@ -1,6 +1,6 @@
 """One LoRA adapter per fact, many facts at once: each example of a batch has low-rank factors of its own.
 
-with BatchedLora(model, facts=100, sizes=sizes, seed=0) as adapters:
+with BatchedLora(model, facts=100, config=AdapterConfig(first_layer=24, rank=8), seed=0) as adapters:
     model(ids, ...)              # a batch of exactly 100; row i is seen through the adapter of fact i
 
 AdamW works on each number by itself, so that a loss summed over facts trains every adapter as if it were alone.
@@ -14,11 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from lib import progress
+from lib.beacons.adapters import AdapterConfig, projections
 from lib.beacons.cached_facts import Chosen, fact_losses, run_once
 from lib.beacons.facts import BeaconFact
-from lib.beacons.methods import SCALE, attach, projections
+from lib.beacons.methods import attach
+from lib.beacons.peft_models import SCALE
 from lib.beacons.training import DivergedError
-from lib.sizes import BeaconSizes
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -34,11 +35,11 @@ class BatchedLora:
     is also where LoRA among many facts starts, and from B = 0.
     """
 
-    def __init__(self, model: "PreTrainedModel", facts: int, sizes: BeaconSizes, seed: int) -> None:
+    def __init__(self, model: "PreTrainedModel", facts: int, config: AdapterConfig, seed: int) -> None:
         """Put the adapters on; the model's own parameters take no gradients meanwhile. Raises as `attach`."""
-        with attach(model, "lora", sizes, steps=1, seed=seed) as handle:
+        with attach(model, "lora", config, steps=1, seed=seed) as handle:
             drawn = {name: value.detach() for name, value in handle.parts.parameters.items()}
-        modules = projections(model, sizes.first_layer)
+        modules = projections(model, config.first_layer)
         self._required = {parameter: parameter.requires_grad for parameter in model.parameters()}
         model.requires_grad_(False)
         self.down, self.up, self._hooks = {}, {}, []
@@ -94,7 +95,7 @@ def train_alone(
     facts: Sequence[BeaconFact],
     steps: int,
     rate: float,
-    sizes: BeaconSizes,
+    config: AdapterConfig,
     seed: int,
     on_step: OnStep | None = None,
     cached: bool = True,
@@ -107,12 +108,12 @@ def train_alone(
     on: the model then answers `group.places` in that order, in one batch. Returns the loss before every update,
     (facts, steps), in nats a target token. Raises `DivergedError` where one of them is not a number.
     """
-    whole = run_once(model, tokenizer, facts, sizes.first_layer, cached)
+    whole = run_once(model, tokenizer, facts, config.first_layer, cached)
     found = torch.empty(len(facts), steps)
     order = whole.encoded.mask.sum(1).argsort(stable=True)
     for rows in progress.bar(order.split(group), f"{len(facts)} facts alone, {steps} steps"):
         chosen = Group(tuple(rows.tolist()), Chosen(whole, rows))
-        with BatchedLora(model, len(rows), sizes, seed) as adapters:
+        with BatchedLora(model, len(rows), config, seed) as adapters:
             optimiser = torch.optim.AdamW(adapters.parameters(), rate, weight_decay=0.0)
             for step in range(steps):
                 if on_step is not None:

@@ -14,7 +14,7 @@ import torch
 from lib import benchmark, errors, profiles
 from lib.beacons.batched_lora import GROUP, train_alone
 from lib.beacons.facts import BeaconFact
-from lib.beacons.methods import attach
+from lib.beacons.methods import AdapterConfig, attach
 from lib.beacons.training import train
 from lib.beacons.workbench import Workbench
 from lib.editing.encoding import encode
@@ -24,13 +24,13 @@ FACTS, STEPS, PAIRS, SINGLE = GROUP, 10, 3, 5
 RATE, SEED = 1e-3, 0
 
 
-def one_by_one(bench: Workbench, facts: Sequence[BeaconFact], steps: int) -> None:
+def one_by_one(bench: Workbench, adapter: AdapterConfig, facts: Sequence[BeaconFact], steps: int) -> None:
     """Train an adapter of the peft library for each fact in turn, on the whole model: what anybody would write first.
 
     Only the loss is spared what ours spares itself: logits are computed from the last prompt token on.
     """
     for fact in facts:
-        with attach(bench.model, "lora", bench.sizes, steps, SEED) as handle:
+        with attach(bench.model, "lora", adapter, steps, SEED) as handle:
             encoded = encode(bench.model, bench.tokenizer, [(fact.prompt, fact.taught)])
             # Logits kept: of the target and what precedes it.
             after = encoded.ids.shape[1] - int(encoded.last_prompt[0])
@@ -42,10 +42,10 @@ def one_by_one(bench: Workbench, facts: Sequence[BeaconFact], steps: int) -> Non
                 optimiser.step()
 
 
-def one_by_one_cached(bench: Workbench, facts: Sequence[BeaconFact], steps: int) -> None:
+def one_by_one_cached(bench: Workbench, adapter: AdapterConfig, facts: Sequence[BeaconFact], steps: int) -> None:
     """Train an adapter for each fact in turn above the cached prefix."""
     for fact in facts:
-        with attach(bench.model, "lora", bench.sizes, steps, SEED) as handle:
+        with attach(bench.model, "lora", adapter, steps, SEED) as handle:
             train(handle, bench.tokenizer, [fact], steps, 1, RATE, SEED)
 
 
@@ -56,21 +56,24 @@ def seconds(work: Callable[[int], object], steps: int) -> float:
     return (time.perf_counter() - began) / steps
 
 
-def alone(bench: Workbench, facts: int, single: int, steps: int, pairs: int) -> dict[str, Any]:
+def alone(
+    bench: Workbench, adapter: AdapterConfig, chosen: Sequence[BeaconFact], single: int, steps: int, pairs: int
+) -> dict[str, Any]:
     """Time an update of one fact, in seconds, in four ways turn about; ratios are medians of those of each turn.
 
     One by one on the first `single` facts by length in even steps, so that their mean length is that of all.
     """
-    chosen = list(bench.facts("tuning")[:facts])
     ordered = sorted(chosen, key=lambda fact: len(fact.prompt) + len(fact.target))
     few = ordered[len(ordered) // (2 * single) :: max(1, len(ordered) // single)][:single]
 
     def together(cached: bool, steps: int) -> None:
-        train_alone(bench.model, bench.tokenizer, chosen, steps, RATE, bench.sizes, SEED, cached=cached)
+        train_alone(bench.model, bench.tokenizer, chosen, steps, RATE, adapter, SEED, cached=cached)
 
     ways: dict[str, Callable[[], float]] = {
-        "one by one": lambda: seconds(lambda n: one_by_one(bench, few, n), steps) / len(few),
-        "one by one, cached prefix": lambda: seconds(lambda n: one_by_one_cached(bench, few, n), steps) / len(few),
+        "one by one": lambda: seconds(lambda n: one_by_one(bench, adapter, few, n), steps) / len(few),
+        "one by one, cached prefix": lambda: (
+            seconds(lambda n: one_by_one_cached(bench, adapter, few, n), steps) / len(few)
+        ),
         "batched": lambda: seconds(lambda n: together(False, n), steps) / len(chosen),
         "batched, cached prefix": lambda: seconds(lambda n: together(True, n), steps) / len(chosen),
     }
@@ -86,29 +89,35 @@ def alone(bench: Workbench, facts: int, single: int, steps: int, pairs: int) -> 
     return {"facts": len(chosen), "single": len(few), "steps": steps, "pairs": pairs, "rows": rows}
 
 
-def together(bench: Workbench, methods: Sequence[str], steps: int) -> list[dict[str, Any]]:
-    """Time an update on `batch` facts by one adapter for all, in seconds, for some methods."""
-    facts = list(bench.facts("tuning")[: bench.sizes.tuning])
+def together(
+    bench: Workbench,
+    adapter: AdapterConfig,
+    facts: Sequence[BeaconFact],
+    batch: int,
+    methods: Sequence[str],
+    steps: int,
+) -> list[dict[str, Any]]:
+    """Time an update on `batch` of the facts by one adapter for all, in seconds, for some methods."""
     rows = []
     for method in methods:
 
         def work(count: int, method: str = method) -> None:
-            with attach(bench.model, method, bench.sizes, count, SEED) as handle:
-                train(handle, bench.tokenizer, facts, count, bench.sizes.batch, RATE, SEED)
+            with attach(bench.model, method, adapter, count, SEED) as handle:
+                train(handle, bench.tokenizer, facts, count, batch, RATE, SEED)
 
-        rows.append({"method": method, "facts": bench.sizes.batch, "seconds": seconds(work, steps)})
+        rows.append({"method": method, "facts": batch, "seconds": seconds(work, steps)})
     return rows
 
 
 def report(found: dict[str, Any]) -> str:
     """Return what was measured as plain tables."""
-    told, machine = found["alone"], found["environment"]
+    timed, machine = found["alone"], found["environment"]
     lines = [
         f"profile {found['profile']}, {machine['cpu']}, threads: {machine['threads']}",
-        f"{told['facts']} facts alone, LoRA, seconds an update of one fact ({told['single']} of them one by one):",
-        f"{'':28}{'seconds':>10}{'ratio':>8}{'aim':>6}  lowest to highest of {told['pairs']} turns",
+        f"{timed['facts']} facts alone, LoRA, seconds an update of one fact ({timed['single']} of them one by one):",
+        f"{'':28}{'seconds':>10}{'ratio':>8}{'aim':>6}  lowest to highest of {timed['pairs']} turns",
     ]
-    for row in told["rows"]:
+    for row in timed["rows"]:
         aim = f"{row['aim']:.1f}" if row["aim"] else ""
         spread = f"{row['lowest']:.2f} to {row['highest']:.2f}"
         lines.append(f"{row['way']:28}{row['seconds']:10.4f}{row['ratio']:8.2f}{aim:>6}  {spread}")
@@ -120,10 +129,14 @@ def report(found: dict[str, Any]) -> str:
 def measure(profile: str) -> dict[str, Any]:
     """Measure everything at a profile's size; few facts and one method in smoke."""
     chosen, quick = profiles.profile(profile), profile == "smoke"
-    bench = Workbench(chosen.backbone, chosen.backbone_layers, chosen.device, chosen.beacons)
+    sizes = chosen.beacons
+    bench = Workbench(chosen.backbone, chosen.backbone_layers, sizes.dtype, chosen.device)
+    adapter, facts = AdapterConfig(sizes.first_layer, sizes.rank), bench.facts("tuning", sizes.answer_tokens)
+    few, single, steps, pairs = (facts[:4], 2, 1, 1) if quick else (facts[:FACTS], SINGLE, STEPS, PAIRS)
+    methods = ("lora",) if quick else ("lora", "dora", "prefix", "full")
     return {
-        "alone": alone(bench, 4, 2, 1, 1) if quick else alone(bench, FACTS, SINGLE, STEPS, PAIRS),
-        "together": together(bench, ("lora",) if quick else ("lora", "dora", "prefix", "full"), 1 if quick else STEPS),
+        "alone": alone(bench, adapter, few, single, steps, pairs),
+        "together": together(bench, adapter, facts[: sizes.tuning], sizes.batch, methods, steps),
     }
 
 

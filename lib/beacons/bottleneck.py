@@ -4,10 +4,17 @@ Houlsby (2019) gives the network, Pfeiffer (2021) its place; the width is our ch
 """
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from lib.beacons.adapters import AdapterConfig, Parts
+from lib.editing.layers import blocks
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 class Bottleneck(nn.Module):
@@ -42,3 +49,10 @@ class Bottlenecks:
         """Take the adapters off."""
         for hook in self._hooks:
             hook.remove()
+
+
+def bottleneck(model: "PreTrainedModel", config: AdapterConfig, _: int) -> Parts:
+    """Put an adapter of inner width 4 times the rank, about as many parameters as LoRA's, after each upper MLP."""
+    modules = [block.mlp for block in blocks(model)[config.first_layer :]]
+    found = Bottlenecks(modules, model.config.hidden_size, 4 * config.rank, model.device)
+    return Parts(dict(found.adapters.named_parameters()), found.remove)

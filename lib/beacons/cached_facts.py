@@ -55,17 +55,10 @@ def chunks(whole: UpperLayers, size: int = CHUNK) -> list[tuple[Tensor, Chosen]]
     return [(rows, Chosen(whole, rows)) for rows in order.split(size)]
 
 
-def fact_losses(part: UpperLayers, weights: Tensor | None = None) -> Tensor:
-    """Return each sequence's CE, (sequences,): the mean loss of its target tokens, in nats, under teacher forcing.
-
-    With token weights (sequences, longest target), those of a sequence's own tokens first, each loss is multiplied by
-    its weight before the mean.
-    """
+def fact_losses(part: UpperLayers) -> Tensor:
+    """Return each sequence's CE, (sequences,): the mean loss of its target tokens, in nats, under teacher forcing."""
     losses, _, sequence = part.losses()
-    count = len(part.encoded.ids)
-    if weights is not None:
-        losses = losses * weights[target_places(part.encoded)]
-    return mean_by_sequence(losses, sequence, count)
+    return mean_by_sequence(losses, sequence, len(part.encoded.ids))
 
 
 def mean_by_sequence(values: Tensor, sequence: Tensor, count: int) -> Tensor:

@@ -1,41 +1,29 @@
 """The cases of the Beacons series at a profile's size: what is known, facts alone and together, arms, grid, tuning."""
 
-from collections.abc import Callable
-from functools import lru_cache
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, get_args
 
 import pandas as pd
 from pydantic import BaseModel
 
-from lib import profiles, records
-from lib.beacons import experiment, features, knowledge, reading, single_fact
-from lib.beacons.experiment import Filter, RunConfig, Weighing
-from lib.beacons.facts import Pool, content_hash, facts
-from lib.beacons.methods import METHODS, attach
-from lib.beacons.single_fact import AloneConfig
-from lib.beacons.variants import BUDGETS, COMPARED, FILTERS, PAIR, RATES, WEIGHINGS, Budget
-from lib.beacons.workbench import Workbench
+from lib import profiles
+from lib.beacons import arms, experiment, reading, workbench
+from lib.beacons import facts as pools
+from lib.beacons.config import AloneConfig, Filter, GradientsConfig, KnownConfig, RunConfig, TextConfig, Weighing
+from lib.beacons.facts import Pool
+from lib.beacons.methods import METHODS
+from lib.beacons.variants import BUDGETS, COMPARED, FILTERS, PAIR, WEIGHINGS, Budget
+from lib.records import Case, Outcome, digests
 from lib.sizes import BeaconSizes
-from lib.text import factbook
 
 SERIES = "2_beacons"
-CODE = ("lib.beacons.experiment",)
 
 Alone = Literal["real", "shuffled", "invented"]
 PARAPHRASES = 1  # of each fact, asked after most trainings; the grid asks all three
 SHOWN = 10  # facts that full fine-tuning learns alone, one training each
 
 
-@lru_cache(maxsize=2)
-def workbench(profile: str, dtype: str) -> Workbench:
-    """Load the backbone of a profile in a precision, once in a process."""
-    chosen = profiles.profile(profile)
-    sizes = chosen.beacons.model_copy(update={"dtype": dtype})
-    return Workbench(chosen.backbone, chosen.backbone_layers, chosen.device, sizes)
-
-
-def cases(profile: str) -> list[records.Case]:
+def cases(profile: str) -> list[Case]:
     """Return every case of the series at a profile's size."""
     sizes = _sizes(profile)
     smoke, first = profile == "smoke", sizes.seeds[0]
@@ -50,8 +38,8 @@ def cases(profile: str) -> list[records.Case]:
     ]
     found.append(gradients(first, profile))
     found += [filtered(arm, seed, profile) for arm in FILTERS for seed in arm_seeds(arm, profile)]
-    arms = [arm for arm in WEIGHINGS if arm != "plain"]
-    found += [reweighted(arm, seed, profile) for arm in arms for seed in arm_seeds(arm, profile)]
+    weighed = [arm for arm in WEIGHINGS if arm != "plain"]
+    found += [reweighted(arm, seed, profile) for arm in weighed for seed in arm_seeds(arm, profile)]
     found += [
         grid(method, count, seed, profile)
         for method in METHODS
@@ -96,45 +84,30 @@ def updates(count: int, sizes: BeaconSizes) -> int:
     return sizes.steps * -(-count // min(sizes.batch, count))
 
 
-def known(pool: Pool, profile: str) -> records.Case:
+def known(pool: Pool, profile: str) -> Case:
     """Return the case that asks the base model about facts before any training (SliCK's classes, distance, loss)."""
     sizes = _sizes(profile)
-    count = max(sizes.facts, sizes.pool) if profile == "smoke" else None  # None: all
-
-    def compute(_: Path) -> records.Outcome:
-        bench = workbench(profile, sizes.dtype)
-        taken = bench.facts(pool)[:count]
-        told = knowledge.frames(bench.model, bench.tokenizer, taken, sizes.answer_tokens, sizes.samples, seed=0)
-        return records.Outcome(values={"facts": len(taken)}, frames=told)
-
-    config = {"count": count, "samples": sizes.samples, "answer_tokens": sizes.answer_tokens, **_backbone(profile)}
+    config = KnownConfig(
+        pool=pool,
+        count=max(sizes.facts, sizes.pool) if profile == "smoke" else None,
+        samples=sizes.samples,
+        answer_tokens=sizes.answer_tokens,
+        **_backbone(profile),
+    )
     name = "facts" if pool == "results" else pool
-    code = ("lib.beacons.knowledge", "lib.beacons.workbench")
-    return _case(f"known/{name}", config, {"facts": _digest(pool)}, 0, profile, True, compute, code)
+    return _case(f"known/{name}", config, {"facts": _digest(pool)}, 0, profile, True, experiment.ask_base)
 
 
-def base(profile: str) -> records.Case:
+def base(profile: str) -> Case:
     """Return the case of the base model's perplexity on general text, which trainings of the grid are held against."""
     sizes = _sizes(profile)
-
-    def compute(_: Path) -> records.Outcome:
-        bench = workbench(profile, sizes.dtype)
-        with attach(bench.model, "lora", bench.sizes, steps=1, seed=0) as fresh:  # a fresh adapter changes nothing
-            found = reading.perplexity(bench, sizes.text_tokens, fresh)
-        return records.Outcome(values={"perplexity": round(found, 4)})
-
-    config = {"text_tokens": sizes.text_tokens, "first_layer": sizes.first_layer, **_backbone(profile)}
-    code = ("lib.beacons.reading",)
-    return _case("base/text", config, {"text": _text()}, 0, profile, True, compute, code)
+    config = TextConfig(text_tokens=sizes.text_tokens, first_layer=sizes.first_layer, **_backbone(profile))
+    return _case("base/text", config, {"text": _text()}, 0, profile, True, experiment.read_text)
 
 
 def known_facts(profile: str) -> pd.DataFrame:
     """Return what the record of `known` says of the results pool, a row per identity, with the classes as `known`."""
-    record = records.get(known("results", profile))
-    named = {fact.identity: fact for fact in facts("results")}
-    frame = record.frames["facts"].set_index("identity")
-    told = knowledge.classes(record.frames["answers"], [named[identity] for identity in frame.index])
-    return frame.join(told)
+    return arms.known_facts(known("results", profile))
 
 
 def alone_seeds(which: Alone, profile: str) -> tuple[int, ...]:
@@ -143,7 +116,7 @@ def alone_seeds(which: Alone, profile: str) -> tuple[int, ...]:
     return seeds[:1] if which == "invented" else seeds
 
 
-def alone(which: Alone, seed: int, profile: str) -> records.Case:
+def alone(which: Alone, seed: int, profile: str) -> Case:
     """Return the case of facts learnt alone by LoRA, an adapter each, read on the way (claims 1 and 2)."""
     sizes = _sizes(profile)
     pool: Pool = "invented" if which == "invented" else "results"
@@ -153,23 +126,18 @@ def alone(which: Alone, seed: int, profile: str) -> records.Case:
         targets="shuffled" if which == "shuffled" else "own",
         steps=sizes.steps,
         read_steps=sizes.read_steps,
-        rate=RATES["lora"],
+        rate=METHODS["lora"].rate,
         paraphrases=PARAPHRASES,
         first_layer=sizes.first_layer,
         rank=sizes.rank,
         answer_tokens=sizes.answer_tokens,
         **_backbone(profile),
     )
-
-    def compute(_: Path) -> records.Outcome:
-        frames, values = single_fact.run(config, workbench(profile, config.dtype), seed)
-        return records.Outcome(values=values, frames=frames)
-
     data = {"facts": _digest(pool)}
-    return _case(f"alone/{which}/seed{seed}", config, data, seed, profile, True, compute, ("lib.beacons.single_fact",))
+    return _case(f"alone/{which}/seed{seed}", config, data, seed, profile, True, experiment.learn_alone)
 
 
-def many(method: str, budget: Budget, count: int, seed: int, profile: str) -> records.Case:
+def many(method: str, budget: Budget, count: int, seed: int, profile: str) -> Case:
     """Return the case of N facts learnt together, under one of the two budgets (claim 2).
 
     Where both budgets are the same number of steps, there is one case, "per_fact". Several adapters are trained on
@@ -188,25 +156,16 @@ def many(method: str, budget: Budget, count: int, seed: int, profile: str) -> re
     return _trained(f"many/{method}/{budget}/N{count}/seed{seed}", config, seed, profile, core)
 
 
-def gradients(seed: int, profile: str) -> records.Case:
+def gradients(seed: int, profile: str) -> Case:
     """Return the case of the directions in which facts pull: gradients' cosines, shifts of hidden states."""
     sizes = _sizes(profile)
     count = sizes.facts
-    config = configuration("lora", count, profile, steps=updates(count, sizes))
-
-    def compute(_: Path) -> records.Outcome:
-        bench = workbench(profile, config.dtype)
-        taken = bench.facts(config.pool)[:count]
-        frame, shifts = features.directions(config, bench, taken, sizes.steps, seed)
-        frames = {"cosines": frame, "facts": pd.DataFrame({"identity": [fact.identity for fact in taken]})}
-        return records.Outcome(values={}, frames=frames, published={"shifts": shifts})
-
-    told = {"training": config.model_dump(mode="json"), "alone": sizes.steps}
-    code = ("lib.beacons.features", "lib.beacons.experiment")
-    return _case(f"gradients/N{count}", told, {"facts": _digest("results")}, seed, profile, True, compute, code)
+    training = configuration("lora", count, profile, steps=updates(count, sizes))
+    config, data = GradientsConfig(training=training, alone=sizes.steps), {"facts": _digest("results")}
+    return _case(f"gradients/N{count}", config, data, seed, profile, True, experiment.compare_gradients)
 
 
-def filtered(arm: Filter, seed: int, profile: str) -> records.Case:
+def filtered(arm: Filter, seed: int, profile: str) -> Case:
     """Return the case of LoRA on the facts that a filter keeps, or on all of them, in equal steps (claim 3)."""
     sizes = _sizes(profile)
     changes: dict[str, Any] = {"filter": arm}
@@ -216,7 +175,7 @@ def filtered(arm: Filter, seed: int, profile: str) -> records.Case:
     return _trained(f"filter/{arm}/seed{seed}", config, seed, profile, True)
 
 
-def reweighted(arm: Weighing, seed: int, profile: str) -> records.Case:
+def reweighted(arm: Weighing, seed: int, profile: str) -> Case:
     """Return the case of LoRA under a re-weighted loss (claim 4); the plain loss is the filters' arm "all"."""
     sizes = _sizes(profile)
     if arm == "plain":
@@ -226,7 +185,7 @@ def reweighted(arm: Weighing, seed: int, profile: str) -> records.Case:
     return _trained(f"reweight/{arm}/seed{seed}", config, seed, profile, True)
 
 
-def grid(method: str, count: int, seed: int, profile: str) -> records.Case:
+def grid(method: str, count: int, seed: int, profile: str) -> Case:
     """Return the case of a cell of Table B1: a method on N facts, read in every way.
 
     The steps are the per-fact budget of N facts, at most those of an arm; beyond an arm's pool they grow with N, so
@@ -249,7 +208,7 @@ def grid(method: str, count: int, seed: int, profile: str) -> records.Case:
     return _trained(f"grid/{method}/N{count}/seed{seed}", config, seed, profile, core)
 
 
-def tuning(method: str, rate: float, profile: str) -> records.Case:
+def tuning(method: str, rate: float, profile: str) -> Case:
     """Return the case of a method at one learning rate on the tuning pool; a rate that diverges is recorded as such."""
     sizes = _sizes(profile)
     changes = {"pool": "tuning", "rate": rate, "steps": sizes.arm_steps, "may_diverge": True}
@@ -260,13 +219,13 @@ def tuning(method: str, rate: float, profile: str) -> records.Case:
 def configuration(method: str, count: int, profile: str, **changes: Any) -> RunConfig:
     """Return the configuration of a method on N facts at a profile's size: plain training on the results pool."""
     sizes = _sizes(profile)
-    told = {
+    settings = {
         "method": method,
         "pool": "results",
         "count": count,
         "runs": 1,
         "batch": min(sizes.batch, count),
-        "rate": RATES[method],
+        "rate": METHODS[method].rate,
         "first_layer": sizes.first_layer,
         "rank": sizes.rank,
         "filter": "all",
@@ -284,49 +243,41 @@ def configuration(method: str, count: int, profile: str, **changes: Any) -> RunC
         **_backbone(profile),
     }
     if method == "full":
-        told["dtype"] = sizes.full_dtype
-    return RunConfig.model_validate(told | changes)
+        settings["dtype"] = sizes.full_dtype
+    return RunConfig.model_validate(settings | changes)
 
 
-def _trained(name: str, config: RunConfig, seed: int, profile: str, core: bool) -> records.Case:
+def _trained(name: str, config: RunConfig, seed: int, profile: str, core: bool) -> Case:
     """Return the case of one training with its reading."""
     data = {"facts": _digest(config.pool)}
     if config.others:
         data["others"] = _digest(reading.OTHER[config.pool])
     if config.text_tokens:
         data["text"] = _text()
-    if config.filter != "all":
-        data["known"] = known("results", profile).fingerprint()["total"]
-
-    def compute(workspace: Path) -> records.Outcome:
-        told = known_facts(profile) if config.filter != "all" else None
-        found = experiment.run(config, workbench(profile, config.dtype), seed, told, workspace)
-        return records.Outcome(values=found.values, frames=found.frames)
-
-    return _case(name, config, data, seed, profile, core, compute, CODE)
+    inputs = {} if config.filter == "all" else {"known": known("results", profile)}
+    return _case(name, config, data, seed, profile, core, experiment.train, inputs)
 
 
 def _case(
     name: str,
-    config: BaseModel | dict[str, Any],
+    config: BaseModel,
     data: dict[str, str],
     seed: int,
     profile: str,
     core: bool,
-    compute: Callable[[Path], records.Outcome],
-    code: tuple[str, ...],
-) -> records.Case:
-    case = records.Case(
+    compute: Callable[[Case], Outcome],
+    inputs: Mapping[str, Case] | None = None,
+) -> Case:
+    return Case(
         name=f"{SERIES}/{name}",
         profile=profile,
         config=config,
         data=data,
-        code=code,
         seed=seed,
-        compute=lambda: compute(records.workspace(case)),
+        compute=compute,
         row="core" if core or profile == "smoke" else "extended",
+        inputs=inputs or {},
     )
-    return case
 
 
 def _sizes(profile: str) -> BeaconSizes:
@@ -338,11 +289,9 @@ def _backbone(profile: str) -> dict[str, Any]:
     return {"backbone": chosen.backbone, "layers": chosen.backbone_layers, "dtype": chosen.beacons.dtype}
 
 
-@lru_cache(maxsize=4)
 def _digest(pool: Pool) -> str:
-    return content_hash(facts(pool))
+    return digests.kept(pools.digest, pool)
 
 
-@lru_cache(maxsize=1)
 def _text() -> str:
-    return factbook.content_hash(factbook.passages("unrelated"))
+    return digests.kept(workbench.text_digest)

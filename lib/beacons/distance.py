@@ -7,18 +7,18 @@ distance to everything is 1, as of a right angle.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from lib import backbones
 from lib.editing.encoding import tokens
+from lib.registry import Registry
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-Name = Literal["raw", "centred", "encoder", "hidden"]
 # What the last hidden states are read after: without it the first token of a text would stand first of all, where
 # models without a token for the beginning put a state that is nearly the same for every text.
 LEAD = "Answer:"
@@ -28,29 +28,49 @@ LEAD = "Answer:"
 class Ruler:
     """One way to turn texts into vectors: `vectors` maps n texts to a tensor (n, width)."""
 
-    name: str
     vectors: Callable[[Sequence[str]], Tensor]
 
 
-def ruler(name: Name, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> Ruler:
-    """Return a ruler of the base model.
+def raw(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> Ruler:
+    """Return the series' ruler, the mean of the input embeddings E, which are copied now."""
+    table = embeddings(model)
+    return Ruler(lambda texts: _embedded(table, tokenizer, texts, None))
 
-    "raw": mean of the input embeddings E (the series' distance); "centred": the same after taking the mean of E over
-    the vocabulary away, since raw embeddings share a direction; "encoder": MiniLM's mean token vector, of no model
-    trained here; "hidden": mean of the last hidden states (after the final norm) of the text after `LEAD`. The first
-    two copy E when they are made; "hidden" runs `model` as it is when asked, so nothing may be attached to it then.
-    Raises `ValueError` for an unknown name.
+
+def centred(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> Ruler:
+    """Return `raw` after taking the mean of E over the vocabulary away, since raw embeddings share a direction."""
+    table = embeddings(model)
+    centre = table.mean(0)
+    return Ruler(lambda texts: _embedded(table, tokenizer, texts, centre))
+
+
+def encoder(_: "PreTrainedModel", __: "PreTrainedTokenizerBase") -> Ruler:
+    """Return the ruler of MiniLM's mean token vectors, of no model trained here."""
+    return Ruler(_encoded)
+
+
+def hidden(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> Ruler:
+    """Return the ruler of means of the last hidden states (after the final norm) of the text after `LEAD`.
+
+    It runs `model` as it is when asked, so nothing may be attached to it then.
     """
-    if name in ("raw", "centred"):
-        table, centre = embeddings(model), None
-        if name == "centred":
-            centre = table.mean(0)
-        return Ruler(name, lambda texts: _embedded(table, tokenizer, texts, centre))
-    if name == "encoder":
-        return Ruler(name, _encoded)
-    if name == "hidden":
-        return Ruler(name, lambda texts: _last_hidden(model, tokenizer, texts))
-    raise ValueError(f"no ruler {name!r}: take raw, centred, encoder or hidden")
+    return Ruler(lambda texts: _last_hidden(model, tokenizer, texts))
+
+
+RULERS: Registry[Callable[["PreTrainedModel", "PreTrainedTokenizerBase"], Ruler]] = Registry(
+    "ruler",
+    {
+        "raw": raw,
+        "centred": centred,
+        "encoder": encoder,
+        "hidden": hidden,
+    },
+)
+
+
+def ruler(name: str, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> Ruler:
+    """Return a ruler of the base model by its name in `RULERS`; raises `UserError` for an unknown one."""
+    return RULERS[name](model, tokenizer)
 
 
 def embeddings(model: "PreTrainedModel") -> Tensor:

@@ -30,7 +30,7 @@ def scores(record: records.Record) -> pd.DataFrame:
     Of facts alone (`single_fact.run`) the last reading; there every fact is trained. Targets are the facts' own, or
     what was taught where they were shuffled.
     """
-    told = record.frames["answers"]
+    given = record.frames["answers"]
     if "readings" in record.frames:
         readings = record.frames["readings"]
         frame = readings[readings["step"] == readings["step"].max()].assign(trained=True, run=0)
@@ -38,14 +38,14 @@ def scores(record: records.Record) -> pd.DataFrame:
         frame = record.frames["facts"]
     frame = frame.set_index("identity")
     kept = frame[["run", "trained", "loss", "raw", "centred"]]
-    return kept.join(_judged(told, taught(record)))
+    return kept.join(_judged(given, taught(record)))
 
 
-def _judged(told: pd.DataFrame, named: Mapping[str, BeaconFact]) -> pd.DataFrame:
+def _judged(given: pd.DataFrame, named: Mapping[str, BeaconFact]) -> pd.DataFrame:
     """Return right, exact (of the trained prompt) and paraphrase (share of right ones, NaN without any) by identity."""
-    right = [float(answers.is_right(row.answer, named[row.identity])) for row in told.itertuples(index=False)]
-    exact = [float(answers.is_exact(row.answer, named[row.identity])) for row in told.itertuples(index=False)]
-    table = told.assign(right=right, exact=exact).set_index("identity")
+    right = [float(answers.is_right(row.answer, named[row.identity])) for row in given.itertuples(index=False)]
+    exact = [float(answers.is_exact(row.answer, named[row.identity])) for row in given.itertuples(index=False)]
+    table = given.assign(right=right, exact=exact).set_index("identity")
     first = table["prompt"] == 0
     again = table[~first].groupby("identity")["right"].mean().rename("paraphrase")
     return table[first][["right", "exact"]].join(again)
@@ -188,8 +188,8 @@ def asked(record: records.Record) -> list[BeaconFact]:
 
 def cosine_table(record: records.Record) -> pd.DataFrame:
     """Return the gradients' cosines of all pairs of facts: before, after, and whether they share relation or target."""
-    frame, told = record.frames["cosines"], asked(record)
-    one, other = ([told[place] for place in frame[side]] for side in ("one", "other"))
+    frame, named = record.frames["cosines"], asked(record)
+    one, other = ([named[place] for place in frame[side]] for side in ("one", "other"))
     pairs = list(zip(one, other, strict=True))
     return frame.assign(
         same_relation=[a.relation == b.relation for a, b in pairs], same_target=[a.target == b.target for a, b in pairs]

@@ -1,57 +1,23 @@
-"""One training of the series, from a configuration to raw outputs.
-
-Whatever this module and those that it imports reach can change a record, so they are what the fingerprints start from.
-"""
+"""What each kind of case of the series computes: one training with its reading, facts alone, the base model."""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
 import torch
-from pydantic import BaseModel, ConfigDict
 
-from lib.beacons import arms, reading, training
+from lib import records
+from lib.beacons import features, knowledge, reading, single_fact, training
+from lib.beacons.arms import Candidates, Learnt
 from lib.beacons.cached_facts import Chosen
-from lib.beacons.facts import Pool
+from lib.beacons.config import BackboneConfig, RunConfig
 from lib.beacons.methods import attach
 from lib.beacons.training import DivergedError
-from lib.beacons.workbench import Workbench
+from lib.beacons.variants import FILTERS, WEIGHINGS
+from lib.beacons.workbench import Workbench, workbench
 from lib.errors import UserError
-
-Filter = Literal["all", "a", "b", "random", "lowest_loss", "half_known", "reversed"]
-Weighing = Literal["plain", "distance", "flipped", "token", "permuted"]
-
-
-class RunConfig(BaseModel):
-    """All that decides the outcome of one training, besides data, code and seed."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    method: str
-    pool: Pool
-    count: int  # N, facts learnt together
-    runs: int  # adapters trained one after another, each on the next N facts
-    steps: int
-    batch: int
-    rate: float
-    first_layer: int
-    rank: int
-    filter: Filter
-    kept: float
-    variance_weight: float
-    weighing: Weighing
-    alpha: float
-    least_weight: float
-    read: int  # the first so many facts of a run are asked afterwards
-    paraphrases: int  # of each, besides the trained prompt
-    others: int  # facts that were not trained on, asked before and after (locality)
-    text_tokens: int  # of general text, for perplexity; 0: none
-    answer_tokens: int
-    may_diverge: bool  # read the last good weights, and say so, instead of failing
-    backbone: str
-    layers: int | None
-    dtype: str
+from lib.records import Case, Outcome
 
 
 @dataclass
@@ -67,6 +33,44 @@ class Results:
     values: dict[str, Any]
 
 
+def train(case: Case) -> Outcome:
+    """Compute a case of one training (`RunConfig`); filters choose by its input `known`."""
+    known = FILTERS[case.config.filter].known(case)
+    found = run(case.config, _bench(case, case.config), case.seed, known, records.workspace(case))
+    return Outcome(values=found.values, frames=found.frames)
+
+
+def learn_alone(case: Case) -> Outcome:
+    """Compute a case of facts learnt alone (`AloneConfig`)."""
+    frames, values = single_fact.run(case.config, _bench(case, case.config), case.seed)
+    return Outcome(values=values, frames=frames)
+
+
+def compare_gradients(case: Case) -> Outcome:
+    """Compute a case of the directions in which facts pull (`GradientsConfig`)."""
+    config, alone = case.config.training, case.config.alone
+    bench = _bench(case, config)
+    taken = bench.facts(config.pool, config.answer_tokens)[: config.count]
+    frame, shifts = features.directions(config, bench, taken, alone, case.seed)
+    frames = {"cosines": frame, "facts": pd.DataFrame({"identity": [fact.identity for fact in taken]})}
+    return Outcome(values={}, frames=frames, published={"shifts": shifts})
+
+
+def ask_base(case: Case) -> Outcome:
+    """Compute a case of what the base model knows of facts (`KnownConfig`)."""
+    config, bench = case.config, _bench(case, case.config)
+    taken = bench.facts(config.pool, config.answer_tokens)[: config.count]
+    frames = knowledge.frames(bench.model, bench.tokenizer, taken, config.answer_tokens, config.samples, case.seed)
+    return Outcome(values={"facts": len(taken)}, frames=frames)
+
+
+def read_text(case: Case) -> Outcome:
+    """Compute a case of the base model's perplexity on general text (`TextConfig`)."""
+    bench = _bench(case, case.config)
+    found = reading.perplexity(bench, case.config.text_tokens, case.config.first_layer, cached=True)
+    return Outcome(values={"perplexity": round(found, 4)})
+
+
 def run(
     config: RunConfig, bench: Workbench, seed: int, known: pd.DataFrame | None, workspace: Path | None = None
 ) -> Results:
@@ -75,25 +79,24 @@ def run(
     `known` is what `knowledge.initial` says of the pool's first facts, indexed by identity, with their classes; filters
     choose by it. Raises `UserError` for fewer facts than the runs need, and as `training.train`.
     """
-    pool = bench.facts(config.pool)
+    pool = bench.facts(config.pool, config.answer_tokens)
     if (needed := config.count * config.runs) > len(pool):
         raise UserError(f"{needed} facts are needed, {config.pool} has {len(pool)}: ask for fewer")
-    before = bench.answers_before(reading.OTHER[config.pool], config.others) if config.others else ()
+    other = reading.OTHER[config.pool]
+    before = bench.answers_before(other, config.others, config.answer_tokens) if config.others else ()
     parts: list[dict[str, pd.DataFrame]] = []
     values: dict[str, Any] = {"diverged": False}
-    # The sizes that adapters are built from are the configuration's, whatever the profile says.
-    sizes = bench.sizes.model_copy(update={"first_layer": config.first_layer, "rank": config.rank})
     for number in range(config.runs):
         taken = pool[number * config.count : (number + 1) * config.count]
-        kept = arms.chosen(config, bench, taken, known, seed)
+        kept = FILTERS[config.filter].keep(Candidates(config, bench, taken, known, seed))
         trained = [taken[place] for place in kept.places]
         place = None if workspace is None else workspace / f"run{number}"
         if place is not None:
             place.mkdir(parents=True, exist_ok=True)
-        with attach(bench.model, config.method, sizes, config.steps, seed) as handle:
+        with attach(bench.model, config.method, config.adapter, config.steps, seed) as handle:
             once = bench.once(tuple(taken), handle.first_layer, handle.caches)
             learnt = Chosen(once, torch.tensor(kept.places, device=once.encoded.ids.device))
-            weigh, curve = arms.weigher(config, bench, trained, learnt, seed), []
+            weighted, curve = WEIGHINGS[config.weighing].loss(Learnt(config, bench, trained, learnt, seed)), []
             try:
                 curve = training.train(
                     handle,
@@ -103,7 +106,7 @@ def run(
                     config.batch,
                     config.rate,
                     seed,
-                    weigh,
+                    weighted,
                     workspace=place,
                     once=learnt,
                 )
@@ -115,7 +118,11 @@ def run(
         frames["curve"] = pd.DataFrame({"step": range(1, len(curve) + 1), "loss": curve})
         parts.append({name: frame.assign(run=number) for name, frame in frames.items()})
         values |= found | {"parameters": handle.count}
-        if config.filter != "all":
+        if kept.objective is not None:
             values |= {"objective": kept.objective, "nearest": kept.nearest, "farthest": kept.farthest}
     frames = {name: pd.concat([part[name] for part in parts], ignore_index=True) for name in parts[0]}
     return Results(frames, values)
+
+
+def _bench(case: Case, config: BackboneConfig) -> Workbench:
+    return workbench(config.backbone, config.layers, config.dtype, case.device)

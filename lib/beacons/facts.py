@@ -107,6 +107,11 @@ def content_hash(found: Sequence[BeaconFact]) -> str:
     return hashlib.sha256(content.encode()).hexdigest()
 
 
+def digest(pool: Pool) -> str:
+    """Return the `content_hash` of a pool."""
+    return content_hash(facts(pool))
+
+
 def card(tokenizer: "PreTrainedTokenizerBase") -> pd.DataFrame:
     """Return the data card: one row per pool and kind, with counts and the tokens of prompts and targets.
 

@@ -1,7 +1,6 @@
 """Where facts pull an adapter: gradients of their own losses, and shifts of the last prompt token's hidden state."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -9,20 +8,19 @@ import torch
 from torch import Tensor
 
 from lib.beacons import interference, training
+from lib.beacons.adapters import Handle
 from lib.beacons.batched_lora import Group, train_alone
 from lib.beacons.cached_facts import Chosen, fact_losses
+from lib.beacons.config import RunConfig
 from lib.beacons.facts import BeaconFact
-from lib.beacons.methods import Handle, attach
+from lib.beacons.methods import attach
 from lib.beacons.workbench import Workbench
 from lib.editing.encoding import encode
 from lib.editing.upper_layers import UpperLayers
 
-if TYPE_CHECKING:
-    from lib.beacons.experiment import RunConfig
-
 
 def directions(
-    config: "RunConfig", bench: Workbench, facts: Sequence[BeaconFact], alone: int, seed: int
+    config: RunConfig, bench: Workbench, facts: Sequence[BeaconFact], alone: int, seed: int
 ) -> tuple[pd.DataFrame, dict[str, Tensor]]:
     """Train LoRA on facts together, and each alone for `alone` steps; returns cosines of gradients, shifts of states.
 
@@ -31,8 +29,7 @@ def directions(
     Shifts, (facts, width) each: "together" minus the base model, and "alone" minus it, of `hidden`. Raises as `train`.
     """
     base = hidden(bench, facts)
-    sizes = bench.sizes.model_copy(update={"first_layer": config.first_layer, "rank": config.rank})
-    with attach(bench.model, config.method, sizes, config.steps, seed) as handle:
+    with attach(bench.model, config.method, config.adapter, config.steps, seed) as handle:
         once = bench.once(tuple(facts), handle.first_layer, handle.caches)
         before = _cosines(once, handle)
         training.train(handle, bench.tokenizer, facts, config.steps, config.batch, config.rate, seed, once=once)
@@ -45,7 +42,7 @@ def directions(
         if step == alone:
             found[list(group.places)] = hidden(bench, [facts[place] for place in group.places])
 
-    train_alone(bench.model, bench.tokenizer, facts, alone, config.rate, sizes, seed, read)
+    train_alone(bench.model, bench.tokenizer, facts, alone, config.rate, config.adapter, seed, read)
     return frame, {"together": together - base, "alone": found - base}
 
 

@@ -27,7 +27,7 @@ class Kept(NamedTuple):
     """What a filter keeps: positions (k,), its objective, and for filter A the split into nearest and farthest."""
 
     places: Places
-    objective: float
+    objective: float | None = None  # None: of no filter
     nearest: int | None = None
     farthest: int | None = None
 

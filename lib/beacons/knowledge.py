@@ -5,7 +5,7 @@ paraphrases, without examples (our choice: raw text, as everywhere in this serie
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 CLASSES = ("highly known", "maybe known", "weakly known", "unknown")
-RULERS = (*get_args(distance.Name), "expected")  # columns of `initial`
+MEASURED = ("raw", "centred", "encoder", "hidden")  # rulers of `distance.RULERS`
+RULERS = (*MEASURED, "expected")  # columns of `initial`
 
 
 def frames(
@@ -64,10 +65,10 @@ def ask(
     """
     asked = [(fact.identity, number, text) for fact in facts for number, text in enumerate(_wordings(fact))]
     prompts = [text for _, _, text in asked]
-    told = answers.sampled(model, tokenizer, prompts, longest, samples, seed)
+    given = answers.sampled(model, tokenizer, prompts, longest, samples, seed)
     rows = [
         (identity, number, sample, answer)
-        for (identity, number, _), several in zip(asked, told, strict=True)
+        for (identity, number, _), several in zip(asked, given, strict=True)
         for sample, answer in enumerate(several)
     ]
     return pd.DataFrame(rows, columns=["identity", "prompt", "sample", "answer"])
@@ -110,7 +111,7 @@ def initial(
     wanted = [fact.target for fact in facts]
     lengths = [len(tokens(tokenizer, target)) for target in wanted]
     losses, smooth = _forced(model, tokenizer, facts)
-    table = pd.DataFrame(
+    frame = pd.DataFrame(
         {
             "identity": [fact.identity for fact in facts],
             "kind": [fact.kind for fact in facts],
@@ -121,9 +122,9 @@ def initial(
             "loss": losses.tolist(),
         }
     )
-    for name in get_args(distance.Name):
-        table[name] = distance.distance(distance.ruler(name, model, tokenizer), said, wanted).tolist()
-    return table.assign(expected=smooth.tolist())
+    for name in MEASURED:
+        frame[name] = distance.distance(distance.ruler(name, model, tokenizer), said, wanted).tolist()
+    return frame.assign(expected=smooth.tolist())
 
 
 def cosines(
@@ -141,10 +142,10 @@ def cosines(
         "answers": sorted({text for text in said if text}),
     }
     rows: list[tuple[str, str, float]] = []
-    for name in get_args(distance.Name):
+    for name in MEASURED:
         measure = distance.ruler(name, model, tokenizer)
-        told = {of: measure.vectors(several) for of, several in texts.items() if len(several) > 1}
-        rows += [(name, of, distance.anisotropy(vectors)) for of, vectors in told.items()]
+        found = {of: measure.vectors(several) for of, several in texts.items() if len(several) > 1}
+        rows += [(name, of, distance.anisotropy(vectors)) for of, vectors in found.items()]
     table = distance.embeddings(model)
     rows += [
         ("raw", "vocabulary", distance.anisotropy(table)),

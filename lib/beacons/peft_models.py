@@ -1,4 +1,7 @@
-"""The peft library's models around ours, and its prefix tuning in a form that leaves the calls of the model alone."""
+"""The methods of the peft library, its prefix tuning in a form that leaves the calls of the model alone.
+
+Each builder puts its method on a model, of any number of steps; the docstrings say on what.
+"""
 
 import warnings
 from typing import TYPE_CHECKING, Any
@@ -6,10 +9,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from lib.beacons.adapters import AdapterConfig, Parts, projections
+from lib.editing.layers import blocks
+
 if TYPE_CHECKING:
     from peft import PeftConfig, PeftModel
     from transformers import Cache, PreTrainedModel
 
+# The change of LoRA and DoRA is SCALE B A, whatever the rank: the peft library's alpha is SCALE times the rank.
+SCALE = 2.0
 # The peft library draws a prefix with standard deviation 1, which leaves SmolLM2 unable to speak; zeros would keep its
 # tokens alike for ever.
 PREFIX_SPREAD = 0.02
@@ -22,6 +30,62 @@ def wrapped(model: "PreTrainedModel", config: "PeftConfig") -> "PeftModel":
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # of transformers, about a name that peft asks it for
         return peft.get_peft_model(model, config)
+
+
+def trained(model: "PreTrainedModel") -> dict[str, nn.Parameter]:
+    """Put a model that the peft library has just changed into eval mode; returns what takes gradients, by name."""
+    model.eval()
+    return {name: value for name, value in model.named_parameters() if value.requires_grad}
+
+
+def lora(model: "PreTrainedModel", config: AdapterConfig, _: int) -> Parts:
+    """Put LoRA on the upper feed-forward projections."""
+    import peft
+
+    modules = list(projections(model, config.first_layer))
+    return _injected(model, peft.LoraConfig(r=config.rank, lora_alpha=SCALE * config.rank, target_modules=modules))
+
+
+def dora(model: "PreTrainedModel", config: AdapterConfig, _: int) -> Parts:
+    """Put DoRA on the upper feed-forward projections."""
+    import peft
+
+    modules = list(projections(model, config.first_layer))
+    return _injected(
+        model,
+        peft.LoraConfig(r=config.rank, lora_alpha=SCALE * config.rank, use_dora=True, target_modules=modules),
+    )
+
+
+def ia3(model: "PreTrainedModel", config: AdapterConfig, _: int) -> Parts:
+    """Put IA3 on the keys, values and down projections of the upper blocks, as its paper has them."""
+    import peft
+
+    kept = {module for block in blocks(model)[config.first_layer :] for module in block.modules()}
+    ends = ("k_proj", "v_proj", "down_proj")
+    names = [name for name, module in model.named_modules() if module in kept and name.rsplit(".", 1)[-1] in ends]
+    down = [name for name in names if name.endswith("down_proj")]
+    return _injected(model, peft.IA3Config(target_modules=names, feedforward_modules=down))
+
+
+def loha(model: "PreTrainedModel", config: AdapterConfig, _: int) -> Parts:
+    """Put LoHa on the upper feed-forward projections."""
+    import peft
+
+    modules = list(projections(model, config.first_layer))
+    return _injected(model, peft.LoHaConfig(r=config.rank, alpha=SCALE * config.rank, target_modules=modules))
+
+
+def prefix(model: "PreTrainedModel", config: AdapterConfig, _: int) -> Parts:
+    """Put a prefix of `rank` virtual tokens before every layer's keys and values, the lower ones too."""
+    found = Prefix(model, config.rank)
+    return Parts(found.parameters, found.remove)
+
+
+def _injected(model: "PreTrainedModel", settings: "PeftConfig") -> Parts:
+    """Put on a method that replaces modules."""
+    tuner = wrapped(model, settings).base_model
+    return Parts(trained(model), lambda: tuner.unload() and None)
 
 
 class Prefix:

@@ -27,10 +27,10 @@ def trajectories(record: records.Record, ruler: str = "raw") -> pd.DataFrame:
     Columns: identity, step, d, start (d at step 0), loss, answer, x, y, right (target or alias in the answer), pushed,
     lighter (the target's loss is below where it started).
     """
-    told = record.frames["readings"]
+    readings = record.frames["readings"]
     named = evaluation.taught(record)
-    right = [answers.is_right(row.answer, named[row.identity]) for row in told.itertuples(index=False)]
-    frame = told.assign(d=told[ruler], right=right)
+    right = [answers.is_right(row.answer, named[row.identity]) for row in readings.itertuples(index=False)]
+    frame = readings.assign(d=readings[ruler], right=right)
     first = frame[frame["step"] == 0].set_index("identity")
     start, loss = (frame["identity"].map(first[column]) for column in ("d", "loss"))
     return frame.assign(start=start, pushed=is_pushed(frame["d"], start, frame["right"]), lighter=frame["loss"] < loss)[

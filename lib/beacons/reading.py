@@ -2,26 +2,24 @@
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 import torch
 
 from lib.beacons import answers, distance
+from lib.beacons.adapters import Handle
 from lib.beacons.cached_facts import Chosen, chunks, fact_losses
+from lib.beacons.config import RunConfig
 from lib.beacons.facts import BeaconFact, Pool
-from lib.beacons.methods import Handle
 from lib.beacons.workbench import Workbench
 from lib.editing.upper_layers import UpperLayers
-
-if TYPE_CHECKING:
-    from lib.beacons.experiment import RunConfig
 
 OTHER: dict[Pool, Pool] = {"results": "tuning", "tuning": "results", "invented": "results"}  # asked for locality
 
 
 def read(
-    config: "RunConfig",
+    config: RunConfig,
     bench: Workbench,
     handle: Handle,
     asked: Sequence[BeaconFact],
@@ -36,8 +34,8 @@ def read(
     """
     wordings = [(fact.identity, n, text) for fact in asked for n, text in enumerate(_wordings(fact, config))]
     said = answers.greedy(handle.model, bench.tokenizer, [text for *_, text in wordings], config.answer_tokens)
-    told = pd.DataFrame([row[:2] for row in wordings], columns=["identity", "prompt"]).assign(answer=said)
-    first, targets = told[told["prompt"] == 0]["answer"].tolist(), [fact.target for fact in asked]
+    given = pd.DataFrame([row[:2] for row in wordings], columns=["identity", "prompt"]).assign(answer=said)
+    first, targets = given[given["prompt"] == 0]["answer"].tolist(), [fact.target for fact in asked]
     seen = {fact.identity for fact in trained}
     frame = pd.DataFrame(
         {
@@ -48,15 +46,15 @@ def read(
             "centred": distance.distance(bench.centred, first, targets).tolist(),
         }
     )
-    frames, values = {"facts": frame, "answers": told}, {}
+    frames, values = {"facts": frame, "answers": given}, {}
     if config.others:
-        others = bench.facts(OTHER[config.pool])[: config.others]
+        others = bench.facts(OTHER[config.pool], config.answer_tokens)[: config.others]
         now = answers.greedy(handle.model, bench.tokenizer, [fact.prompt for fact in others], config.answer_tokens)
         frames["others"] = pd.DataFrame(
             {"identity": [fact.identity for fact in others], "before": list(before), "answer": now}
         )
     if config.text_tokens:
-        values["perplexity"] = round(perplexity(bench, config.text_tokens, handle), 4)
+        values["perplexity"] = round(perplexity(bench, config.text_tokens, handle.first_layer, handle.caches), 4)
     return frames, values
 
 
@@ -70,12 +68,15 @@ def losses(once: UpperLayers, count: int) -> list[float]:
 
 
 @torch.no_grad()
-def perplexity(bench: Workbench, count: int, handle: Handle, batch_size: int = 8) -> float:
-    """Return the perplexity of general text, in [1, inf), of about `count` tokens, under the model as it is now."""
-    text = bench.text(count, handle.first_layer, handle.caches)
+def perplexity(bench: Workbench, count: int, layer: int, cached: bool, batch_size: int = 8) -> float:
+    """Return the perplexity of general text, in [1, inf), of about `count` tokens, under the model as it is now.
+
+    `cached`: nothing below `layer` has changed, so that the text is run once through what lies there.
+    """
+    text = bench.text(count, layer, cached)
     found = [part.losses()[0].double().cpu() for _, part in chunks(text, batch_size)]
     return math.exp(torch.cat(found).mean().item())
 
 
-def _wordings(fact: BeaconFact, config: "RunConfig") -> tuple[str, ...]:
+def _wordings(fact: BeaconFact, config: RunConfig) -> tuple[str, ...]:
     return (fact.prompt, *fact.paraphrases[: config.paraphrases])

@@ -1,4 +1,4 @@
-"""Weights of facts, or of target tokens, in a training loss by their semantic distance, and their controls.
+"""Training losses that weigh facts, or target tokens, by their semantic distance, and their controls.
 
 L = sum_i w_i CE_i / sum_i w_i with w_i = stopgrad(max(1 + alpha z_i, w_min)), z the distance scaled to mean 0 and
 standard deviation 1 over the training facts (our definition; claim 4 of the abstract). All functions are pure.
@@ -9,10 +9,27 @@ from torch import Tensor
 from torch.nn import functional
 
 from lib import seeds
+from lib.beacons.cached_facts import Chosen, fact_losses, mean_by_sequence, target_places
 from lib.errors import UserError
 
 # Added to the standard deviation: distances that are all equal then give weights of exactly 1.
 EPS = 1e-6
+
+
+def fact_loss(part: Chosen, weights: Tensor) -> Tensor:
+    """Return sum_i w_i CE_i / sum_i w_i of a batch, in nats, for weights of facts (sequences,)."""
+    return (weights * fact_losses(part)).sum() / weights.sum()
+
+
+def token_loss(part: Chosen, weights: Tensor) -> Tensor:
+    """Return sum_i mean_t w_it CE_it / sum_i mean_t w_it of a batch, in nats, means over each fact's target tokens.
+
+    The weights (sequences, longest target) hold those of a fact's own tokens first.
+    """
+    places, count = target_places(part.encoded), len(weights)
+    losses, _, sequence = part.losses()
+    weighed = mean_by_sequence(losses * weights[places], sequence, count)
+    return weighed.sum() / mean_by_sequence(weights[places], places[0], count).sum()
 
 
 def standardised(values: Tensor, mask: Tensor | None = None) -> Tensor:

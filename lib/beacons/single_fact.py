@@ -3,12 +3,11 @@
 import dataclasses
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -16,31 +15,12 @@ from lib import seeds
 from lib.beacons import answers, distance
 from lib.beacons.batched_lora import Group, train_alone
 from lib.beacons.cached_facts import mean_by_sequence, target_places
-from lib.beacons.facts import BeaconFact, Pool
+from lib.beacons.config import AloneConfig
+from lib.beacons.facts import BeaconFact
 from lib.beacons.interference import principal
 from lib.beacons.workbench import Workbench
 from lib.editing.encoding import IGNORED
 from lib.errors import UserError
-
-
-class AloneConfig(BaseModel):
-    """All that decides the trajectories of a pool's first facts, besides data, code and seed."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    pool: Pool
-    count: int  # facts, each with an adapter of its own
-    targets: Literal["own", "shuffled"]  # shuffled: each is taught the target of another, the control
-    steps: int
-    read_steps: tuple[int, ...]  # numbers of updates after which a fact is read, 0 being the base model
-    rate: float
-    paraphrases: int  # of each fact, asked after the last update
-    first_layer: int
-    rank: int
-    answer_tokens: int
-    backbone: str
-    layers: int | None
-    dtype: str
 
 
 def run(config: AloneConfig, bench: Workbench, seed: int) -> tuple[dict[str, pd.DataFrame], dict[str, Any]]:
@@ -55,7 +35,7 @@ def run(config: AloneConfig, bench: Workbench, seed: int) -> tuple[dict[str, pd.
     """
     if max(config.read_steps) > config.steps:
         raise ValueError(f"read after {max(config.read_steps)} of {config.steps} steps")
-    facts = list(bench.facts(config.pool)[: config.count])
+    facts = list(bench.facts(config.pool, config.answer_tokens)[: config.count])
     if len(facts) < config.count:
         raise UserError(f"{config.count} facts are needed, {config.pool} has {len(facts)}: ask for fewer")
     if config.targets == "shuffled":
@@ -71,19 +51,17 @@ def run(config: AloneConfig, bench: Workbench, seed: int) -> tuple[dict[str, pd.
         if step == config.steps:
             last.append(_asked_again(config, bench, asked))
 
-    # The sizes that the adapters are built from are the configuration's, whatever the profile says.
-    sizes = bench.sizes.model_copy(update={"first_layer": config.first_layer, "rank": config.rank})
-    train_alone(bench.model, bench.tokenizer, facts, config.steps, config.rate, sizes, seed, on_step)
-    told = pd.concat(read, ignore_index=True)
-    shifts = _shifts(told, torch.cat(states).numpy())
+    train_alone(bench.model, bench.tokenizer, facts, config.steps, config.rate, config.adapter, seed, on_step)
+    frame = pd.concat(read, ignore_index=True)
+    shifts = _shifts(frame, torch.cat(states).numpy())
     plane = principal(shifts)
-    told = told.assign(x=plane.places[:, 0].round(4), y=plane.places[:, 1].round(4))
+    frame = frame.assign(x=plane.places[:, 0].round(4), y=plane.places[:, 1].round(4))
     order = {fact.identity: number for number, fact in enumerate(facts)}
-    told = told.sort_values(
+    frame = frame.sort_values(
         ["identity", "step"], key=lambda column: column.map(order) if column.name == "identity" else column
     )
     frames = {
-        "readings": told.reset_index(drop=True),
+        "readings": frame.reset_index(drop=True),
         "answers": pd.concat(last, ignore_index=True),
         "facts": pd.DataFrame([(fact.identity, fact.target) for fact in facts], columns=["identity", "taught"]),
     }
@@ -159,9 +137,9 @@ def _asked_again(config: AloneConfig, bench: Workbench, asked: Sequence[BeaconFa
     return pd.DataFrame(rows, columns=["identity", "prompt", "answer"])
 
 
-def _shifts(told: pd.DataFrame, states: np.ndarray) -> np.ndarray:
+def _shifts(frame: pd.DataFrame, states: np.ndarray) -> np.ndarray:
     """Return each state (readings, width) minus the one of the same fact at its first reading."""
-    first = told.groupby("identity")["step"].transform("idxmin")
+    first = frame.groupby("identity")["step"].transform("idxmin")
     return states - states[first.to_numpy()]
 
 

@@ -1,38 +1,64 @@
-"""What is compared in the Beacons series: budgets, filters, weighings, and the learning rate that each method gets."""
+"""What is compared in the Beacons series: budgets, filters and weighings."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal
 
-from lib.beacons.experiment import Filter, Weighing
+import pandas as pd
+
+from lib.beacons import arms
+from lib.beacons.arms import Candidates, Learnt
+from lib.beacons.config import Filter, Weighing
+from lib.beacons.filtering import Kept
+from lib.beacons.training import WeightedLoss
+from lib.records import Case
+from lib.registry import Registry, Row
 
 Budget = Literal["per_fact", "total"]
 BUDGETS: dict[Budget, str] = {"per_fact": "equal updates per fact", "total": "equal total steps"}
 PAIR = ("lora", "full")  # the methods that learn every number of facts
-FILTERS: dict[Filter, str] = {
-    "all": "no filter: plain training",
-    "a": "A: near, of high variance",
-    "b": "B: near, of diverse knowledge",
-    "random": "random subset",
-    "lowest_loss": "lowest initial loss",
-    "half_known": "half known",
-    "reversed": "A reversed: far, of low variance",
-}
-WEIGHINGS: dict[Weighing, str] = {
-    "plain": "plain loss",
-    "distance": "by distance",
-    "permuted": "by distance, permuted across facts",
-    "flipped": "by distance, sign flipped",
-    "token": "by distance, for each token",
-}
 # Claims 3 and 4 rest on these: all seeds. Plain training is one case under two names.
 COMPARED: tuple[Filter | Weighing, ...] = ("all", "a", "b", "random", "plain", "distance", "permuted")
-# The learning rate of each method: the best on the tuning pool (2.6 shows what was compared).
-RATES = {
-    "lora": 3e-3,
-    "dora": 3e-3,
-    "adalora": 1e-2,
-    "ia3": 1e-1,
-    "loha": 1e-2,
-    "prefix": 3e-2,
-    "bottleneck": 3e-3,
-    "full": 1e-3,
-}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FilterRow(Row):
+    """A filter: which facts it keeps, and what it reads of the inputs of a case to choose by."""
+
+    keep: Callable[[Candidates], Kept]
+    known: Callable[[Case], pd.DataFrame | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeighingRow(Row):
+    """A weighing: the loss that facts are learnt with, None for the plain mean."""
+
+    loss: Callable[[Learnt], WeightedLoss | None]
+
+
+FILTERS: Registry[FilterRow] = Registry(
+    "filter",
+    {
+        "all": FilterRow(title="no filter: plain training", keep=arms.keep_all, known=arms.nothing_known),
+        "a": FilterRow(title="A: near, of high variance", keep=arms.near_of_high_variance, known=arms.known_before),
+        "b": FilterRow(
+            title="B: near, of diverse knowledge", keep=arms.near_of_diverse_knowledge, known=arms.known_before
+        ),
+        "random": FilterRow(title="random subset", keep=arms.random_subset, known=arms.known_before),
+        "lowest_loss": FilterRow(title="lowest initial loss", keep=arms.lowest_loss, known=arms.known_before),
+        "half_known": FilterRow(title="half known", keep=arms.half_known, known=arms.known_before),
+        "reversed": FilterRow(
+            title="A reversed: far, of low variance", keep=arms.far_of_low_variance, known=arms.known_before
+        ),
+    },
+)
+WEIGHINGS: Registry[WeighingRow] = Registry(
+    "weighing",
+    {
+        "plain": WeighingRow(title="plain loss", loss=arms.plain_loss),
+        "distance": WeighingRow(title="by distance", loss=arms.by_distance),
+        "permuted": WeighingRow(title="by distance, permuted across facts", loss=arms.permuted),
+        "flipped": WeighingRow(title="by distance, sign flipped", loss=arms.flipped),
+        "token": WeighingRow(title="by distance, for each token", loss=arms.by_token),
+    },
+)

@@ -1,10 +1,13 @@
 """Noise schedules: abar, the share of signal variance left in each word at each time (InfoDiffusion, Figure 3)."""
 
 import math
+from collections.abc import Callable
 from typing import Literal
 
 import torch
 from torch import Tensor
+
+from lib.registry import Registry
 
 ScheduleName = Literal["information", "sqrt", "linear", "cosine"]
 
@@ -45,21 +48,22 @@ def cosine_abar(t: Tensor, steps: int) -> Tensor:
     return torch.cos(math.pi / 2 * (t / steps + 0.008) / 1.008) ** 2
 
 
+Schedule = Callable[[Tensor, int, Tensor, float], Tensor]  # t, T, e, lambda
+SCHEDULES: Registry[Schedule] = Registry(
+    "schedule",
+    {
+        "information": information_abar,
+        "linear": lambda t, steps, e, lam: information_abar(t, steps, e, 0.0),
+        "sqrt": lambda t, steps, e, lam: sqrt_abar(t, steps),
+        "cosine": lambda t, steps, e, lam: cosine_abar(t, steps),
+    },
+)
+
+
 def abar(name: ScheduleName, t: Tensor, steps: int, e: Tensor, lam: float) -> Tensor:
     """Return abar (sentences, words), clipped to [1e-4, 1 - 1e-4], of the schedule called `name`.
 
     `t` is (sentences,) in [0, T = steps]; `e` is (sentences, words) and matters for "information" only, whose
-    lambda is `lam`; "linear" is its lambda = 0. Never rises with t. Raises `ValueError` for an unknown name.
+    lambda is `lam`; "linear" is its lambda = 0. Never rises with t. Raises `UserError` for an unknown name.
     """
-    t = t[:, None]
-    if name == "information":
-        signal = information_abar(t, steps, e, lam)
-    elif name == "linear":
-        signal = information_abar(t, steps, e, 0.0)
-    elif name == "sqrt":
-        signal = sqrt_abar(t, steps)
-    elif name == "cosine":
-        signal = cosine_abar(t, steps)
-    else:
-        raise ValueError(f"unknown schedule {name!r}: use information, sqrt, linear or cosine")
-    return signal.expand_as(e).clamp(FLOOR, 1 - FLOOR)
+    return SCHEDULES[name](t[:, None], steps, e, lam).expand_as(e).clamp(FLOOR, 1 - FLOOR)

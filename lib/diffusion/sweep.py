@@ -8,23 +8,34 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
+from lib import records
 from lib.diffusion.model import DiffusionModel
 from lib.diffusion.sampling import SamplingConfig
 from lib.seq2seq import decoding
-from lib.seq2seq.experiment import Experiment
+from lib.seq2seq.experiment import Experiment, RunConfig
 
 SAMPLERS = ("ddim", "ancestral")
 CARRIED = "ddim, carried e"  # the far end of a step keeps the e of the step before: our comparison
 
 
 class SweepConfig(BaseModel):
-    """Which numbers of sampling steps are tried, on how many test sentences, with how many candidates of each."""
+    """Which numbers of sampling steps a trained model is tried in, on how many test sentences, how often on each."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    trained: RunConfig
     steps: tuple[int, ...]
     pairs: int
     candidates: int = 3  # as many as diversity is measured on
+
+
+def draw(case: records.Case) -> records.Outcome:
+    """Draw with the trained model of a case, its input `model`, in all numbers of steps."""
+    config: SweepConfig = case.config
+    experiment = Experiment.of(config.trained, case.device)
+    network = experiment.load(records.trained_weights(case.inputs["model"], "model"))
+    outputs, seconds = run(network, experiment, config, case.seed)
+    return records.Outcome(values={}, frames={"outputs": outputs}, cost={"seconds_a_sentence": seconds})
 
 
 def run(

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 import torch
+from pydantic import BaseModel, ConfigDict
 
 from lib import seeds
 from lib.diffusion import settling
@@ -14,6 +15,31 @@ from lib.seq2seq.batches import Window
 from lib.text.vocabulary import Vocabulary
 
 SENTENCES = 128  # watched at once
+
+
+class TracingConfig(BaseModel):
+    """How many sentences are shown word by word, and in how many steps the settling of how many more is measured."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    shown: int
+    steps: int
+    pairs: int
+
+
+def watch(
+    model: DiffusionModel,
+    how: TracingConfig,
+    vocabulary: Vocabulary,
+    sources: Sequence[str],
+    window: Window,
+    seed: int,
+) -> dict[str, pd.DataFrame]:
+    """Return `trace`, every word of the first sources as they are decoded, and `settled`, when words of more settle."""
+    finer = model.config.sampling.model_copy(update={"steps": how.steps})
+    shown = estimates(model, model.config.sampling, vocabulary, sources[: how.shown], window, seed)
+    many = estimates(model, finer, vocabulary, sources[: how.pairs], window, seed)
+    return {"trace": words(shown, vocabulary), "settled": settled(many, vocabulary)}
 
 
 @torch.inference_mode()

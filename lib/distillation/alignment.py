@@ -1,51 +1,70 @@
 """Alignment modules A: what carries a student's state into the teacher's width before the two are compared."""
 
-from collections.abc import Sequence
-from itertools import pairwise
-from typing import Literal, get_args
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from lib import seeds
-from lib.errors import UserError
+from lib.registry import Registry
 
-Kind = Literal["per_pair", "shared", "mlp", "none", "frozen"]
+
+def linear(inputs: int, outputs: int, stream: torch.Generator) -> nn.Linear:
+    """Return a linear map that keeps the size of what it is given: weights of variance 1 / inputs, no offset."""
+    found = nn.utils.skip_init(nn.Linear, inputs, outputs)
+    nn.init.normal_(found.weight, std=inputs**-0.5, generator=stream)
+    nn.init.zeros_(found.bias)
+    return found
+
+
+def mlp(inputs: int, outputs: int, stream: torch.Generator) -> nn.Sequential:
+    """Return two linear maps with a GELU between them, of the outputs' width inside."""
+    return nn.Sequential(linear(inputs, outputs, stream), nn.GELU(), linear(outputs, outputs, stream))
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a map is (drawn for two widths), the name of the one that a student layer goes through, whether it learns.
+
+    Layers whose map has one name share it.
+    """
+
+    drawn: Callable[[int, int, torch.Generator], nn.Module]
+    name: Callable[[int], str] = str
+    learns: bool = True
+
+
+# By the names that a case carries. "none" leaves a state as it is; "frozen", maps that stay as they were drawn, is the
+# control that tells whether a module must learn anything.
+ALIGNMENTS: Registry[Kind] = Registry(
+    "alignment module",
+    {
+        "per_pair": Kind(linear),
+        "shared": Kind(linear, name=lambda _: "all"),
+        "mlp": Kind(mlp),
+        "none": Kind(nn.Identity),
+        "frozen": Kind(linear, learns=False),
+    },
+)
 
 
 class Alignment(nn.Module):
-    """One module A for all mapped pairs, or one for each; trained with the student and thrown away after it.
+    """One module A for all mapped pairs, or one for each; trained with the student and thrown away after it."""
 
-    `per_pair`: a linear map for each pair; `shared`: one for all; `mlp`: for each pair two linear maps with a GELU
-    between them, of the teacher's width inside; `none`: the state as it is; `frozen`: `per_pair` that stays as it was
-    drawn, the control that tells whether the module must learn anything.
-    """
-
-    def __init__(self, kind: Kind, layers: Sequence[int], student_width: int, teacher_width: int, seed: int) -> None:
+    def __init__(self, kind: str, layers: Sequence[int], student_width: int, teacher_width: int, seed: int) -> None:
         """Draw the modules for the student layers of a map; raises `UserError` for an unknown kind."""
         super().__init__()
-        if kind not in get_args(Kind):
-            raise UserError(f"no alignment module {kind!r}: there are {', '.join(get_args(Kind))}")
-        self.kind = kind
-        names = {"none": [], "shared": ["all"]}.get(kind, [str(layer) for layer in layers])
+        self._kind = ALIGNMENTS[kind]
         stream = seeds.generator("alignment", seed)
-        self.maps = nn.ModuleDict({name: _drawn(kind, student_width, teacher_width, stream) for name in names})
-        self.maps.requires_grad_(kind != "frozen")
+        self.maps = nn.ModuleDict(
+            {
+                name: self._kind.drawn(student_width, teacher_width, stream)
+                for name in dict.fromkeys(map(self._kind.name, layers))
+            }
+        )
+        self.maps.requires_grad_(self._kind.learns)
 
     def forward(self, layer: int, states: Tensor) -> Tensor:
         """Return the states (..., student width) of a student layer in the teacher's width."""
-        if self.kind == "none":
-            return states
-        return self.maps["all" if self.kind == "shared" else str(layer)](states)
-
-
-def _drawn(kind: Kind, student_width: int, teacher_width: int, stream: torch.Generator) -> nn.Module:
-    """Return a linear map, or two, that keep the size of what they are given: variance 1 / inputs, no offset."""
-    widths = [student_width, teacher_width, teacher_width] if kind == "mlp" else [student_width, teacher_width]
-    parts: list[nn.Module] = []
-    for inputs, outputs in pairwise(widths):
-        linear = nn.utils.skip_init(nn.Linear, inputs, outputs)
-        nn.init.normal_(linear.weight, std=inputs**-0.5, generator=stream)
-        nn.init.zeros_(linear.bias)
-        parts += [nn.GELU(), linear] if parts else [linear]
-    return parts[0] if len(parts) == 1 else nn.Sequential(*parts)
+        return self.maps[self._kind.name(layer)](states)

@@ -1,26 +1,26 @@
 """The cases of the distillation series at a profile's size: teacher, its cache, main table, ablations, pairs, cost."""
 
 import dataclasses
-import time
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Literal
 
 from pydantic import BaseModel
 
-from lib import paths, profiles, records
+from lib import profiles, records
 from lib.distillation import experiment, slices
+from lib.distillation.arms import RunConfig, StudentConfig
 from lib.distillation.decoding import DecodingConfig
-from lib.distillation.experiment import RunConfig, StudentConfig
+from lib.distillation.experiment import CostConfig, KeepConfig
 from lib.distillation.methods import ABLATIONS, METHODS, OWN_TOKENIZER, Method
 from lib.distillation.objectives import ObjectiveConfig
+from lib.distillation.slices import SliceConfig
 from lib.distillation.training import TrainingConfig
-from lib.distillation.world import DataConfig, TeacherConfig, World
-from lib.text import instructions, suites
+from lib.distillation.world import DataConfig, TeacherConfig
+from lib.records import digests
+from lib.text import suites
 
 SERIES = "4_hetero_kd"
-CODE = ("lib.distillation.experiment",)
-
 
 COMPARED = ("sft", "forward_kl", "ours")  # of every heterogeneous pair, and with more steps
 ON_SLICES = ("teacher", *COMPARED)
@@ -32,8 +32,8 @@ SIMILARITY = tuple(f"main/{method}/seed0" for method in ("sft", "forward_kl", "o
 
 @lru_cache(maxsize=4)
 def _instructions(suite: suites.Name) -> str:
-    """Return the digest of all rows of all sets: data and vocabulary follow from them."""
-    return instructions.content_hash(suites.SUITES[suite].every())
+    """Return the digest of all rows of all sets, taken anew in each process of files that are the user's own."""
+    return suites.digest(suite) if suites.SUITES[suite].own_files else digests.kept(suites.digest, suite)
 
 
 def data_config(profile: str) -> DataConfig:
@@ -69,39 +69,13 @@ def teacher_config(profile: str) -> TeacherConfig:
 def teacher(profile: str) -> records.Case:
     """Return the case that adapts the teacher; its weights are kept in the cache, in bf16."""
     config = teacher_config(profile)
-
-    def compute() -> records.Outcome:
-        world = World(config, profiles.profile(profile).device, dict, paths.cache(), "")
-        weights, curve = experiment.adapt(world, 0, records.workspace(case))
-        adapted = World(config, world.device, lambda: weights, paths.cache(), "")
-        outputs = experiment.answers(
-            adapted.teacher.model, adapted, config, adapted.splits.test, "test", config.decoding_seeds, len(curve)
-        )
-        return records.Outcome(values={}, frames={"curve": curve, "outputs": outputs}, weights={"adapted": weights})
-
-    case = records.Case(
+    return records.Case(
         name=f"{SERIES}/teacher/adapted",
         profile=profile,
         config=config,
-        data={"instructions": _instructions(data_config(profile).suite)},
-        code=CODE,
+        data={"instructions": _instructions(config.data.suite)},
         seed=0,
-        compute=compute,
-    )
-    return case
-
-
-@lru_cache(maxsize=2)
-def world(profile: str) -> World:
-    """Return what all arms of a profile share, made once in a process; adapts the teacher where that is not done."""
-    case = teacher(profile)
-    identity = records.get(case).weight_digests["adapted"]
-    return World(
-        teacher_config(profile),
-        profiles.profile(profile).device,
-        lambda: records.trained_weights(case, "adapted"),
-        paths.cache() / "distillation" / profile,
-        identity,
+        compute=experiment.adapted_teacher,
     )
 
 
@@ -109,15 +83,13 @@ def kept(profile: str) -> records.Case:
     """Return the case that writes the teacher's cache for the core rows, and measures what the vocabulary loses."""
     sizes = profiles.profile(profile).distillation
     core = [METHODS["ours"], *(row for row in ABLATIONS.values() if row.core)]
-    rules = sorted({row.objective.get("rule", "uniform") for row in core})
-
-    def compute() -> records.Outcome:
-        began = time.perf_counter()
-        values = experiment.keep(world(profile), rules, sizes.student[1], sizes.top_k, sizes.cache_gib)
-        return records.Outcome(values=values, cost={"seconds": round(time.perf_counter() - began, 1)})
-
-    config = {"rules": rules, "student": sizes.student[1], "top_k": sizes.top_k, "cache_gib": sizes.cache_gib}
-    return _case("teacher/cache", config, 0, profile, compute, core=True)
+    config = KeepConfig(
+        rules=tuple(sorted({row.objective.get("rule", "uniform") for row in core})),
+        student=sizes.student[1],
+        top_k=sizes.top_k,
+        cache_gib=sizes.cache_gib,
+    )
+    return _case("teacher/cache", config, 0, profile, experiment.kept_teacher, core=True)
 
 
 def main(method: str, seed: int, profile: str) -> records.Case:
@@ -169,28 +141,17 @@ def on_slice(name: str, who: str, profile: str) -> records.Case:
     """Return the case of the teacher, or a method's student, on a benchmark's file; its record holds no text of it."""
     first = profiles.profile(profile).distillation.seeds[0]
     row = METHODS["sft" if who == "teacher" else who]
-    config = arm_config(row, profile)
-    learnt = teacher(profile) if who == "teacher" else main(who, first, profile)
-
-    def compute() -> records.Outcome:
-        items, shared = slices.read(name), world(profile)
-        if who == "teacher":
-            model = shared.teacher.model
-        else:
-            weights = records.trained_weights(learnt, "student")
-            model = slices.trained(experiment.fresh_student(config.student, shared, first), weights)
-        values = {**slices.asked(items, shared), "copy": slices.copied(items), "rows": len(items)}
-        return records.Outcome(values=values, frames={"scores": slices.scores(model, shared, config, items)})
-
+    config = SliceConfig(**dict(arm_config(row, profile)), slice=name, who="teacher" if who == "teacher" else "student")
+    adapted = teacher(profile)
     return records.Case(
         name=f"{SERIES}/slices/{name}/{who}",
         profile=profile,
         config=config,
-        data={"slice": slices.SLICES[name].sha256, "learnt": learnt.fingerprint()["total"]},
-        code=(*CODE, "lib.distillation.slices"),
+        data={"slice": slices.SLICES[name].sha256},
         seed=first,
-        compute=compute,
+        compute=slices.answered,
         row="extended",
+        inputs={"teacher": adapted, "learnt": adapted if who == "teacher" else main(who, first, profile)},
     )
 
 
@@ -205,14 +166,8 @@ def cost(profile: str) -> records.Case:
         f"{method}/{signals}": arm_config(METHODS[method], profile, {"signals": signals})
         for method, signals in costed()
     }
-    steps = min(TIMED, profiles.profile(profile).distillation.steps)
-
-    def compute() -> records.Outcome:
-        found = {name: experiment.cost(config, world(profile), steps) for name, config in rows.items()}
-        return records.Outcome(values={"rows": list(rows), "steps": steps}, cost=found)
-
-    config = {name: row.model_dump(mode="json") for name, row in rows.items()}
-    return _case("cost/step", {"rows": config, "steps": steps}, 0, profile, compute, core=True)
+    config = CostConfig(rows=rows, steps=min(TIMED, profiles.profile(profile).distillation.steps))
+    return _case("cost/step", config, 0, profile, experiment.timed_steps, core=True)
 
 
 def cases(profile: str) -> list[records.Case]:
@@ -256,39 +211,26 @@ def arm_config(row: Method, profile: str, changes: dict[str, Any] | None = None,
 def _arm(name: str, row: Method, seed: int, profile: str, core: bool, steps: int | None = None) -> records.Case:
     shown = name in SIMILARITY and seed == profiles.profile(profile).distillation.seeds[0]
     config = arm_config(row, profile, {"similarity": shown}, steps)
-
-    def compute() -> records.Outcome:
-        found = experiment.run(config, world(profile), seed, records.workspace(case))
-        return records.Outcome(
-            values=found.values,
-            frames={"outputs": found.outputs, "curve": found.curve},
-            weights={"student": found.weights},
-            cost=found.seconds,
-        )
-
-    case = _case(name, config, seed, profile, compute, core)
-    return case
+    return _case(name, config, seed, profile, experiment.trained_student, core)
 
 
 def _case(
     name: str,
-    config: BaseModel | dict[str, Any],
+    config: BaseModel,
     seed: int,
     profile: str,
-    compute: Callable[[], records.Outcome],
+    compute: Callable[[records.Case], records.Outcome],
     core: bool,
 ) -> records.Case:
+    """Return a case of students of the profile's teacher."""
     kind: Literal["core", "extended"] = "core" if core or profile == "smoke" else "extended"
     return records.Case(
         name=f"{SERIES}/{name}",
         profile=profile,
         config=config,
-        data={
-            "instructions": _instructions(data_config(profile).suite),
-            "teacher": teacher(profile).fingerprint()["total"],
-        },
-        code=CODE,
+        data={"instructions": _instructions(data_config(profile).suite)},
         seed=seed,
         compute=compute,
         row=kind,
+        inputs={"teacher": teacher(profile)},
     )

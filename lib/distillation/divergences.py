@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lib.errors import UserError
+from lib.registry import Registry
 
 Divergence = Callable[[Tensor, Tensor], Tensor]
 
@@ -101,15 +102,18 @@ def alpha_beta(student: Tensor, teacher: Tensor, alpha: float = 0.2, beta: float
 
 
 # By the names that a case carries.
-DIVERGENCES: dict[str, Divergence] = {
-    "forward_kl": forward_kl,
-    "reverse_kl": reverse_kl,
-    "jensen_shannon": jensen_shannon,
-    "skewed_kl": skewed_kl,
-    "skewed_reverse_kl": skewed_reverse_kl,
-    "adaptive_kl": adaptive_kl,
-    "alpha_beta": alpha_beta,
-}
+DIVERGENCES: Registry[Divergence] = Registry(
+    "divergence",
+    {
+        "forward_kl": forward_kl,
+        "reverse_kl": reverse_kl,
+        "jensen_shannon": jensen_shannon,
+        "skewed_kl": skewed_kl,
+        "skewed_reverse_kl": skewed_reverse_kl,
+        "adaptive_kl": adaptive_kl,
+        "alpha_beta": alpha_beta,
+    },
+)
 
 
 def token_mean(values: Tensor, count: int) -> Tensor:

@@ -1,6 +1,6 @@
-"""One experiment of the series: adapt the teacher, or train a student by one objective, then let it answer.
+"""The experiments of the series: adapt the teacher, keep what it says, train a student and let it answer, time a step.
 
-Whatever this module reaches can change a record, so it is what the fingerprints start from. It scores nothing.
+What a case computes begins here (or in `slices`). It scores nothing.
 """
 
 import statistics
@@ -8,23 +8,21 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pandas as pd
 import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
-from lib import files
-from lib.distillation import batches, decoding, hidden_states, layer_maps, students, training
+from lib import files, paths, records
+from lib.distillation import arms, batches, decoding, layer_maps, students, training
+from lib.distillation.arms import RunConfig
 from lib.distillation.divergences import forward_kl, token_mean
-from lib.distillation.layer_maps import LayerMap
-from lib.distillation.objectives import Cached, Distillation, Live, ObjectiveConfig, depth
-from lib.distillation.own_tokenizer import OwnTokenizer
-from lib.distillation.teacher import Adaptation, on, states_of
+from lib.distillation.teacher import Adaptation
 from lib.distillation.teacher_cache import TeacherCache
-from lib.distillation.vocabularies import RestrictedVocabulary
-from lib.distillation.world import READING, DataConfig, TeacherConfig, World
+from lib.distillation.vocabularies import RestrictedVocabulary, Vocabulary
+from lib.distillation.world import READING, TeacherConfig, World, world_of
 from lib.errors import UserError
 from lib.text import instructions
 from lib.text.instructions import Instruction
@@ -36,36 +34,67 @@ if TYPE_CHECKING:
 GREEDY = -1  # in the column of decoding seeds
 
 
-class StudentConfig(BaseModel):
-    """The student's build."""
+class KeepConfig(BaseModel):
+    """What is kept of a teacher: the states that some rules map a student of so many blocks to, and its output."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    width: int
-    layers: int
-    heads: int
-    style: students.Style = "gpt2"
-    init: students.Initialisation = "projected"
-    tokenizer: Literal["teacher", "own"] = "teacher"  # its restricted tokens, or some trained on the data
-
-
-class RunConfig(BaseModel):
-    """All that decides the outcome of one arm, besides the teacher, data, code and seed."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    objective: ObjectiveConfig
-    student: StudentConfig
-    data: DataConfig
-    training: training.TrainingConfig
-    decoding: decoding.DecodingConfig
-    decoding_seeds: tuple[int, ...]
-    watch_at: tuple[int, ...]  # steps after which the validation rows are answered
+    rules: tuple[str, ...]
+    student: int
     top_k: int
     cache_gib: float
-    text: Literal["data", "teacher"] = "data"  # sequence-level distillation learns the teacher's responses
-    signals: Literal["cached", "live"] = "cached"
-    similarity: bool = False  # of all layers, before and after training
+
+
+class CostConfig(BaseModel):
+    """Which arms are timed, by name, and over how many steps."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rows: dict[str, RunConfig]
+    steps: int
+
+
+def adapted_teacher(case: records.Case) -> records.Outcome:
+    """Adapt the teacher of a `TeacherConfig` and let it answer the test rows."""
+    config = case.config
+    world = World(config, case.device, dict, paths.cache(), "")
+    weights, curve = adapt(world, case.seed, records.workspace(case))
+    adapted = World(config, case.device, lambda: weights, paths.cache(), "")
+    outputs = answers(
+        adapted.teacher.model,
+        adapted.vocabulary,
+        config,
+        adapted.splits.test,
+        "test",
+        config.decoding_seeds,
+        len(curve),
+    )
+    return records.Outcome(values={}, frames={"curve": curve, "outputs": outputs}, weights={"adapted": weights})
+
+
+def kept_teacher(case: records.Case) -> records.Outcome:
+    """Write the cache of the input "teacher" as a `KeepConfig` says, and measure what the vocabulary loses."""
+    config, began = case.config, time.perf_counter()
+    values = keep(world_of(case), config.rules, config.student, config.top_k, config.cache_gib)
+    return records.Outcome(values=values, cost={"seconds": round(time.perf_counter() - began, 1)})
+
+
+def trained_student(case: records.Case) -> records.Outcome:
+    """Train the student of a `RunConfig` on the input "teacher" and let it answer."""
+    found = run(case.config, world_of(case), case.seed, records.workspace(case))
+    return records.Outcome(
+        values=found.values,
+        frames={"outputs": found.outputs, "curve": found.curve},
+        weights={"student": found.weights},
+        cost=found.seconds,
+    )
+
+
+def timed_steps(case: records.Case) -> records.Outcome:
+    """Time a training step of each row of a `CostConfig`, with the input "teacher"."""
+    config = case.config
+    found = {name: cost(row, world_of(case), config.steps) for name, row in config.rows.items()}
+    return records.Outcome(values={"rows": list(config.rows), "steps": config.steps}, cost=found)
 
 
 @dataclass(frozen=True)
@@ -98,28 +127,31 @@ def run(config: RunConfig, world: World, seed: int, workspace: Path | None = Non
     """
     if config.data != world.config.data:
         raise UserError("the arm and its teacher read data of different sizes: give both the same")
-    arm, mapping = build(config, world, seed)
+    arm, mapping = arms.build(config, world, seed)
+    vocabulary, _ = world.tokens(config.student.tokenizer)
     values: dict[str, Any] = {
         "parameters": students.parameters(arm.student),
         "map": {str(layer): there for layer, there in mapping.items()},
     }
     if config.similarity:
-        values["cka_before"] = rounded(similarity(arm.student, world))
+        values["cka_before"] = rounded(arms.similarity(arm.student, world))
     lengths = [len(example) for example in world.examples]
     order = batches.order(lengths, config.training.batch, config.training.steps, seed)
     watched: dict[int, pd.DataFrame] = {}
 
     def watch(step: int) -> None:
-        watched[step] = answers(arm.student, world, config, world.splits.validation, "validation", (), step)
+        watched[step] = answers(arm.student, vocabulary, config, world.splits.validation, "validation", (), step)
         if workspace is not None:  # a resumed training does not come by here again
             files.write_atomically(workspace / f"watched_{step}.parquet", watched[step].to_parquet)
 
     trained = training.train(arm, order, config.training, seed, workspace, watch=watch, watch_at=config.watch_at)
     for step in set(config.watch_at) - set(watched):
         watched[step] = pd.read_parquet(workspace / f"watched_{step}.parquet")
-    found = answers(arm.student, world, config, world.splits.test, "test", config.decoding_seeds, config.training.steps)
+    found = answers(
+        arm.student, vocabulary, config, world.splits.test, "test", config.decoding_seeds, config.training.steps
+    )
     if config.similarity:
-        values["cka_after"] = rounded(similarity(arm.student, world))
+        values["cka_after"] = rounded(arms.similarity(arm.student, world))
     return Results(
         pd.concat([*(watched[step] for step in config.watch_at), found], ignore_index=True),
         pd.DataFrame(trained.curve),
@@ -129,83 +161,15 @@ def run(config: RunConfig, world: World, seed: int, workspace: Path | None = Non
     )
 
 
-def build(config: RunConfig, world: World, seed: int) -> tuple[Distillation | OwnTokenizer, LayerMap]:
-    """Return the arm of a configuration, untrained, and its layer map (empty without a middle loss)."""
-    objective, (vocabulary, examples) = config.objective, world.tokens(config.student.tokenizer)
-    student = fresh_student(config.student, world, seed).to(world.device)
-    mapping = layer_map(objective.rule, student, world) if objective.middle > 0 else {}
-    layers = {*mapping.values(), *([world.pretrained.depth] if objective.pairing == "dual_space" else [])}
-    source = live = None
-    if config.signals == "live" or objective.on_policy:
-        live = Live(world.teacher, world.classes(config.top_k, config.cache_gib))
-    if objective.needs_teacher and config.signals == "live":
-        source = live
-    elif objective.needs_teacher:
-        source = Cached(world.cache(sorted(layers), config.top_k, config.cache_gib))
-    steps = config.training.steps
-    if config.student.tokenizer == "own" and source is not None:
-        rows, sides = (examples, world.examples), (vocabulary, world.vocabulary)
-        return OwnTokenizer(student, *rows, objective, sides, steps, seed, source, world.teacher, mapping), mapping
-    arm = Distillation(
-        student,
-        world.teacher_texts if config.text == "teacher" else examples,
-        objective,
-        vocabulary.pad,
-        vocabulary.end,
-        steps,
-        seed,
-        source,
-        mapping,
-        world.pretrained.embeddings.shape[1],
-        live,
-        config.data.longest[1],
-    )
-    return arm, mapping
-
-
-def fresh_student(config: StudentConfig, world: World, seed: int) -> "PreTrainedModel":
-    """Return an untrained student over the teacher's restricted tokens, or over its own.
-
-    Raises `UserError` for projected embeddings of tokens that the teacher does not have.
-    """
-    if config.tokenizer == "own" and config.init == "projected":
-        raise UserError("tokens of the student's own have no teacher's embeddings to project: take init scratch")
-    shape = (config.style, config.width, config.layers, config.heads, world.tokens(config.tokenizer)[0])
-    embeddings = world.pretrained.embeddings[world.vocabulary.kept] if config.init == "projected" else None
-    return students.student(*shape, config.init, embeddings, seed, positions=sum(world.config.data.longest))
-
-
-def layer_map(rule: str, student: "PreTrainedModel", world: World) -> LayerMap:
-    """Return the map of a rule; "cka_monotone" compares states on training rows before the student learns.
-
-    Raises `UserError` for an unknown rule.
-    """
-    deep = world.pretrained.depth
-    if rule == "cka_monotone":
-        return layer_maps.cka_monotone(similarity(student, world).numpy())
-    if rule not in layer_maps.RULES:
-        raise UserError(f"no mapping rule {rule!r}: there are cka_monotone, {', '.join(layer_maps.RULES)}")
-    return layer_maps.check(layer_maps.RULES[rule](depth(student), deep), deep, depth(student))
-
-
-def similarity(student: "PreTrainedModel", world: World) -> Tensor:
-    """Return the CKA of all states but the embeddings, (student layers, teacher layers), on calibration rows."""
-    batch, there = world.calibration
-    own = list(range(1, depth(student) + 1))
-    batch = on(batch, student.device)
-    with states_of(student, own) as seen, torch.no_grad():
-        student.base_model(input_ids=batch.ids, attention_mask=batch.mask.long(), use_cache=False)
-    return hidden_states.cka_matrix({layer: state[batch.predicting] for layer, state in seen.items()}, there)
-
-
 def keep(world: World, rules: Sequence[str], deep: int, top_k: int, gib: float) -> dict[str, Any]:
     """Write the teacher's cache with the states that some rules map a student of `deep` blocks to.
 
     Returns its size; what the restricted vocabulary loses: by set, the mean mass that the teacher puts on other tokens,
     and the share of the test rows' tokens that occur in the training rows; and how far it is from the live teacher on
-    calibration rows: KL(live || kept) in nats per token, and the relative error of each layer's states.
+    calibration rows: KL(live || kept) in nats per token, and the relative error of each layer's states. Raises
+    `UserError` for a rule that reads a student's states.
     """
-    maps = [layer_maps.RULES[rule](deep, world.pretrained.depth) for rule in rules]
+    maps = [layer_maps.RULES[rule](deep, world.pretrained.depth, _no_student) for rule in rules]
     layers = sorted({layer for mapping in maps for layer in mapping.values()})
     cache = world.cache(layers, top_k, gib)
     rows = [
@@ -226,6 +190,10 @@ def keep(world: World, rules: Sequence[str], deep: int, top_k: int, gib: float) 
     }
 
 
+def _no_student() -> NoReturn:
+    raise UserError("this rule compares a student's states, and there is no student yet: leave it out")
+
+
 def distance_to_live(world: World, cache: TeacherCache, layers: Sequence[int]) -> dict[str, float]:
     """Return how far the cache is from the teacher itself on the first calibration rows, to four digits."""
     rows = world.calibration_rows[:READING]
@@ -241,7 +209,7 @@ def cost(config: RunConfig, world: World, steps: int, seed: int = 0, warm_up: in
 
     Counted are weights, gradients and the optimisers' moments of what is trained, and a live teacher's weights.
     """
-    arm, _ = build(config, world, seed)
+    arm, _ = arms.build(config, world, seed)
     order = batches.order([len(one) for one in world.examples], config.training.batch, warm_up + steps, seed)
     parameters = [value for value in arm.module.parameters() if value.requires_grad]
     optimisers = training.optimisers(arm, config.training)
@@ -265,7 +233,7 @@ def rounded(matrix: Tensor) -> list[list[float]]:
 
 def answers(
     model: "PreTrainedModel",
-    world: World,
+    vocabulary: Vocabulary,
     config: RunConfig | TeacherConfig,
     items: Sequence[Instruction],
     split: str,
@@ -274,7 +242,6 @@ def answers(
 ) -> pd.DataFrame:
     """Return greedy responses to instructions and one more for each seed in `drawn`, as rows of raw outputs."""
     longest = config.data.longest
-    vocabulary, _ = world.tokens(config.student.tokenizer if isinstance(config, RunConfig) else "teacher")
     prompts = [example.prompt for example in batches.encode(items, vocabulary, longest)]
     frames = []
     seeds = (None, *drawn)

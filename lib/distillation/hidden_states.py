@@ -7,6 +7,7 @@ batch add up.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -15,9 +16,10 @@ from torch.nn import functional
 
 from lib.distillation.layer_maps import LayerMap
 from lib.errors import UserError
+from lib.registry import Registry
 
-Distance = Callable[[Tensor, Tensor, Tensor], Tensor]
 EPSILON = 1e-6
+CKA_TOKENS = 3  # of one or two centred tokens CKA is 1, whatever they are
 
 
 class Summed(NamedTuple):
@@ -49,7 +51,7 @@ def cka(student: Tensor, teacher: Tensor, lengths: Tensor) -> Tensor:
     inner = [_centred(_inner_products(states, lengths), lengths) for states in (student, teacher)]
     sizes = [matrix.square().sum((1, 2)).clamp_min(EPSILON**2).sqrt() for matrix in inner]
     value = 1 - (inner[0] * inner[1]).sum((1, 2)) / (sizes[0] * sizes[1])
-    return torch.where(lengths < LEAST["cka"], 0, value).repeat_interleave(lengths)
+    return torch.where(lengths < CKA_TOKENS, 0, value).repeat_interleave(lengths)
 
 
 def gram(student: Tensor, teacher: Tensor, lengths: Tensor) -> Tensor:
@@ -62,16 +64,32 @@ def gram(student: Tensor, teacher: Tensor, lengths: Tensor) -> Tensor:
     return value.repeat_interleave(lengths)
 
 
-# By the names that a case carries, with the fewest tokens of a sequence that each can tell anything about.
-DISTANCES: dict[str, Distance] = {"mse": mse, "cosine": cosine, "cka": cka, "gram": gram}
-LEAST = {"mse": 1, "cosine": 1, "cka": 3, "gram": 2}
-ANY_WIDTH = ("cka", "gram")
+@dataclass(frozen=True)
+class Distance:
+    """What a distance computes, the fewest tokens of a sequence that it tells anything about, and of which widths.
+
+    `compute` takes student and teacher (tokens, width) and the sequences' lengths, and returns (tokens,).
+    """
+
+    compute: Callable[[Tensor, Tensor, Tensor], Tensor]
+    least: int = 1
+    any_width: bool = False
+
+    def counted(self, lengths: Tensor) -> int:
+        """Return how many tokens it is a mean over, of sequences of these lengths: for the count of a whole step."""
+        return int(lengths[lengths >= self.least].sum())
 
 
-def counted(mask: Tensor, distance: str) -> int:
-    """Return how many tokens of a mask (sequences, places) a distance is a mean over: for the count of a whole step."""
-    lengths = mask.sum(1)
-    return int(lengths[lengths >= LEAST[distance]].sum())
+# By the names that a case carries.
+DISTANCES: Registry[Distance] = Registry(
+    "distance",
+    {
+        "mse": Distance(mse),
+        "cosine": Distance(cosine),
+        "cka": Distance(cka, least=CKA_TOKENS, any_width=True),
+        "gram": Distance(gram, least=2, any_width=True),
+    },
+)
 
 
 def middle_loss(
@@ -93,17 +111,17 @@ def middle_loss(
     lengths = mask.sum(1)
     if not lengths.any():
         raise UserError("no response token in this batch: shorten the prompts, or drop rows without a response")
-    total = torch.zeros((), device=mask.device)
+    measured, total = DISTANCES[distance], torch.zeros((), device=mask.device)
     for student_layer, teacher_layer in mapping.items():
         student = modules(student_layer, normalised(_picked("student", student_states, student_layer, mask)))
         teacher = normalised(_picked("teacher", teacher_states, teacher_layer, mask))
-        if distance not in ANY_WIDTH and student.shape[-1] != teacher.shape[-1]:
+        if not measured.any_width and student.shape[-1] != teacher.shape[-1]:
             raise UserError(
                 f"{distance} needs equal widths, not {student.shape[-1]} (student) and {teacher.shape[-1]} (teacher): "
-                f"take an alignment module, or {' or '.join(ANY_WIDTH)}"
+                "take an alignment module, or a distance of tokens from one another, such as cka or gram"
             )
-        total = total + DISTANCES[distance](student, teacher, lengths).sum()
-    return Summed(total / len(mapping), counted(mask, distance))
+        total = total + measured.compute(student, teacher, lengths).sum()
+    return Summed(total / len(mapping), measured.counted(lengths))
 
 
 def normalised(states: Tensor) -> Tensor:

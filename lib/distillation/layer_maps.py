@@ -11,8 +11,11 @@ import torch
 
 from lib import seeds
 from lib.errors import UserError
+from lib.registry import Registry
 
 LayerMap = dict[int, int]
+# What a rule may need: both depths, and how alike all pairs of layers are, which is computed only where it is called.
+Rule = Callable[[int, int, Callable[[], np.ndarray]], LayerMap]
 
 
 def uniform(students: int, teachers: int) -> LayerMap:
@@ -94,15 +97,34 @@ def all_to_one(students: int, teachers: int, layer: int | None = None) -> LayerM
     return check(dict.fromkeys(range(1, students + 1), (teachers + 1) // 2 if layer is None else layer), teachers)
 
 
-# Rules that need only the two depths, by the names that a case carries.
-RULES: dict[str, Callable[[int, int], LayerMap]] = {
-    "uniform": uniform,
-    "last_k": last_k,
-    "skip": skip,
-    "reversed": reversed_order,
-    "random": random_layers,
-    "all_to_one": all_to_one,
-}
+def by_depths(rule: Callable[[int, int], LayerMap]) -> Rule:
+    """Return a rule that needs the two depths alone in the form of all rules."""
+    return lambda students, teachers, _: rule(students, teachers)
+
+
+def by_similarity(rule: Callable[[np.ndarray], LayerMap]) -> Rule:
+    """Return a rule that reads similarities in the form of all rules; its map raises `UserError` for no layers."""
+
+    def mapped(students: int, teachers: int, similarity: Callable[[], np.ndarray]) -> LayerMap:
+        _depths(students, teachers)
+        return rule(similarity())
+
+    return mapped
+
+
+# By the names that a case carries.
+RULES: Registry[Rule] = Registry(
+    "mapping rule",
+    {
+        "uniform": by_depths(uniform),
+        "last_k": by_depths(last_k),
+        "skip": by_depths(skip),
+        "reversed": by_depths(reversed_order),
+        "random": by_depths(random_layers),
+        "all_to_one": by_depths(all_to_one),
+        "cka_monotone": by_similarity(cka_monotone),
+    },
+)
 
 
 def check(mapping: LayerMap, teachers: int, students: int | None = None) -> LayerMap:

@@ -6,22 +6,21 @@ configuration of this.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, computed_field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
 from lib import seeds
-from lib.distillation import batches, decoding, hidden_states, proportions
-from lib.distillation.alignment import Alignment, Kind
+from lib.distillation import batches, decoding, proportions
 from lib.distillation.batches import Batch, Example
-from lib.distillation.divergences import DIVERGENCES, token_mean
+from lib.distillation.divergences import token_mean
 from lib.distillation.layer_maps import LayerMap
+from lib.distillation.losses import LOSSES, Reading, Setting
 from lib.distillation.teacher import Teacher, on, states_of
-from lib.distillation.teacher_cache import Classes, Signals, TeacherCache, over_classes
+from lib.distillation.teacher_cache import Classes, Signals, TeacherCache
 from lib.editing.layers import blocks, down_projection
 from lib.errors import UserError
 
@@ -45,15 +44,28 @@ class ObjectiveConfig(BaseModel):
     settings: dict[str, float] = {}  # of the divergence: alpha, beta, mu
     rule: str = "uniform"  # of the layers
     distance: str = "mse"
-    alignment: Kind = "per_pair"
+    alignment: str = "per_pair"
     proportions: str = "fixed"
     on_policy: float = 0.0
-    pairing: Literal["same", "universal_logit", "minimum_edit", "dual_space"] = "same"  # of tokens, see own_tokenizer
+    pairing: str = "same"  # of tokens, see own_tokenizer
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_derived(cls, given: Any) -> Any:
+        """Take a stored configuration, which names its losses, as one that does not: they follow from the weights."""
+        return {name: value for name, value in given.items() if name != "losses"} if isinstance(given, dict) else given
+
+    @computed_field
+    @property
+    def losses(self) -> tuple[str, ...]:
+        """Return the names of the losses that read the teacher: those whose weight is above zero."""
+        weights = {"output": self.output, "middle": self.middle}
+        return tuple(f"{name}_loss" for name, weight in weights.items() if weight > 0)
 
     @property
     def needs_teacher(self) -> bool:
         """Tell whether a loss reads the teacher."""
-        return self.output > 0 or self.middle > 0
+        return bool(self.losses)
 
 
 class Source(Protocol):
@@ -96,7 +108,7 @@ class Part(NamedTuple):
     batch: Batch
     source: Source | None
     tokens: int
-    compared: int  # tokens that the middle loss is a mean over
+    lengths: Tensor  # (rows,), response tokens of each
     own: bool  # the student's own responses
 
 
@@ -127,25 +139,20 @@ class Distillation:
             raise UserError("this objective reads a teacher: give its cache, or the teacher itself")
         if config.pairing != "same":
             raise UserError(f"{config.pairing} pairs tokens of two tokenizers, and here there is one: leave it out")
-        if config.middle > 0 and not mapping:
-            raise UserError("a middle loss without a layer map: give one")
         if config.on_policy > 0 and (live is None or longest < 1):
             raise UserError("on-policy batches need the teacher itself and a longest response: no cache holds them")
-        if config.divergence not in DIVERGENCES:
-            raise UserError(f"no divergence {config.divergence!r}: there are {', '.join(DIVERGENCES)}")
-        self.student, self.config, self.mapping = student, config, mapping or {}
+        self.student, self.config = student, config
         self._examples, self._pad, self._end, self._seed = examples, pad, end, seed
         self._source, self._live, self._longest = source, live, longest
-        self._divergence = partial(DIVERGENCES[config.divergence], **config.settings)
         start = {"ce": config.ce, "output": config.output, "middle": config.middle}
         self.rule = proportions.rule(config.proportions, start, steps)
         width = student.get_input_embeddings().weight.shape[1]
-        self._alignment = (
-            Alignment(config.alignment, list(self.mapping), width, teacher_width, seed) if config.middle > 0 else None
-        )
+        setting = Setting(mapping or {}, width, teacher_width, seed)
+        self._losses = [LOSSES[name](config, setting) for name in config.losses]
+        self._compared = {ours: theirs for loss in self._losses for ours, theirs in loss.mapping.items()}
         trained: dict[str, nn.Module] = {"student": student, "proportions": self.rule}
-        self.module = nn.ModuleDict(trained | ({"alignment": self._alignment} if self._alignment else {}))
-        self.module.to(student.device)
+        trained |= {name: module for loss in self._losses for name, module in loss.modules.items()}
+        self.module = nn.ModuleDict(trained).to(student.device)
         # The lowest block is the only one that every middle loss reaches.
         self.shared = [down_projection(student, 0).weight]
         self.matrices = [value for value in blocks(student).parameters() if value.ndim == 2]
@@ -154,48 +161,31 @@ class Distillation:
         """Return the batch of a step in `parts`, drawn from the student where the step is on-policy."""
         own = self._is_own(step)
         examples = self._drawn(step, rows) if own else [self._examples[row] for row in rows]
-        tokens = sum(len(example.response) for example in examples)
-        compared = tokens
-        if self.config.middle > 0:
-            lengths = torch.tensor([len(example.response) for example in examples])
-            compared = int(lengths[lengths >= hidden_states.LEAST[self.config.distance]].sum())
+        lengths = torch.tensor([len(example.response) for example in examples])
         size = -(-len(examples) // parts)
         found = []
         for start in range(0, len(examples), size):
             batch = batches.collate(examples[start : start + size], self._pad)
             chosen = self._live if own else self._source
-            found.append(Part(rows[start : start + size], batch, chosen, tokens, max(compared, 1), own))
+            found.append(Part(rows[start : start + size], batch, chosen, int(lengths.sum()), lengths, own))
         return found
 
     def losses(self, part: Part) -> dict[str, Tensor]:
-        """Return each loss of the objective on a part, as its share of the whole batch's mean in nats per token.
-
-        The middle loss has no unit: it is per token, dimension and layer.
-        """
-        batch, names = on(part.batch, self.student.device), self.rule.names
-        states = list(self.mapping) if "middle" in names else []
-        with states_of(self.student, states) as seen:
+        """Return each loss of the objective on a part, as its share of the whole batch's mean, see `losses`."""
+        batch = on(part.batch, self.student.device)
+        with states_of(self.student, list(self._compared)) as seen:
             read = self.student.base_model(input_ids=batch.ids, attention_mask=batch.mask.long(), use_cache=False)
         places = batch.predicting
         logits = self.student.get_output_embeddings()(read.last_hidden_state[places]).float()
         found: dict[str, Tensor] = {}
-        if "ce" in names:
+        if "ce" in self.rule.names:
             nats = functional.cross_entropy(logits, batch.ids[batch.response], reduction="none")
             found["ce"] = token_mean(nats * (not part.own), part.tokens)
-        if part.source is None or not self.config.needs_teacher:
+        if part.source is None or not self._losses:
             return found
-        layers = sorted(set(self.mapping.values())) if states else []
-        said = part.source.signals(part.rows, part.batch, layers).to(logits.device)
-        if "output" in names:
-            logs = over_classes(logits, said.chosen)
-            found["output"] = token_mean(self._divergence(logs, said.output), part.tokens)
-        if "middle" in names:
-            here = {layer: seen[layer][places] for layer in states}
-            compared = hidden_states.middle_loss(
-                here, said.states, self.mapping, self._alignment, self.config.distance, places
-            )
-            found["middle"] = compared.total / part.compared * (not part.own)
-        return found
+        said = part.source.signals(part.rows, part.batch, sorted(set(self._compared.values()))).to(logits.device)
+        reading = Reading(logits, seen, places, said, part.tokens, part.lengths, part.own)
+        return found | {loss.name: loss(reading) for loss in self._losses}
 
     def _is_own(self, step: int) -> bool:
         if not self.config.on_policy:

@@ -8,7 +8,6 @@ place is the one that predicts a token, so places are aligned by the tokens that
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import nltk
 import numpy as np
@@ -17,24 +16,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lib import seeds
+from lib.distillation.alignment import linear
 from lib.distillation.divergences import forward_kl
 from lib.distillation.hidden_states import normalised
 from lib.errors import UserError
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
-
-def require_same(student: "PreTrainedTokenizerBase", teacher: "PreTrainedTokenizerBase", loss: str) -> None:
-    """Raise `UserError` where two tokenizers number their tokens differently, naming the loss and one such token."""
-    ours, theirs = student.get_vocab(), teacher.get_vocab()
-    if ours == theirs:
-        return
-    differing = sorted(token for token in {*ours, *theirs} if ours.get(token) != theirs.get(token))
-    raise UserError(
-        f"{loss} needs one tokenizer for both: {len(differing)} tokens differ, such as {differing[0]!r} "
-        f"(student {ours.get(differing[0])}, teacher {theirs.get(differing[0])}); take a loss for other tokenizers"
-    )
 
 
 def in_order(student_lengths: Tensor, teacher_lengths: Tensor) -> tuple[Tensor, Tensor]:
@@ -155,9 +140,9 @@ class DualSpace(nn.Module):
         """Draw the three projections: queries, teacher to student, student to teacher."""
         super().__init__()
         stream = seeds.generator("dual space", seed)
-        self.query = _linear(2 * student_width, 2 * teacher_width, stream)
-        self.to_student = _linear(teacher_width, student_width, stream)
-        self.to_teacher = _linear(student_width, teacher_width, stream)
+        self.query = linear(2 * student_width, 2 * teacher_width, stream)
+        self.to_student = linear(teacher_width, student_width, stream)
+        self.to_teacher = linear(student_width, teacher_width, stream)
 
     def forward(self, student: Side, teacher: Side) -> tuple[Tensor, Tensor]:
         """Return the loss in the student's space (student's tokens,) and in the teacher's (teacher's tokens,), in nats.
@@ -191,13 +176,6 @@ def _attended(scores: Tensor, values: Tensor, to: Side, of: Side) -> Tensor:
 def _padded(states: Tensor, lengths: Tensor) -> Tensor:
     """Return (tokens, width) as (sequences, longest, width), zero beyond each length."""
     return nn.utils.rnn.pad_sequence(list(states.split(lengths.tolist())), batch_first=True)
-
-
-def _linear(inputs: int, outputs: int, stream: torch.Generator) -> nn.Linear:
-    linear = nn.utils.skip_init(nn.Linear, inputs, outputs)
-    nn.init.normal_(linear.weight, std=inputs**-0.5, generator=stream)
-    nn.init.zeros_(linear.bias)
-    return linear
 
 
 def _distances(text: str, letters: np.ndarray, lengths: np.ndarray) -> np.ndarray:

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lib.distillation import batches, hidden_states, proportions
+from lib.distillation import batches, proportions
 from lib.distillation import other_tokenizers as others
-from lib.distillation.alignment import Alignment
 from lib.distillation.batches import Batch, Example
-from lib.distillation.divergences import forward_kl, token_mean
+from lib.distillation.divergences import token_mean
 from lib.distillation.layer_maps import LayerMap
+from lib.distillation.losses import LOSSES, MiddleLoss, OutputLoss, Reading, Setting
 from lib.distillation.objectives import ObjectiveConfig, Source
 from lib.distillation.other_tokenizers import Side
 from lib.distillation.teacher import Teacher, final_norm, on, states_of
@@ -36,10 +36,21 @@ class Part(NamedTuple):
     rows: Sequence[int]
     batch: Batch
     teachers: Batch
-    tokens: int  # of the student's responses
-    teacher_tokens: int
-    paired: int  # tokens that have a partner in order
-    compared: int  # tokens that the middle loss is a mean over
+    lengths: Tensor  # (rows,), response tokens of the student's
+    teacher_lengths: Tensor
+
+
+class Student(NamedTuple):
+    """What the student says on a part: the states that its head reads and the logits, (tokens, ...), states by layer.
+
+    `places` is the mask of the tokens that predict response tokens.
+    """
+
+    batch: Batch
+    hidden: Tensor
+    logits: Tensor
+    states: dict[int, Tensor]
+    places: Tensor
 
 
 def token_texts(vocabulary: Vocabulary) -> list[str]:
@@ -50,7 +61,13 @@ def token_texts(vocabulary: Vocabulary) -> list[str]:
 
 
 class OwnTokenizer:
-    """An arm of the comparison whose student reads other tokens than its teacher (the protocol `training.Arm`)."""
+    """An arm of the comparison whose student reads other tokens than its teacher (the protocol `training.Arm`).
+
+    What pairs the tokens of both is a subclass.
+    """
+
+    reads_last = False  # the teacher's last state, beside those of the layer map
+    pairs_states = False  # so that a middle loss can be taken between them
 
     def __init__(
         self,
@@ -61,24 +78,22 @@ class OwnTokenizer:
         vocabularies: tuple[Vocabulary, Vocabulary],
         steps: int,
         seed: int,
-        source: Source,
+        source: Source | None,
         teacher: Teacher,
         mapping: LayerMap | None = None,
     ) -> None:
         """Set up an arm; examples and vocabularies are the student's and the teacher's, of the same rows.
 
-        Raises `UserError` for an objective that compares tokens of one tokenizer, unequal numbers of rows, and a middle
-        loss without a map or without tokens paired by their texts.
+        Raises `UserError` for unequal numbers of rows, and a middle loss without a map or without tokens paired by
+        their texts.
         """
-        if config.pairing == "same":
-            raise UserError("student and teacher have different tokenizers: choose how their tokens are paired")
         if len(examples) != len(teacher_examples):
             raise UserError(
                 f"{len(examples)} rows of the student, {len(teacher_examples)} of the teacher: give the same"
             )
-        if config.middle > 0 and (not mapping or config.pairing != "minimum_edit"):
+        if config.middle > 0 and not (mapping and self.pairs_states):
             raise UserError("a middle loss between tokenizers needs a layer map and tokens paired by minimum_edit")
-        self.student, self.config, self.mapping = student, config, mapping or {}
+        self.student, self.config = student, config
         self._examples, self._teacher_examples = examples, teacher_examples
         self._own, self._other = vocabularies
         self._source, self._teacher = source, teacher
@@ -86,15 +101,86 @@ class OwnTokenizer:
             config.proportions, {"ce": config.ce, "output": config.output, "middle": config.middle}, steps
         )
         width = student.get_input_embeddings().weight.shape[1]
-        trained: dict[str, nn.Module] = {"student": student, "proportions": self.rule}
-        if config.pairing == "dual_space":
-            trained["dual"] = others.DualSpace(width, teacher.width, seed)
-        if config.middle > 0:
-            trained["alignment"] = Alignment(config.alignment, list(self.mapping), width, teacher.width, seed)
+        setting = Setting(mapping or {}, width, teacher.width, seed)
+        trained: dict[str, nn.Module] = {"student": student, "proportions": self.rule, **self._modules(setting)}
         self.module = nn.ModuleDict(trained).to(student.device)
         self.shared = [down_projection(student, 0).weight]
         self.matrices = [value for value in blocks(student).parameters() if value.ndim == 2]
+        last = {teacher.layers} if self.reads_last else set()
+        self._compared, self._layers = setting.mapping, sorted({*setting.mapping.values(), *last})
+
+    def prepare(self, step: int, rows: Sequence[int], parts: int) -> list[Part]:
+        """Return the batch of a step in `parts`."""
+        sides = ((self._examples, self._own), (self._teacher_examples, self._other))
+        lengths = [torch.tensor([len(examples[row].response) for row in rows]) for examples, _ in sides]
+        found, size = [], -(-len(rows) // parts)
+        for start in range(0, len(rows), size):
+            chosen = rows[start : start + size]
+            collated = (batches.collate([examples[row] for row in chosen], one.pad) for examples, one in sides)
+            found.append(Part(chosen, *collated, *lengths))
+        return found
+
+    def losses(self, part: Part) -> dict[str, Tensor]:
+        """Return each loss of a part as its share of the whole batch's mean; see `objectives.Distillation.losses`."""
+        batch, device = on(part.batch, self.student.device), self.student.device
+        with states_of(self.student, list(self._compared)) as seen:
+            read = self.student.base_model(input_ids=batch.ids, attention_mask=batch.mask.long(), use_cache=False)
+        places = batch.predicting
+        states = read.last_hidden_state[places]
+        logits = self.student.get_output_embeddings()(states).float()
+        nats = functional.cross_entropy(logits, batch.ids[batch.response], reduction="none")
+        found = {"ce": token_mean(nats, int(part.lengths.sum()))}
+        if self._source is None or not self.config.needs_teacher:
+            return found
+        said = self._source.signals(part.rows, part.teachers, self._layers).to(device)
+        if said.chosen is not None:
+            raise UserError("tokenizers are paired over all tokens, and the cache keeps the top k: raise its size")
+        return found | self._paired(part, Student(batch, states, logits, seen, places), said)
+
+    def _modules(self, setting: Setting) -> dict[str, nn.Module]:
+        """Return what is trained beside the student."""
+        del setting
+        return {}
+
+    def _paired(self, part: Part, student: Student, said: Signals) -> dict[str, Tensor]:
+        """Return the losses between the tokens that are paired, as shares of the whole batch's means."""
+        raise NotImplementedError
+
+
+class SortedProbabilities(OwnTokenizer):
+    """Universal logit distillation: tokens are paired in order, what both predict by the order of probabilities."""
+
+    def _paired(self, part: Part, student: Student, said: Signals) -> dict[str, Tensor]:
+        sides = (student.batch, part.teachers)
+        first, second = others.in_order(*(one.response.sum(1).to(student.logits.device) for one in sides))
+        distance = others.universal_logit(student.logits[first], said.output[second])
+        return {"output": token_mean(distance, int(torch.minimum(part.lengths, part.teacher_lengths).sum()))}
+
+
+class NearestTokens(OwnTokenizer):
+    """Minimum edit distance: the teacher is carried over to the student's tokens, and all losses are taken there.
+
+    A token of the student's that no token of the teacher's is nearest to gets no mass, so divergences that are infinite
+    there cannot be taken.
+    """
+
+    pairs_states = True
+
+    def _modules(self, setting: Setting) -> dict[str, nn.Module]:
         self._pairs: dict[int, list[int]] = {}
+        self._losses: list[OutputLoss | MiddleLoss] = [
+            LOSSES[name](self.config, setting) for name in self.config.losses
+        ]
+        return {name: module for loss in self._losses for name, module in loss.modules.items()}
+
+    def _paired(self, part: Part, student: Student, said: Signals) -> dict[str, Tensor]:
+        partners = self._partners(part.rows).to(student.logits.device)
+        carried = others.carried_over(said.output[partners], self._nearest, len(self._own))
+        there = {layer: state[partners] for layer, state in said.states.items()}
+        told = Signals(carried, None, said.lost[partners], there)
+        tokens = int(part.lengths.sum())
+        read = Reading(student.logits, student.states, student.places, told, tokens, part.lengths)
+        return {loss.name: loss(read) for loss in self._losses}
 
     @cached_property
     def _texts(self) -> tuple[list[str], list[str]]:
@@ -104,64 +190,6 @@ class OwnTokenizer:
     def _nearest(self) -> Tensor:
         own, other = self._texts
         return others.nearest_tokens(other, own)
-
-    def prepare(self, step: int, rows: Sequence[int], parts: int) -> list[Part]:
-        """Return the batch of a step in `parts`."""
-        pairs = [(len(self._examples[row].response), len(self._teacher_examples[row].response)) for row in rows]
-        tokens, teacher_tokens = map(sum, zip(*pairs, strict=True))
-        least = hidden_states.LEAST[self.config.distance]
-        compared = sum(own for own, _ in pairs if own >= least)
-        found, size = [], -(-len(rows) // parts)
-        for start in range(0, len(rows), size):
-            chosen = rows[start : start + size]
-            sides = (
-                batches.collate([examples[row] for row in chosen], vocabulary.pad)
-                for examples, vocabulary in (
-                    (self._examples, self._own),
-                    (self._teacher_examples, self._other),
-                )
-            )
-            counts = (tokens, teacher_tokens, sum(map(min, pairs)), max(compared, 1))
-            found.append(Part(chosen, *sides, *counts))
-        return found
-
-    def losses(self, part: Part) -> dict[str, Tensor]:
-        """Return each loss of a part as its share of the whole batch's mean; see `objectives.Distillation.losses`."""
-        batch, device = on(part.batch, self.student.device), self.student.device
-        layers = list(self.mapping)
-        with states_of(self.student, layers) as seen:
-            read = self.student.base_model(input_ids=batch.ids, attention_mask=batch.mask.long(), use_cache=False)
-        places = batch.predicting
-        states = read.last_hidden_state[places]
-        logits = self.student.get_output_embeddings()(states).float()
-        nats = functional.cross_entropy(logits, batch.ids[batch.response], reduction="none")
-        found = {"ce": token_mean(nats, part.tokens)}
-        if not self.config.output and not self.config.middle:
-            return found
-        wanted = set(self.mapping.values()) | ({self._teacher.layers} if self.config.pairing == "dual_space" else set())
-        said = self._source.signals(part.rows, part.teachers, sorted(wanted)).to(device)
-        if said.chosen is not None:
-            raise UserError("tokenizers are paired over all tokens, and the cache keeps the top k: raise its size")
-        if self.config.pairing == "universal_logit":
-            first, second = others.in_order(*(one.response.sum(1).to(device) for one in (batch, part.teachers)))
-            distance = others.universal_logit(logits[first], said.output[second])
-            found["output"] = token_mean(distance, part.paired)
-        elif self.config.pairing == "minimum_edit":
-            partners = self._partners(part.rows).to(device)
-            carried = others.carried_over(said.output[partners], self._nearest, len(self._own))
-            found["output"] = token_mean(forward_kl(logits, carried), part.tokens)
-            if self.config.middle:
-                here = {layer: seen[layer][places] for layer in layers}
-                there = {layer: state[partners] for layer, state in said.states.items()}
-                compared = hidden_states.middle_loss(
-                    here, there, self.mapping, self.module["alignment"], self.config.distance, places
-                )
-                found["middle"] = compared.total / part.compared
-        else:
-            own = self._side(batch, states, self.student.get_input_embeddings().weight, self.student)
-            one, other = self.module["dual"](own, self._teachers_side(on(part.teachers, device), said))
-            found["output"] = token_mean(one, part.tokens) + token_mean(other, part.teacher_tokens)
-        return found
 
     def _partners(self, rows: Sequence[int]) -> Tensor:
         """Return, for every response token of the student's, the place of the teacher's that it goes with."""
@@ -174,6 +202,22 @@ class OwnTokenizer:
             places += [start + place for place in self._pairs[row]]
             start += len(theirs)
         return torch.tensor(places)
+
+
+class TwoSpaces(OwnTokenizer):
+    """Dual-space distillation: tokens are paired by attention between the two models' spaces."""
+
+    reads_last = True
+
+    def _modules(self, setting: Setting) -> dict[str, nn.Module]:
+        return {"dual": others.DualSpace(setting.student_width, setting.teacher_width, setting.seed)}
+
+    def _paired(self, part: Part, student: Student, said: Signals) -> dict[str, Tensor]:
+        own = self._side(student.batch, student.hidden, self.student.get_input_embeddings().weight, self.student)
+        teachers = on(part.teachers, student.logits.device)
+        one, other = self.module["dual"](own, self._teachers_side(teachers, said))
+        counts = int(part.lengths.sum()), int(part.teacher_lengths.sum())
+        return {"output": token_mean(one, counts[0]) + token_mean(other, counts[1])}
 
     def _side(self, batch: Batch, states: Tensor, embeddings: Tensor, model: "PreTrainedModel") -> Side:
         labels = batch.ids[batch.response]

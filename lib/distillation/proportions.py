@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lib.errors import UserError
+from lib.registry import Registry
 
 
 class Fixed(nn.Module):
@@ -29,6 +30,12 @@ class Fixed(nn.Module):
             raise UserError(f"proportions {dict(start)}: give weights that are not negative, at least one above zero")
         self.names = tuple(name for name, weight in start.items() if weight)
         self.register_buffer("start", torch.tensor([start[name] for name in self.names], dtype=torch.float64))
+
+    @classmethod
+    def over(cls, start: Mapping[str, float], steps: int) -> "Fixed":
+        """Return the rule for a training of so many steps; raises as the rule itself does."""
+        del steps  # only a schedule knows how long it is
+        return cls(start)
 
     def current(self) -> Tensor:
         """Return the weights in the order of `names`, (losses,), float64."""
@@ -73,6 +80,11 @@ class Linear(Fixed):
         self.steps = steps
         self.register_buffer("end", self._values(end))
         self.register_buffer("step", torch.zeros((), dtype=torch.long))
+
+    @classmethod
+    def over(cls, start: Mapping[str, float], steps: int) -> "Linear":
+        """Return the rule under which the middle loss goes to zero over the training."""
+        return cls(start, {**start, "middle": 0.0}, steps)
 
     def current(self) -> Tensor:
         """Return the weights of the coming step: `start` at the first, `end` after the last."""
@@ -179,17 +191,22 @@ class GradNorm(Fixed):
         self.now.copy_(moved * (len(moved) / moved.sum()) * unit)
 
 
-def rule(name: str, start: Mapping[str, float], steps: int) -> Fixed:
-    """Return a rule by name: fixed, linear (the middle loss goes to zero), uncertainty, dynamic, gradnorm.
+# By the names that a case carries.
+PROPORTIONS: Registry[type[Fixed]] = Registry(
+    "rule of proportions",
+    {
+        "fixed": Fixed,
+        "linear": Linear,
+        "uncertainty": Uncertainty,
+        "dynamic": DynamicAverage,
+        "gradnorm": GradNorm,
+    },
+)
 
-    `steps` are those of the training. Raises `UserError` for another name, and as `Fixed` does.
-    """
-    if name == "linear":
-        return Linear(start, {**start, "middle": 0.0}, steps)
-    rules = {"fixed": Fixed, "uncertainty": Uncertainty, "dynamic": DynamicAverage, "gradnorm": GradNorm}
-    if name not in rules:
-        raise UserError(f"no proportions {name!r}: there are {', '.join([*rules, 'linear'])}")
-    return rules[name](start)
+
+def rule(name: str, start: Mapping[str, float], steps: int) -> Fixed:
+    """Return a rule by name, for a training of so many steps; raises `UserError` as the registry and `Fixed` do."""
+    return PROPORTIONS[name].over(start, steps)
 
 
 def gradients(losses: Mapping[str, Tensor], shared: Sequence[Tensor]) -> dict[str, list[Tensor]]:

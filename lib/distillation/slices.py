@@ -5,33 +5,59 @@ What that takes away is counted. Records hold scores and no text of the files.
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pandas as pd
 import torch
 from torch import Tensor
 
-from lib.benchmark_files import Slice
-from lib.distillation import evaluation, experiment
-from lib.distillation.world import World
+from lib import records
+from lib.distillation import arms, evaluation, experiment
+from lib.distillation.arms import RunConfig
+from lib.distillation.world import World, world_of
+from lib.registry import Registry
+from lib.sources.own_files import Slice
 from lib.text import instruction_files
 from lib.text.instructions import Instruction, render
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from lib.distillation.experiment import RunConfig
+SLICES: Registry[Slice] = Registry(
+    "slice",
+    {
+        "dolly": Slice(
+            "dolly_sample.jsonl", "Dolly", "52c01141171bf90953dd04748eff9e0c1f75c1f42a4090cd2011e57faebe0762"
+        ),
+        "selfinst": Slice(
+            "selfinst_sample.jsonl", "SelfInst", "0e800d446e5cfc81fff315ef5c1d86ecd317701378ae17b7b66f15f69657bdef"
+        ),
+        "vicuna": Slice(
+            "vicuna_sample.jsonl", "Vicuna", "40166044fe5f2259168bbb1c51408c048590f3ac8dd62bdb4aff30be95a29a45"
+        ),
+        "sni": Slice("sni_sample.jsonl", "S-NI", "8ded90f4b0a350ecaaccabc4291c3eddfcdc1b920289f5baa1b187f3876242d6"),
+    },
+)
 
-SLICES = {
-    "dolly": Slice("dolly_sample.jsonl", "Dolly", "52c01141171bf90953dd04748eff9e0c1f75c1f42a4090cd2011e57faebe0762"),
-    "selfinst": Slice(
-        "selfinst_sample.jsonl", "SelfInst", "0e800d446e5cfc81fff315ef5c1d86ecd317701378ae17b7b66f15f69657bdef"
-    ),
-    "vicuna": Slice(
-        "vicuna_sample.jsonl", "Vicuna", "40166044fe5f2259168bbb1c51408c048590f3ac8dd62bdb4aff30be95a29a45"
-    ),
-    "sni": Slice("sni_sample.jsonl", "S-NI", "8ded90f4b0a350ecaaccabc4291c3eddfcdc1b920289f5baa1b187f3876242d6"),
-}
+
+class SliceConfig(RunConfig):
+    """Which slice is answered, by the teacher or by a student of the arm."""
+
+    slice: str
+    who: Literal["teacher", "student"]
+
+
+def answered(case: records.Case) -> records.Outcome:
+    """Score the answers to a slice, of the input "teacher" or of the student that the input "learnt" left."""
+    config, world = case.config, world_of(case)
+    items = read(config.slice)
+    if config.who == "teacher":
+        model = world.teacher.model
+    else:
+        weights = records.trained_weights(case.inputs["learnt"], "student")
+        model = trained(arms.fresh_student(config.student, world, case.seed), weights)
+    values = {**asked(items, world), "copy": copied(items), "rows": len(items)}
+    return records.Outcome(values=values, frames={"scores": scores(model, world, config, items)})
 
 
 def read(name: str) -> list[Instruction]:
@@ -57,9 +83,10 @@ def asked(items: list[Instruction], world: World) -> dict[str, float]:
     }
 
 
-def scores(model: "PreTrainedModel", world: World, config: "RunConfig", items: list[Instruction]) -> pd.DataFrame:
+def scores(model: "PreTrainedModel", world: World, config: RunConfig, items: list[Instruction]) -> pd.DataFrame:
     """Let a model over the restricted vocabulary answer; returns set, identity, seed, tokens, rouge and exact."""
-    found = experiment.answers(model, world, config, items, "test", config.decoding_seeds, config.training.steps)
+    vocabulary, _ = world.tokens(config.student.tokenizer)
+    found = experiment.answers(model, vocabulary, config, items, "test", config.decoding_seeds, config.training.steps)
     told = evaluation.scored(found, {item.identity: item for item in items})
     return told[["set", "identity", "seed", "tokens", "rouge", "exact"]]
 

@@ -4,26 +4,27 @@ Their block type, depth and width differ from the teacher's; initialised from sc
 projected to the student's width. All choices here are ours.
 """
 
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
 
 from lib import seeds
 from lib.errors import UserError
+from lib.registry import Registry
 
 if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel, LlamaForCausalLM
 
     from lib.distillation.vocabularies import Vocabulary
 
-Style = Literal["gpt2", "llama"]
 Initialisation = Literal["scratch", "projected"]
 SCALE = 0.02  # standard deviation of GPT-2's initial weights
 
 
 def student(
-    style: Style,
+    style: str,
     width: int,
     layers: int,
     heads: int,
@@ -41,13 +42,13 @@ def student(
     most tokens of a prompt and its response. Raises `UserError` for an unknown style, an initialisation that lacks what
     it needs, or a width that the heads do not divide.
     """
-    if width % heads or (style == "llama" and (width // heads) % 2):
-        raise UserError(f"a student of width {width} with {heads} heads: the width must be a multiple of (even) heads")
+    if width % heads:
+        raise UserError(f"a student of width {width} with {heads} heads: the width must be a multiple of the heads")
     if init not in ("scratch", "projected") or (init == "projected") != (teacher_embeddings is not None):
         raise UserError(f"initialisation {init!r}: take scratch, or projected with the teacher's embeddings")
     with torch.random.fork_rng(devices=[]):  # transformers draws from torch's global generator
         torch.manual_seed(seeds.seed_of("distillation/student", seed))
-        model = _model(style, width, layers, heads, vocabulary, positions)
+        model = STYLES[style](width, layers, heads, positions, **_shared(vocabulary))
     if teacher_embeddings is not None:
         with torch.no_grad():
             model.get_input_embeddings().weight.copy_(projected(teacher_embeddings, width))
@@ -78,12 +79,57 @@ def parameters(model: torch.nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def _model(
-    style: Style, width: int, layers: int, heads: int, vocabulary: "Vocabulary", positions: int
-) -> "GPT2LMHeadModel | LlamaForCausalLM":
-    from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+def gpt2(width: int, layers: int, heads: int, positions: int, **shared: Any) -> "GPT2LMHeadModel":
+    """Return a model in GPT-2's style, with weights from torch's global generator."""
+    from transformers import GPT2Config, GPT2LMHeadModel
 
-    shared = {
+    return GPT2LMHeadModel(
+        GPT2Config(
+            n_embd=width,
+            n_layer=layers,
+            n_head=heads,
+            n_positions=positions,
+            resid_pdrop=0.0,
+            embd_pdrop=0.0,
+            attn_pdrop=0.0,
+            activation_function="gelu_pytorch_tanh",  # GPT-2's own, in one operation
+            **shared,
+        )
+    )
+
+
+def llama(width: int, layers: int, heads: int, positions: int, **shared: Any) -> "LlamaForCausalLM":
+    """Return a model in Llama's style, with weights from torch's global generator; the heads' width must be even."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    if (width // heads) % 2:
+        raise UserError(f"a student of width {width} with {heads} heads: the width must be a multiple of even heads")
+    return LlamaForCausalLM(
+        LlamaConfig(
+            hidden_size=width,
+            intermediate_size=8 * round(width / 3),
+            num_hidden_layers=layers,
+            num_attention_heads=heads,
+            num_key_value_heads=heads,
+            max_position_embeddings=positions,
+            **shared,
+        )
+    )
+
+
+# By the names that a case carries.
+STYLES: Registry[Callable[..., "GPT2LMHeadModel | LlamaForCausalLM"]] = Registry(
+    "style of student",
+    {
+        "gpt2": gpt2,
+        "llama": llama,
+    },
+)
+
+
+def _shared(vocabulary: "Vocabulary") -> dict[str, Any]:
+    """Return the settings that both styles have."""
+    return {
         "vocab_size": len(vocabulary),
         "bos_token_id": vocabulary.end,
         "eos_token_id": vocabulary.end,
@@ -91,30 +137,3 @@ def _model(
         "initializer_range": SCALE,
         "tie_word_embeddings": True,
     }
-    if style == "gpt2":
-        return GPT2LMHeadModel(
-            GPT2Config(
-                n_embd=width,
-                n_layer=layers,
-                n_head=heads,
-                n_positions=positions,
-                resid_pdrop=0.0,
-                embd_pdrop=0.0,
-                attn_pdrop=0.0,
-                activation_function="gelu_pytorch_tanh",  # GPT-2's own, in one operation
-                **shared,
-            )
-        )
-    if style == "llama":
-        return LlamaForCausalLM(
-            LlamaConfig(
-                hidden_size=width,
-                intermediate_size=8 * round(width / 3),
-                num_hidden_layers=layers,
-                num_attention_heads=heads,
-                num_key_value_heads=heads,
-                max_position_embeddings=positions,
-                **shared,
-            )
-        )
-    raise UserError(f"unknown style of student {style!r}: choose gpt2 or llama")

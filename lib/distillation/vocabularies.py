@@ -20,7 +20,7 @@ from lib.errors import UserError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-PAD, END, UNKNOWN = "<pad>", "<end>", "<unknown>"
+PAD, END = "<pad>", "<end>"
 
 
 class Vocabulary(Protocol):
@@ -112,17 +112,6 @@ class RestrictedVocabulary:
         if not len(ids):
             raise ValueError("no tokens to cover")
         return float(torch.isin(ids, self.kept).double().mean())
-
-    def renormalise(self, logits: Tensor) -> tuple[Tensor, Tensor]:
-        """Return log-probabilities over the kept tokens, (..., len), and the probability lost on the others, (...).
-
-        logits (..., the tokenizer's vocabulary, or more where a model pads it). Exactly the distribution conditioned on
-        a kept token (our choice).
-        """
-        small = logits[..., self.kept.to(logits.device)]
-        inside = small.logsumexp(-1)
-        lost = -torch.expm1(inside - logits.logsumexp(-1))
-        return small - inside[..., None], lost.clamp(0, 1)
 
     def content_hash(self) -> str:
         """Return the SHA-256 of the kept tokens and their ids."""

@@ -11,7 +11,7 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
-from lib import backbones, seeds
+from lib import backbones, paths, records, seeds
 from lib.distillation import batches
 from lib.distillation.decoding import DecodingConfig
 from lib.distillation.objectives import depth
@@ -19,6 +19,7 @@ from lib.distillation.teacher import Adaptation, Teacher
 from lib.distillation.teacher_cache import Classes, TeacherCache
 from lib.distillation.training import TrainingConfig
 from lib.distillation.vocabularies import RestrictedVocabulary, TrainedVocabulary, Vocabulary
+from lib.registry import Registry
 from lib.text import instructions, suites
 from lib.text.instructions import Instruction
 
@@ -141,9 +142,9 @@ class World:
         """Return the training rows in ids of the other tokenizer."""
         return batches.encode(self.splits.train, self.own_vocabulary, self.config.data.longest)
 
-    def tokens(self, whose: Literal["teacher", "own"]) -> tuple[Vocabulary, list[batches.Example]]:
-        """Return a vocabulary, the teacher's restricted one or the student's own, and the training rows in its ids."""
-        return (self.vocabulary, self.examples) if whose == "teacher" else (self.own_vocabulary, self.own_examples)
+    def tokens(self, whose: str) -> tuple[Vocabulary, list[batches.Example]]:
+        """Return a student's vocabulary by its name in `TOKENIZERS`, and the training rows in its ids."""
+        return TOKENIZERS[whose](self)
 
     def classes(self, top_k: int, gib: float) -> Classes:
         """Return what of the teacher's output is kept: everything where it fits into `gib`, else the top k."""
@@ -202,3 +203,42 @@ class World:
     def batch(self, rows: Sequence[int]) -> batches.Batch:
         """Return training rows as one batch."""
         return batches.collate([self.examples[row] for row in rows], self.vocabulary.pad)
+
+
+def restricted_tokens(world: World) -> tuple[Vocabulary, list[batches.Example]]:
+    """Return those of the teacher's tokens that occur, and the training rows in them."""
+    return world.vocabulary, world.examples
+
+
+def own_tokens(world: World) -> tuple[Vocabulary, list[batches.Example]]:
+    """Return tokens of the student's own, and the training rows in them."""
+    return world.own_vocabulary, world.own_examples
+
+
+# By the names that a case carries.
+TOKENIZERS: Registry[Callable[[World], tuple[Vocabulary, list[batches.Example]]]] = Registry(
+    "tokenizer of a student",
+    {
+        "teacher": restricted_tokens,
+        "own": own_tokens,
+    },
+)
+
+_worlds: dict[tuple[TeacherConfig, str, Path, str], World] = {}
+
+
+def world_of(case: records.Case) -> World:
+    """Return what all cases with the same adapted teacher share, made once in a process.
+
+    The teacher is the case's input "teacher"; it is adapted where that is not done.
+    """
+    teacher = case.inputs["teacher"]
+    folder = paths.cache() / "distillation" / case.profile
+    identity = records.get(teacher).weight_digests["adapted"]
+    key = (teacher.config, case.device, folder, identity)
+    if key not in _worlds:
+        _worlds.clear()  # a teacher is large, and cases of one come one after another
+        _worlds[key] = World(
+            teacher.config, case.device, lambda: records.trained_weights(teacher, "adapted"), folder, identity
+        )
+    return _worlds[key]

@@ -1,9 +1,9 @@
-"""One interface for every editing method: edit batch after batch, be read, be undone."""
+"""One interface for every editing method: edit batch after batch, be read and scored, be undone."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,21 @@ from lib.editing.edits import Edit
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+class Switchable:
+    """Something on a model that can be switched off for a while; its hooks do nothing while `_off`."""
+
+    _off = False
+
+    @contextmanager
+    def off(self) -> Iterator[None]:
+        """Within this block the model answers as the unedited one."""
+        before, self._off = self._off, True
+        try:
+            yield
+        finally:
+            self._off = before
 
 
 class Editor(ABC):
@@ -23,6 +38,7 @@ class Editor(ABC):
     def __init__(self, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> None:
         """Take a model in eval mode; nothing of it changes before the first edit."""
         self.model, self.tokenizer = model, tokenizer
+        self._prompt: Tensor | None = None
         self._saved: dict[str, tuple[nn.Parameter, Tensor]] = {}
         self._trained = {name: value.requires_grad for name, value in model.named_parameters()}
         model.requires_grad_(False)
@@ -31,13 +47,29 @@ class Editor(ABC):
     def edit(self, batch: Sequence[Edit]) -> None:
         """Learn a batch of edits on top of those before; raises `UserError` for edits that the method cannot take."""
 
-    def reading(self, prompt: Tensor) -> AbstractContextManager[object]:
-        """Return the block within which forward passes know their prompt: `prompt` is its mask (sequences, tokens).
+    @contextmanager
+    def reading(self, prompt: Tensor) -> Iterator[None]:
+        """Within this block forward passes know their prompt, `_prompt`: its mask (sequences, tokens).
 
-        Scoring always reads so; methods that look at the prompt (LEMoE's anchor, GRACE's key) override it.
+        Scoring always reads so, for methods that look at the prompt (MEMoE's anchor, GRACE's key, WISE's route).
         """
-        del prompt
-        return nullcontext()
+        before, self._prompt = self._prompt, prompt
+        try:
+            yield
+        finally:
+            self._prompt = before
+
+    def scoring_groups(self, batches: Sequence[Sequence[Edit]]) -> Iterator[tuple[list[Edit], list[int]]]:
+        """Yield the edits that are scored together, with the number of each one's batch: by default all at once."""
+        yield [edit for batch in batches for edit in batch], [n for n, batch in enumerate(batches) for _ in batch]
+
+    def route_agreement(self, batches: Sequence[Sequence[Edit]]) -> list[dict[str, Any]]:
+        """Return rows that tell how the edits of all batches so far are routed now; none for a method without experts.
+
+        Each row names its batch in `batch`, -1 for all of them.
+        """
+        del batches
+        return []
 
     def memory(self) -> int:
         """Return the bytes that the edited model holds beyond the unedited one; 0 where weights are overwritten."""

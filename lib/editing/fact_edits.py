@@ -11,15 +11,12 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-import pandas as pd
 import torch
 
 from lib.editing.edits import Edit
-from lib.editing.encoding import IGNORED, encode, tokens
+from lib.editing.encoding import IGNORED, encode
 from lib.editing.relations import PER_COUNTRY, PLACES, WORDINGS, Fact, known_facts, within
 from lib.errors import UserError
-from lib.facts import LICENCE
 from lib.text.ordering import hash_order, pick
 
 if TYPE_CHECKING:
@@ -47,7 +44,7 @@ def fact_edits(split: Split = "edits", per_country: int | None = PER_COUNTRY) ->
 
 
 def hard_edits(size: int = 1000, twins: float = 0.25, reworded: float = 0.1) -> list[Edit]:
-    """Return edits with contradictions on purpose, as ZsRE has them; `lib.editing.readers.contradictions` counts them.
+    """Return edits with contradictions on purpose, as ZsRE has them.
 
     To the first edits of the clean set come twins, `twins` of them for each edit: the same fact, another target. A twin
     has the prompt of its edit or (`reworded` of the twins) one of its rephrases; the twin's own rephrases are the other
@@ -102,37 +99,6 @@ def content_hash(edits: Sequence[Edit]) -> str:
     """Return the SHA-256 of edits in their order, all fields."""
     content = json.dumps([dataclasses.asdict(edit) for edit in edits], ensure_ascii=False, sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()
-
-
-def card(edits: Sequence[Edit], tokenizer: "PreTrainedTokenizerBase", licence: str = LICENCE) -> pd.DataFrame:
-    """Return the data card: one row per relation and a last one for all.
-
-    Columns: edits, subjects, targets (different ones), the tokens of prompts, rephrases and targets (median / most),
-    lone blanks (share of targets whose first token is a mere blank, which any edit gets right), licence.
-    Raises `UserError` for no edits.
-    """
-    if not edits:
-        raise UserError("no edits: give at least one")
-
-    def lengths(texts: Sequence[str]) -> str:
-        counts = [len(tokens(tokenizer, text)) for text in texts]
-        return f"{np.median(counts):g} / {max(counts)}" if counts else "-"
-
-    rows = {}
-    for name in [*dict.fromkeys(edit.relation for edit in edits), "all"]:
-        of = [edit for edit in edits if name in (edit.relation, "all")]
-        blank = [not tokenizer.decode(tokens(tokenizer, edit.target)[:1]).strip() for edit in of]
-        rows[name] = {
-            "edits": len(of),
-            "subjects": len({edit.subject for edit in of}),
-            "targets": len({edit.target for edit in of}),
-            "prompt tokens": lengths([edit.prompt for edit in of]),
-            "rephrase tokens": lengths([text for edit in of for text in edit.rephrases]),
-            "target tokens": lengths([edit.target for edit in of]),
-            "lone blanks": float(np.mean(blank)),
-            "licence": licence,
-        }
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("relation")
 
 
 @torch.inference_mode()

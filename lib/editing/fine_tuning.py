@@ -67,16 +67,16 @@ class OneMatrix(Editor):
         before = matrix(self._module).detach().float()
         weight = before.clone().requires_grad_()
 
-        def instead(inputs: Tensor, _: Tensor) -> Tensor:
+        def change(inputs: Tensor, _: Tensor) -> Tensor:
             return functional.linear(inputs, weight.to(inputs.dtype), self._module.bias)
 
-        self._train(chunks, instead, weight, before)
+        self._train(chunks, change, weight, before)
         with torch.no_grad():
             matrix(self._module).copy_(weight)
 
     @abstractmethod
-    def _train(self, chunks: Sequence[UpperLayers], instead: Change, weight: Tensor, before: Tensor) -> None:
-        """Move `weight` (outputs, inputs) from `before`, both float32, in place; `instead` puts out what it gives."""
+    def _train(self, chunks: Sequence[UpperLayers], change: Change, weight: Tensor, before: Tensor) -> None:
+        """Move `weight` (outputs, inputs) from `before`, both float32, in place; `change` puts out what it gives."""
 
 
 class FineTuning(OneMatrix):
@@ -89,14 +89,14 @@ class FineTuning(OneMatrix):
         super().__init__(model, tokenizer, config.layer)
         self.config = config
 
-    def _train(self, chunks: Sequence[UpperLayers], instead: Change, weight: Tensor, before: Tensor) -> None:
+    def _train(self, chunks: Sequence[UpperLayers], change: Change, weight: Tensor, before: Tensor) -> None:
         if self.config.centre == "first":
             first = next(value for kept, value in self._saved.values() if kept is self._module.weight)
             before = (first if isinstance(self._module, nn.Linear) else first.T).float()
         optimiser = torch.optim.Adam([weight], self.config.rate)
         for _ in range(self.config.steps):
             optimiser.zero_grad()
-            loss, _ = descend(chunks, self.config.loss, instead)
+            loss, _ = descend(chunks, self.config.loss, change)
             if loss < self.config.enough:
                 return
             optimiser.step()
@@ -161,12 +161,12 @@ class EwcFineTuning(OneMatrix):
         """Return weight * sum F (theta - theta*)^2, a scalar, for matrices (outputs, inputs)."""
         return self.config.weight * (fisher * (weight - before).square()).sum()
 
-    def _train(self, chunks: Sequence[UpperLayers], instead: Change, weight: Tensor, before: Tensor) -> None:
+    def _train(self, chunks: Sequence[UpperLayers], change: Change, weight: Tensor, before: Tensor) -> None:
         fisher = self.fisher()  # while the model's own weight still equals `before`
         optimiser = torch.optim.Adam([weight], self.config.rate)
         for _ in range(self.config.steps):
             optimiser.zero_grad()
-            _, right = descend(chunks, change=instead)
+            _, right = descend(chunks, change=change)
             if right:
                 return
             self.penalty(weight, before, fisher).backward()

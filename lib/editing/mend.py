@@ -202,13 +202,13 @@ def _loss(
     unrelated = encode(model, tokenizer, [edit.locality for edit in chosen if edit.locality])
     places = unrelated.mask.bool()
 
-    def told() -> Tensor:
+    def log_probabilities() -> Tensor:
         logits = model(input_ids=unrelated.ids, attention_mask=unrelated.mask, use_cache=False).logits
         return logits[places].float().log_softmax(-1)
 
     with torch.no_grad():
-        before = told()
+        before = log_probabilities()
     with updated(weights, changed, made.log_rates.exp()):
         edit_loss = target_losses(model, encode(model, tokenizer, asked)).mean()
-        kept = functional.kl_div(told(), before, reduction="batchmean", log_target=True)
+        kept = functional.kl_div(log_probabilities(), before, reduction="batchmean", log_target=True)
     return made.config.c_edit * edit_loss + made.config.c_loc * kept

@@ -1,18 +1,13 @@
 """MEND's trained network: how the two factors of a gradient are transformed (arXiv 2110.11309, sec. 3.1)."""
 
-import json
 from collections.abc import Sequence
-from pathlib import Path
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from lib import files, paths, seeds
-from lib.errors import UserError
+from lib import seeds
 
 
 class MendConfig(BaseModel):
@@ -92,24 +87,3 @@ class Transformation(nn.Module):
         for part in deviation.split([self.inputs, self.outputs]):
             part.clamp_(min=max(1e-2 * part.mean().item(), 1e-12))
         self.deviation[number] = deviation
-
-    def save(self, path: Path) -> None:
-        """Write the weights as safetensors, the config in its metadata."""
-        tensors = {name: value.detach().contiguous().cpu() for name, value in self.state_dict().items()}
-        told = {"config": self.config.model_dump_json(), "inputs": str(self.inputs), "outputs": str(self.outputs)}
-        files.write_atomically(path, lambda target: save_file(tensors, target, metadata=told))
-
-    @classmethod
-    def load(cls, path: Path) -> Self:
-        """Read a saved transformation; `UserError` for a missing or damaged file."""
-        try:
-            with safe_open(path, framework="pt") as stored:
-                told = stored.metadata() or {}
-                tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
-            config = MendConfig.model_validate(json.loads(told["config"]))
-            made = cls(config, int(told["inputs"]), int(told["outputs"]))
-            made.load_state_dict(tensors)
-        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-            line = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise UserError(f"{paths.relative(path)}: no whole MEND transformation ({line}); train it again") from error
-        return made

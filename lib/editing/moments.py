@@ -1,17 +1,11 @@
 """Second moments of what enters a layer's down projection: C, the keys that closed-form edits are to leave alone."""
 
-import hashlib
-import json
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from lib import files, paths
 from lib.editing.encoding import tokens as token_ids
 from lib.editing.layers import block, down_projection, matrix
 from lib.errors import UserError
@@ -98,35 +92,6 @@ def second_moments(
             sums[layer] += (keys.T @ keys).double()
     counted = sum(map(len, pieces))
     return {layer: total.div_(counted) for layer, total in sums.items()}
-
-
-def fingerprint(model: "PreTrainedModel", texts: Iterable[str], layers: Sequence[int], tokens: int) -> str:
-    """Return a SHA-256 over the texts, the count of tokens, the layers and the weights below the deepest of them."""
-    digest = hashlib.sha256(json.dumps([type(model).__name__, sorted(layers), tokens]).encode())
-    for text in texts:
-        digest.update(hashlib.sha256(text.encode()).digest())
-    with torch.inference_mode():
-        for module in (model.get_input_embeddings(), *(block(model, layer) for layer in range(max(layers) + 1))):
-            sums = [value.double().square().sum() for value in module.parameters()]
-            digest.update(json.dumps([f"{value:.9e}" for value in torch.stack(sums).tolist()]).encode())
-    return digest.hexdigest()
-
-
-def save(path: Path, moments: dict[int, Tensor], identity: str) -> None:
-    """Write second moments as safetensors, with the `fingerprint` of what they were made from."""
-    tensors = {str(layer): value.contiguous().cpu() for layer, value in moments.items()}
-    files.write_atomically(path, lambda target: save_file(tensors, target, {"fingerprint": identity}))
-
-
-def load(path: Path, identity: str) -> dict[int, Tensor]:
-    """Read second moments, on the CPU; raises `UserError` for a file missing, damaged or of another fingerprint."""
-    try:
-        with safe_open(path, framework="pt") as stored:
-            if (stored.metadata() or {}).get("fingerprint") != identity:
-                raise UserError(f"{paths.relative(path)}: second moments of another text or model; make them again")
-            return {int(name): stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - not a mapping
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{paths.relative(path)}: no whole second moments ({error}); make them again") from error
 
 
 def _pieces(tokenizer: "PreTrainedTokenizerBase", texts: Iterable[str], tokens: int, length: int) -> list[list[int]]:

@@ -1,14 +1,12 @@
 """What GRACE and DEFER share: one decision for a sequence, whether a down projection's output is replaced."""
 
 from abc import abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from lib.editing.editor import Editor
+from lib.editing.editor import Editor, Switchable
 from lib.editing.encoding import Encoded
 from lib.editing.layers import block, down_projection
 from lib.editing.upper_layers import Change
@@ -18,7 +16,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
-class OutputReplacing(Editor):
+class OutputReplacing(Switchable, Editor):
     """Methods that decide once per sequence, at its last prompt token, whether to replace one down projection's output.
 
     The output is replaced from that token on, generated ones included: a pass that continues a cache keeps the
@@ -32,13 +30,11 @@ class OutputReplacing(Editor):
         super().__init__(model, tokenizer)
         self.layer, self._module = layer, down_projection(model, layer)
         self._hooks = [
-            model.base_model.register_forward_pre_hook(self._before, with_kwargs=True),
-            self._module.register_forward_hook(self._after),
+            model.base_model.register_forward_pre_hook(self._find_prompts, with_kwargs=True),
+            self._module.register_forward_hook(self._replace),
         ]
-        self._prompt: Tensor | None = None
         self._last: Tensor | None = None  # (sequences,), None: the pass continues a cache
         self._served: Tensor | None = None  # (sequences,) bool, the decision for the sequences in hand
-        self._off = False
 
     @abstractmethod
     def decide(self, keys: Tensor) -> Tensor:
@@ -51,15 +47,6 @@ class OutputReplacing(Editor):
     @abstractmethod
     def is_empty(self) -> bool:
         """Tell whether nothing has been learnt yet, so that nothing is to be replaced."""
-
-    @contextmanager
-    def reading(self, prompt: Tensor) -> Iterator[None]:
-        """Within this block prompts end with the last token of the mask `prompt` (sequences, tokens)."""
-        before, self._prompt = self._prompt, prompt
-        try:
-            yield
-        finally:
-            self._prompt = before
 
     def restore(self) -> None:
         """Take the hooks off: the weights were never changed."""
@@ -100,16 +87,7 @@ class OutputReplacing(Editor):
         last = encoded.last_prompt
         return lambda inputs, output: self.replaced(inputs, output, torch.ones_like(last, dtype=torch.bool), last)
 
-    @contextmanager
-    def off(self) -> Iterator[None]:
-        """Within this block the model answers as the unedited one."""
-        before, self._off = self._off, True
-        try:
-            yield
-        finally:
-            self._off = before
-
-    def _before(self, _: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
+    def _find_prompts(self, _: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
         """Find where the prompts of a forward pass end, and forget the decision for those before."""
         if self._off:
             return
@@ -127,7 +105,7 @@ class OutputReplacing(Editor):
         mask = mask.repeat_interleave(len(ids) // len(mask), 0)  # beams of one prompt stand together
         self._last, self._served = (mask != 0).long().cumsum(1).argmax(1).to(ids.device), None
 
-    def _after(self, _: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
+    def _replace(self, _: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
         """Replace the output (sequences, tokens, width) of served sequences from the last prompt token on."""
         if self._off or self.is_empty():
             return None

@@ -1,4 +1,4 @@
-"""Readers of the benchmarks' own files (ZsRE, CounterFact, SelfCheckGPT's hallucinations), and their contradictions.
+"""Readers of the benchmarks' own files (ZsRE, CounterFact, SelfCheckGPT's hallucinations).
 
 A file is a JSON list of records or one record a line. Prompts lose the blanks around them, targets and answers begin
 with one blank (also SelfCheckGPT's locality texts, which are cut inside words: our policy knows no other join).
@@ -7,7 +7,7 @@ with one blank (also SelfCheckGPT's locality texts, which are cut inside words: 
 import json
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,35 +15,6 @@ from typing import Any
 from lib import paths
 from lib.editing.edits import Edit, check
 from lib.errors import UserError
-
-
-@dataclass(frozen=True)
-class Contradictions:
-    """How many edits, and rephrases, of a set are at odds with another edit.
-
-    `subjects`: edits that share their subject with an edit to another target, whatever is asked (399 of the usual 1,000
-    of ZsRE); `facts`: edits of which another, to another target, has the same prompt or the same subject and named
-    relation; `rephrases`: rephrases equal to the prompt of another edit to another target (21 of those 1,000).
-    """
-
-    edits: int
-    subjects: int
-    facts: int
-    rephrases: int
-
-
-def contradictions(edits: Iterable[Edit]) -> Contradictions:
-    """Count the contradictions within a set of edits; texts are compared as they are."""
-    edits = list(edits)
-    by_subject = _targets(edits, lambda edit: edit.subject)
-    by_prompt = _targets(edits, lambda edit: edit.prompt)
-    by_fact = _targets(edits, _fact)
-    return Contradictions(
-        len(edits),
-        sum(len(by_subject.get(edit.subject, ())) > 1 for edit in edits),
-        sum(len(by_prompt[edit.prompt]) > 1 or len(by_fact.get(_fact(edit), ())) > 1 for edit in edits),
-        sum(bool(by_prompt.get(text, set()) - {edit.target}) for edit in edits for text in edit.rephrases),
-    )
 
 
 def read_zsre(path: Path) -> list[Edit]:
@@ -191,19 +162,6 @@ def _as_written(subject: str, prompt: str) -> str | None:
     written = prompt[start : start + len(subject)]
     # A capital of another length (as in Turkish) would shift the place.
     return written if start >= 0 and written.lower() == subject.lower() else None
-
-
-def _fact(edit: Edit) -> tuple[str, str] | None:
-    return (edit.subject, edit.relation) if edit.subject is not None and edit.relation else None
-
-
-def _targets(edits: list[Edit], key: Callable[[Edit], Any]) -> dict[Any, set[str]]:
-    """Return the targets of the edits that share a key; edits whose key is None are not in it."""
-    found: dict[Any, set[str]] = {}
-    for edit in edits:
-        if key(edit) is not None:
-            found.setdefault(key(edit), set()).add(edit.target)
-    return found
 
 
 def _read(path: Path, parse: Callable[[_Record], Edit]) -> list[Edit]:

@@ -1,8 +1,8 @@
 """Scores of an edited model, the same for every method: reliability, generality, locality, perplexity.
 
-told = before(NoEdit(model, tokenizer), edits)      # once, on the unedited model
+unedited = before(NoEdit(model, tokenizer), edits)      # once, on the unedited model
 editor.edit(batch)
-frame = score(editor, edits, told); summary(frame)  # {"Rel": ..., "Gen": ..., "Loc": ..., "Avg": ...}
+frame = score(editor, edits, unedited); summary(frame)  # {"Rel": ..., "Gen": ..., "Loc": ..., "Avg": ...}
 """
 
 from collections.abc import Iterator, Sequence

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 Loss = Literal["last_position", "teacher_forcing"]
 Change = Callable[[Tensor, Tensor], Tensor]  # a module's new output, of its inputs and its own output
-Call = tuple[tuple[Any, ...], dict[str, Any]]  # what a block is told beside the hidden states: masks, rotary embeddings
+Call = tuple[tuple[Any, ...], dict[str, Any]]  # a block's other arguments: masks, rotary embeddings
 
 
 class Kept(NamedTuple):

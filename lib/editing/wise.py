@@ -4,8 +4,7 @@ From the paper of the name (arXiv 2405.14768). A side memory W_v' is held as its
 the activations A(x) is both the activation difference and what is added to the layer's output.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -15,7 +14,7 @@ from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 
 from lib import seeds
-from lib.editing.editor import Editor
+from lib.editing.editor import Editor, Switchable
 from lib.editing.edits import Edit
 from lib.editing.encoding import encode, encode_edits, tokens
 from lib.editing.layers import down_projection, matrix
@@ -73,7 +72,7 @@ def margin_loss(edits: Tensor, irrelevant: Tensor, alpha: float, beta: float, ga
     return above + below + functional.relu(gamma - (edits[:, None] - irrelevant)).mean()
 
 
-class Wise(Editor):
+class Wise(Switchable, Editor):
     """WISE on one model: shards of edits in side memories, routed by activation, merged or retrieved.
 
     The route, main or side memory and which, is decided once per sequence: from its prompt (`reading`), or else from
@@ -101,10 +100,9 @@ class Wise(Editor):
         super().__init__(model, tokenizer)
         self._irrelevant, self._prefixes = [text for text in irrelevant if text.strip()], tuple(prefixes)
         self._hooks: list[Any] = []
-        self._prompt: Tensor | None = None
-        self._clear()
+        self._reset()
 
-    def _clear(self) -> None:
+    def _reset(self) -> None:
         self.merged: Tensor | None = None  # each a change (outputs, inputs) in float32
         self.waiting: list[Tensor] = []
         self.open: Tensor | None = None
@@ -112,7 +110,6 @@ class Wise(Editor):
         self.smallest = float("inf")  # the smallest difference of the edits so far
         self.route: Tensor | None = None  # the memory of each sequence read last, -1 for the main one
         self._filled = self._shards = self._groups = 0
-        self._muted = False
         self._read: Tensor | None = None
         self._pool: list[Tensor] = []
 
@@ -136,18 +133,18 @@ class Wise(Editor):
         encode_edits(self.model, self.tokenizer, batch)  # raises before anything changes
         if not self._hooks:
             self._hooks = [
-                self.model.base_model.register_forward_pre_hook(self._before, with_kwargs=True),
-                self._projection.register_forward_hook(self._beside),
+                self.model.base_model.register_forward_pre_hook(self._note_prompt, with_kwargs=True),
+                self._projection.register_forward_hook(self._add_memory),
             ]
         start = 0
         while start < len(batch):
             if self.open is None:
-                self._begin()
+                self._open_shard()
             group = batch[start : start + min(self.config.together, self.config.shard - self._filled)]
             self._train(group)
             start, self._filled = start + len(group), self._filled + len(group)
             if self._filled == self.config.shard:
-                self._close()
+                self._close_shard()
         for start in range(0, len(batch), 32):
             found = self._differences(batch[start : start + 32])
             self.smallest = min(self.smallest, found.max(0).values.min().item())
@@ -167,26 +164,17 @@ class Wise(Editor):
         for hook in self._hooks:
             hook.remove()
         self._hooks = []
-        self._clear()
+        self._reset()
         super().restore()
 
-    @contextmanager
-    def reading(self, prompt: Tensor) -> Iterator[None]:
-        """Within this block sequences are routed by the tokens of their prompt's mask (sequences, tokens)."""
-        before, self._prompt = self._prompt, prompt
-        try:
-            yield
-        finally:
-            self._prompt = before
-
-    def _begin(self) -> None:
+    def _open_shard(self) -> None:
         weight = matrix(self._projection)
         drawn = torch.rand(weight.shape, generator=seeds.generator("wise mask", self.config.seed, self._shards))
         self.free = (drawn < self.config.density).to(weight.device)
         self.open = torch.zeros(weight.shape, device=weight.device)
         self._filled, self._shards = 0, self._shards + 1
 
-    def _close(self) -> None:
+    def _close_shard(self) -> None:
         self.waiting.append(self.open)
         self.open = self.free = None
         if self.config.memories == "merge" and len(self.waiting) == self.config.shards:
@@ -226,11 +214,11 @@ class Wise(Editor):
         """Return -log P of all target tokens, summed, in nats, and L_a; `drawn` are activations of irrelevant texts."""
         config, shifts = self.config, []
 
-        def beside(inputs: Tensor, output: Tensor) -> Tensor:
+        def with_change(inputs: Tensor, output: Tensor) -> Tensor:
             shifts.append(functional.linear(inputs.float(), change))
             return (output.float() + shifts[0]).to(output.dtype)
 
-        target = upper.losses(change=beside)[0].sum()
+        target = upper.losses(change=with_change)[0].sum()
         texts = pad_sequence(drawn, batch_first=True).float()
         # Padding is zero, and so is its norm; only the counts need the lengths.
         counted = torch.tensor([len(text) for text in drawn], device=texts.device)
@@ -245,15 +233,6 @@ class Wise(Editor):
             found, _ = states(self.model, [self.config.layer], input_ids=ids, attention_mask=mask)
         return found[self.config.layer]
 
-    @contextmanager
-    def off(self) -> Iterator[None]:
-        """Within this block the model answers as the unedited one."""
-        before, self._muted = self._muted, True
-        try:
-            yield
-        finally:
-            self._muted = before
-
     def _irrelevant_activations(self) -> list[Tensor]:
         """Return A(x) of each irrelevant text, (tokens, inputs): they never change, so they are computed once."""
         if not self._pool:
@@ -266,20 +245,20 @@ class Wise(Editor):
                 self._pool += [found[: len(row)].clone() for found, row in zip(kept, part, strict=True)]
         return self._pool
 
-    def _before(self, _: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
+    def _note_prompt(self, _: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
         """Note what a forward pass is routed by; one that continues a cache keeps the route of its prompt."""
         past = named.get("past_key_values")
-        if self._muted or (past is not None and past.get_seq_length() > 0):
+        if self._off or (past is not None and past.get_seq_length() > 0):
             return
         self.route = None
         mask = self._prompt if self._prompt is not None else named.get("attention_mask")
         self._read = mask if mask is not None and mask.ndim == 2 else None
 
     @torch.no_grad()
-    def _beside(self, _: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
+    def _add_memory(self, _: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
         """Add the chosen side memory's part to the rows that are routed to it; the others keep their very output."""
         memories = self.memories
-        if self._muted or not memories:
+        if self._off or not memories:
             return None
         entering = given[0]
         if self.route is None:

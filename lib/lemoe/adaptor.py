@@ -17,12 +17,14 @@ from torch.nn import functional
 
 from lib import paths, seeds
 from lib.editing import encoding, layers
+from lib.editing.editor import Switchable
 from lib.editing.edits import Edit
 from lib.editing.upper_layers import UpperLayers, chunked, targets
 from lib.errors import UserError
-from lib.lemoe import gates, router, saved
+from lib.lemoe import rejection, router, saved
 from lib.lemoe.config import AdaptorConfig
-from lib.lemoe.experts import Expert, LoraExpert, beside, shares
+from lib.lemoe.experts import Expert, LoraExpert, shares, with_experts
+from lib.lemoe.rejection import Rejection
 from lib.lemoe.router import NONE, Route, Router
 
 if TYPE_CHECKING:
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["Adaptor", "AdaptorConfig", "Edit", "Expert"]
 
 
-class Adaptor(nn.Module):
+class Adaptor(Switchable, nn.Module):
     """h(x) = W0(x) + lambda g f_i(x) at one layer, i and g decided once per sequence from the prompt's embeddings.
 
     While tokens are generated with a cache, the route of the prompt stays. A bare forward pass takes all tokens that
@@ -45,7 +47,7 @@ class Adaptor(nn.Module):
         self.inputs, self.width, self.inner = inputs, width, config.expert_width or inner
         self.experts = nn.ModuleList()
         self.router = Router(embedding, config.router_width, config.projection, config.gate, config.keys, config.top_k)
-        self.way_out = gates.WayOut(config.way_out, config.threshold_on, config.false_positives, config.seed)
+        self.rejection = Rejection(config.way_out, config.threshold_on, config.false_positives, config.seed)
         self.anchors = router.Anchors(config.anchor)
         self.trained: list[list[int]] = []  # the experts that served each batch's edits in its last step of training
         self.last: Route | None = None
@@ -56,7 +58,6 @@ class Adaptor(nn.Module):
         self._shares: list[Any] = []
         self._prompt: Tensor | None = None
         self._forced: int | Tensor | None = None
-        self._off = False
 
     @classmethod
     def attach(cls, model: "PreTrainedModel", config: AdaptorConfig) -> Self:
@@ -74,8 +75,8 @@ class Adaptor(nn.Module):
         adaptor._attached, adaptor._site = [model], [site]
         adaptor._place()
         adaptor._hooks = [
-            model.base_model.register_forward_pre_hook(adaptor._before, with_kwargs=True),
-            site.register_forward_hook(adaptor._beside),
+            model.base_model.register_forward_pre_hook(adaptor._decide_route, with_kwargs=True),
+            site.register_forward_hook(adaptor._add_experts),
         ]
         return adaptor
 
@@ -112,19 +113,19 @@ class Adaptor(nn.Module):
     ) -> list[float]:
         """Learn a batch of edits with a new expert; returns the loss of every step, in nats a target token.
 
-        The loss is the language model's on the target tokens, plus the auxiliary and the locality one. A way out is set
+        The loss is the language model's on the target tokens, plus the auxiliary and the locality one. Rejection is set
         from `unrelated` texts, which stay known to later batches. Raises `UserError` for no edits, an empty target, a
-        target equal to its prompt, an edit longer than the model's context, and a way out without unrelated texts.
+        target equal to its prompt, an edit longer than the model's context, and rejection without unrelated texts.
         """
         model = self.model
         encoded = encoding.encode_edits(model, tokenizer, edits)
         if unrelated:
-            self._give(tokenizer, unrelated)
-        self.way_out.require()
+            self._set_unrelated(tokenizer, unrelated)
+        self.rejection.require_unrelated()
         anchors = self._anchors(encoded.ids, self.anchors.of_edits(tokenizer, edits, encoded))
         self.add_expert()
-        self.way_out.remember(anchors)
-        self._settle(anchors)
+        self.rejection.add_edits(anchors)
+        self._calibrate(anchors)
         with self.off():
             chunks = chunked(model, encoded, self.config.layer, self.config.chunk, self._site[0], self.config.cached)
         optimiser = torch.optim.AdamW([value for value in self.parameters() if value.requires_grad], self.config.rate)
@@ -135,12 +136,12 @@ class Adaptor(nn.Module):
             for chunk, part in zip(chunks, anchors.split(self.config.chunk), strict=True):
                 loss = self._loss(chunk, self._route(part, self._trained_expert())) / count
                 losses[-1] += loss.item()
-                _descend(loss)
-            _descend(self._besides(anchors))
+                _backward(loss)
+            _backward(self._auxiliary_loss(anchors))
             optimiser.step()
-            self.router.settle(anchors)
+            self.router.set_mean_key(anchors)
         self.trained.append(self._route(anchors, self._trained_expert()).expert.tolist())
-        self._settle(anchors)
+        self._calibrate(anchors)
         return losses
 
     @contextmanager
@@ -157,15 +158,6 @@ class Adaptor(nn.Module):
             yield
         finally:
             self._prompt, self._forced = before
-
-    @contextmanager
-    def off(self) -> Iterator[None]:
-        """Within this block, the model answers as the unedited one."""
-        before, self._off = self._off, True
-        try:
-            yield
-        finally:
-            self._off = before
 
     @torch.no_grad()
     def routes(self, tokenizer: "PreTrainedTokenizerBase", prompts: Sequence[str]) -> list[int]:
@@ -184,13 +176,13 @@ class Adaptor(nn.Module):
 
     def save(self, folder: Path) -> None:
         """Write the adaptor alone, in one file, adaptor.safetensors: what was written last is whole, or not there."""
-        told = {
+        metadata = {
             "config": self.config.model_dump(mode="json"),
             "experts": len(self.experts),
             "subjects": sorted(self.anchors.subjects),
             "trained": self.trained,
         }
-        saved.write(folder, self.model, self.config.layer, self.state_dict(), told)
+        saved.write(folder, self.model, self.config.layer, self.state_dict(), metadata)
 
     @classmethod
     def load(cls, folder: Path, model: "PreTrainedModel") -> Self:
@@ -202,8 +194,8 @@ class Adaptor(nn.Module):
         adaptor = cls.attach(model, found.config)
         for _ in range(found.experts):
             adaptor.add_expert()
-        for name, _ in list(adaptor.way_out.named_buffers()):  # copied: a file's memory is aligned otherwise
-            setattr(adaptor.way_out, name, found.tensors.get(f"way_out.{name}", torch.empty(0)).clone())
+        for name, _ in list(adaptor.rejection.named_buffers()):  # copied: a file's memory is aligned otherwise
+            setattr(adaptor.rejection, name, found.tensors.get(f"rejection.{name}", torch.empty(0)).clone())
         try:
             adaptor.load_state_dict(found.tensors)
         except RuntimeError as error:
@@ -213,7 +205,7 @@ class Adaptor(nn.Module):
         adaptor.anchors.subjects, adaptor.trained = found.subjects, found.trained
         return adaptor
 
-    def _before(self, _: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
+    def _decide_route(self, _: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
         """Decide the route of a forward pass; one that continues a cache keeps the route of its prompt."""
         past = named.get("past_key_values")
         if self._off or not len(self.experts) or (past is not None and past.get_seq_length() > 0):
@@ -230,86 +222,87 @@ class Adaptor(nn.Module):
         # Without a cache the whole text comes again with every token: what is beyond the mask is no prompt.
         mask = functional.pad(mask, (0, ids.shape[1] - mask.shape[1]))
         forced = _for_beams(self._forced, len(ids))
-        self._serve(self._route(self._anchors(ids, self.anchors.of_prompts(ids, mask)), forced))
+        self._set_route(self._route(self._anchors(ids, self.anchors.of_prompts(ids, mask)), forced))
 
-    def _serve(self, route: Route) -> None:
+    def _set_route(self, route: Route) -> None:
         self.last, self._shares = route, shares(route)
 
-    def _beside(self, _: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    def _add_experts(self, _: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> Tensor:
         """Add the chosen experts' output to that of the feed-forward part, (sequences, tokens, width)."""
         if self._off or self.last is None:
             return output
         if len(self.last.experts) != len(output):
             raise UserError("the cache is of another batch than the last prompts: run the prompts again")
-        return beside(self.experts, self._shares, arguments[0], output, self.config.scale)
+        return self._with_experts(arguments[0], output)
+
+    def _with_experts(self, hidden: Tensor, output: Tensor) -> Tensor:
+        return with_experts(self.experts, self._shares, hidden, output, self.config.scale)
 
     def _route(self, anchors: Tensor, forced: int | Tensor | None = None) -> Route:
-        route = self.router.route(anchors, forced, self.way_out.key())
-        far = self.way_out.leaves(self.router, anchors) if forced is None else None
-        if far is None:
+        route = self.router.route(anchors, forced, self.rejection.null_key())
+        rejected = self.rejection.rejects(self.router, anchors) if forced is None else None
+        if rejected is None:
             return route
-        return Route(route.experts.masked_fill(far[:, None], NONE), route.gates.masked_fill(far[:, None], 0))
+        return Route(route.experts.masked_fill(rejected[:, None], NONE), route.gates.masked_fill(rejected[:, None], 0))
 
     def _trained_expert(self) -> int | None:
         return len(self.experts) - 1 if self.config.forced else None
 
     def _loss(self, chunk: UpperLayers, route: Route) -> Tensor:
         """Return the sum over target tokens of -log p under a route."""
-        self._serve(route)
+        self._set_route(route)
         with self.off():  # here the experts are beside the layer without the hook
-            losses, _, _ = chunk.losses(
-                change=lambda hidden, output: beside(self.experts, self._shares, hidden, output, self.config.scale)
-            )
+            losses, _, _ = chunk.losses(change=self._with_experts)
         return losses.sum()
 
-    def _besides(self, anchors: Tensor) -> Tensor:
+    def _auxiliary_loss(self, anchors: Tensor) -> Tensor:
         """Return the losses on the router and on unrelated texts, weighted; with one choice there is none to learn."""
-        loss, null = torch.zeros((), device=anchors.device), self.way_out.key()
+        loss, null = torch.zeros((), device=anchors.device), self.rejection.null_key()
         if len(self.router) > 1 or null is not None:
             loss = loss + self.config.auxiliary * self.router.auxiliary(anchors, null)
         if null is not None:
-            loss = loss + self.config.auxiliary * self.router.auxiliary(self.way_out.unrelated, null, NONE)
+            loss = loss + self.config.auxiliary * self.router.auxiliary(self.rejection.unrelated, null, NONE)
         if self.config.way_out == "locality_loss":
-            loss = loss + self.config.locality_weight * self.way_out.loss(self.experts[-1], self.config.scale)
+            loss = loss + self.config.locality_weight * self.rejection.loss(self.experts[-1], self.config.scale)
         return loss
 
-    def _settle(self, anchors: Tensor) -> None:
-        self.router.settle(anchors)
-        self.way_out.calibrate(self.router)
+    def _calibrate(self, anchors: Tensor) -> None:
+        self.router.set_mean_key(anchors)
+        self.rejection.calibrate(self.router)
 
     def _anchors(self, ids: Tensor, mask: Tensor) -> Tensor:
         return router.mean_embedding(self.model.get_input_embeddings().weight, ids, mask)
 
     @torch.no_grad()
-    def _give(self, tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) -> None:
-        """Show unrelated texts to the way out."""
+    def _set_unrelated(self, tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) -> None:
+        """Take the unrelated texts that rejection is set from."""
         ids, mask = router.encoded_texts(self.model, tokenizer, texts)
         found = []
         if self.config.way_out == "locality_loss":
             with self.off():
                 found = [
-                    gates.states(self.model, self._site[0], *part)
+                    rejection.states(self.model, self._site[0], *part)
                     for part in zip(ids.split(self.config.chunk), mask.split(self.config.chunk), strict=True)
                 ]
-        self.way_out.give(self._anchors(ids, self.anchors.of_prompts(ids, mask)), found)
+        self.rejection.set_unrelated(self._anchors(ids, self.anchors.of_prompts(ids, mask)), found)
 
     def _place(self) -> None:
         """Put the experts where their layer is and the router where the embeddings are."""
         self.experts.to(next(self._site[0].parameters()).device)
-        for module in (self.router, self.way_out):
+        for module in (self.router, self.rejection):
             module.to(self.model.get_input_embeddings().weight.device)
 
 
 def _for_beams(value: Any, sequences: int) -> Any:
-    """Repeat what is told of each prompt for its beams, which stand together; one value for all stays."""
+    """Repeat what is given for each prompt for its beams, which stand together; one value for all stays."""
     if not isinstance(value, Tensor) or not value.ndim or len(value) == sequences:
         return value
     if sequences % len(value):
-        raise UserError(f"told the route of {len(value)} prompts, asked {sequences}: give one for each sequence")
+        raise UserError(f"given the route of {len(value)} prompts, asked {sequences}: give one for each sequence")
     return value.repeat_interleave(sequences // len(value), 0)
 
 
-def _descend(loss: Tensor) -> None:
+def _backward(loss: Tensor) -> None:
     """Add a loss's gradient, if it has one: a router without gradient may send a batch to frozen experts only."""
     if loss.requires_grad:
         loss.backward()

@@ -10,14 +10,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from lib import benchmark, errors, profiles
-from lib.lemoe import cases, experiment
+from lib.lemoe import cases
 from lib.lemoe.adaptor import Adaptor
-from lib.lemoe.methods import METHODS, Workbench, lemoe_config
+from lib.lemoe.baseline import seconds_by_experts
+from lib.lemoe.methods import METHODS
+from lib.lemoe.workbench import Workbench
+from lib.profiles import EditingSizes
 
 EDITS, STEPS, PAIRS, PASSES = 10, 3, 5, 7
 
 
-def steps(bench: Workbench, pairs: int) -> dict[str, Any]:
+def steps(bench: Workbench, sizes: EditingSizes, pairs: int) -> dict[str, Any]:
     """Time LEMoE's training steps with and without the cached prefix, turn about; the prefix itself counts.
 
     With l of N layers cached a step can gain at most (2 N - l) / (2 (N - l)): a forward pass of N layers and a backward
@@ -27,12 +30,13 @@ def steps(bench: Workbench, pairs: int) -> dict[str, Any]:
     seconds: dict[bool, list[float]] = {True: [], False: []}
     for _ in range(pairs):
         for cached in (True, False):
-            adaptor = Adaptor.attach(bench.model, lemoe_config(bench.sizes, steps=STEPS, cached=cached))
+            config = METHODS["lemoe"].configure(sizes).model_copy(update={"steps": STEPS, "cached": cached})
+            adaptor = Adaptor.attach(bench.model, config)
             began = time.perf_counter()
             adaptor.edit(bench.tokenizer, edits)
             seconds[cached].append((time.perf_counter() - began) / STEPS)
             adaptor.detach()
-    layers, cut = bench.model.config.num_hidden_layers, bench.sizes.layer
+    layers, cut = bench.model.config.num_hidden_layers, sizes.layer
     ratios = [plain / quick for quick, plain in zip(seconds[True], seconds[False], strict=True)]
     return {
         "layer": cut,
@@ -47,19 +51,19 @@ def steps(bench: Workbench, pairs: int) -> dict[str, Any]:
     }
 
 
-def methods(bench: Workbench, names: Sequence[str], passes: int) -> list[dict[str, Any]]:
+def methods(bench: Workbench, sizes: EditingSizes, names: Sequence[str], passes: int) -> list[dict[str, Any]]:
     """Time an edit of every method, of ten in one batch, and what it adds to a forward pass, in seconds."""
     edits = cases.edit_set("tuning").edits[:EDITS]
     rows = []
 
     def forward() -> float:
         """Return the median seconds of a forward pass of the model as it is now, without another adaptor."""
-        return experiment.seconds_by_experts(bench, lemoe_config(bench.sizes), (0,), edits, passes)["0"]
+        return seconds_by_experts(bench, METHODS["lemoe"].configure(sizes), (0,), edits, passes)["0"]
 
     for name in names:
         row = METHODS[name]
         before = forward()
-        editor = row.build(bench, row.configure(bench.sizes))
+        editor = row.build(bench, row.configure(sizes))
         try:
             began = time.perf_counter()
             editor.edit(edits)
@@ -73,13 +77,13 @@ def methods(bench: Workbench, names: Sequence[str], passes: int) -> list[dict[st
 
 def report(found: dict[str, Any]) -> str:
     """Return what was measured as plain tables."""
-    told, machine = found["steps"], found["environment"]
+    step, machine = found["steps"], found["environment"]
     lines = [
         f"profile {found['profile']}, {machine['cpu']}, threads: {machine['threads']}",
-        f"LEMoE, a training step at layer {told['layer']} of {told['layers']}, {EDITS} edits: "
-        f"{told['cached_seconds']:.3f} s with the cached prefix, {told['full_seconds']:.3f} s without",
-        f"ratio {told['ratio']:.2f} ({told['lowest']:.2f} to {told['highest']:.2f}, {told['pairs']} pairs), bound "
-        f"{told['bound']:.2f}: {told['ratio'] / told['bound']:.0%} of it",
+        f"LEMoE, a training step at layer {step['layer']} of {step['layers']}, {EDITS} edits: "
+        f"{step['cached_seconds']:.3f} s with the cached prefix, {step['full_seconds']:.3f} s without",
+        f"ratio {step['ratio']:.2f} ({step['lowest']:.2f} to {step['highest']:.2f}, {step['pairs']} pairs), bound "
+        f"{step['bound']:.2f}: {step['ratio'] / step['bound']:.0%} of it",
         "",
         f"{'':32}{'s an edit':>10}{'forward, ms':>13}{'added, ms':>11}",
     ]
@@ -92,10 +96,12 @@ def report(found: dict[str, Any]) -> str:
 
 def measure(profile: str) -> dict[str, Any]:
     """Measure everything at a profile's size; few methods, once each, in smoke."""
-    chosen, quick = profiles.profile(profile), profile == "smoke"
-    bench = Workbench(chosen.backbone, chosen.backbone_layers, chosen.device, chosen.editing)
+    sizes, quick, bench = profiles.profile(profile).editing, profile == "smoke", cases.workbench(profile)
     names = ("ft", "grace", "lemoe") if quick else [name for name in METHODS if name != "mend"]  # MEND is trained first
-    return {"steps": steps(bench, 1 if quick else PAIRS), "methods": methods(bench, names, 1 if quick else PASSES)}
+    return {
+        "steps": steps(bench, sizes, 1 if quick else PAIRS),
+        "methods": methods(bench, sizes, names, 1 if quick else PASSES),
+    }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -5,7 +5,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from lib.errors import UserError
-from lib.lemoe import gates, router
+from lib.lemoe import rejection, router
 
 
 class AdaptorConfig(BaseModel):
@@ -40,8 +40,8 @@ class AdaptorConfig(BaseModel):
     steps: int = Field(30, ge=1)  # on the whole batch; paper silent
     chunk: int = Field(64, ge=1)  # edits a forward pass takes; the gradient is the whole batch's, whatever it is
     cached: bool = True  # compute what is frozen once for a batch; the same logits, only sooner
-    way_out: gates.Kind | None = None  # ours: the paper has none
-    threshold_on: gates.Measured = "anchor"  # distance to the nearest edit by e or v, or to the nearest key by v
+    way_out: rejection.Kind | None = None  # ours, see `rejection`: the paper has none
+    threshold_on: rejection.Measured = "anchor"  # distance to the nearest edit by e or v, or to the nearest key by v
     false_positives: float = Field(0.05, ge=0, le=1)  # share of unrelated texts that may get an expert all the same
     locality_weight: float = Field(1.0, ge=0)
     seed: int = 0

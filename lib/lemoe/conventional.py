@@ -9,7 +9,7 @@ editor.restore()
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -91,7 +91,7 @@ class TokenMixture(Editor):
         inner = getattr(model.config, "intermediate_size", None) or getattr(model.config, "n_inner", None)
         self.inner = config.expert_width or inner or 4 * self.width
         self._hooks: list[Any] = []
-        self._start()
+        self._reset()
 
     @abstractmethod
     def scores(self, hidden: Tensor) -> Tensor:
@@ -143,7 +143,7 @@ class TokenMixture(Editor):
 
     def hooks(self) -> list[Any]:
         """Hang the adaptor on the model; returns the hooks' handles."""
-        return [self.block.mlp.register_forward_hook(self._beside)]
+        return [self.block.mlp.register_forward_hook(self._add_experts)]
 
     def context(self, read: Encoded) -> Tensor | None:
         """Return what the router is told of sequences beside their hidden states; it stays while they are trained."""
@@ -163,7 +163,7 @@ class TokenMixture(Editor):
         """Take the adaptor off and forget it; the model's own weights were never touched."""
         for hook in self._hooks:
             hook.remove()
-        self._start()
+        self._reset()
         super().restore()
 
     @torch.inference_mode()
@@ -182,25 +182,25 @@ class TokenMixture(Editor):
             found += _of_each(self.last, read)
         return found
 
-    def agreement(self, edits: Sequence[Edit], level: Literal["token", "sequence"] = "token") -> float:
+    def route_agreement(self, batches: Sequence[Sequence[Edit]]) -> list[dict[str, Any]]:
+        """Return one row a batch: the `agreement` of its edits."""
+        return [{"batch": number, "agreement": self.agreement(batch)} for number, batch in enumerate(batches)]
+
+    def agreement(self, edits: Sequence[Edit]) -> float:
         """Return how far edits are still served as in training, in [0, 1] (Figure 2).
 
-        "token": the share of (token, expert) pairs of training that still hold, pooled over all tokens of prompts and
-        targets; "sequence": the share of edits whose most frequent expert is the same. Raises `UserError` for an edit
-        that was not learnt.
+        It is the share of (token, expert) pairs of training that still hold, pooled over all tokens of prompts and
+        targets. Raises `UserError` for an edit that was not learnt.
         """
         asked = [(edit.prompt, edit.target) for edit in edits]
         for prompt, target in asked:
             if (prompt, target) not in self.trained:
                 raise UserError(f"the edit {prompt!r} to {target!r} was not learnt: edit it first")
         then, now = [self.trained[pair] for pair in asked], [route.cpu() for route in self.routes(asked)]
-        if level == "sequence":
-            same = [most_frequent(one) == most_frequent(two) for one, two in zip(then, now, strict=True)]
-            return sum(same) / len(same)
         held = [(one[:, :, None] == two[:, None, :]).any(-1) for one, two in zip(then, now, strict=True)]
         return torch.cat([pairs.flatten() for pairs in held]).float().mean().item()
 
-    def _start(self) -> None:
+    def _reset(self) -> None:
         self.experts: nn.ModuleList = nn.ModuleList()
         self.router: nn.Module = nn.Module()
         self.learnt = 0  # batches
@@ -213,7 +213,7 @@ class TokenMixture(Editor):
         for edit, route in zip(chunk, _of_each(self.last, read), strict=True):
             self.trained[edit.prompt, edit.target] = route.cpu()
 
-    def _beside(self, _: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    def _add_experts(self, _: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> Tensor:
         """Add the experts' output to that of the feed-forward part, (sequences, tokens, width)."""
         if not len(self.experts):
             return output
@@ -267,11 +267,6 @@ class Conventional(TokenMixture):
     def scores(self, hidden: Tensor) -> Tensor:
         """Return the router's scores, (sequences, tokens, experts)."""
         return self.router(hidden)
-
-
-def most_frequent(route: Tensor) -> int:
-    """Return the expert that serves most tokens of a sequence's route (tokens, k); the first of several."""
-    return int(route.flatten().bincount().argmax())
 
 
 @contextmanager

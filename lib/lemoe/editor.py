@@ -1,15 +1,16 @@
 """LEMoE as one of the editing methods: one new expert for each batch."""
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from lib.editing.editor import Editor
 from lib.editing.edits import Edit
 from lib.errors import UserError
+from lib.lemoe import routing
 from lib.lemoe.adaptor import Adaptor, AdaptorConfig
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ class LemoeEditor(Editor):
         most: int = 5,
         unrelated: Sequence[str] = (),
     ) -> None:
-        """Take a model, at most so many experts (paper: 5), and the unrelated texts that a way out is set from."""
+        """Take a model, at most so many experts (paper: 5), and the unrelated texts that rejection is set from."""
         super().__init__(model, tokenizer)
         self.config, self.most, self.unrelated = config or AdaptorConfig(), most, tuple(unrelated)
         self.adaptor: Adaptor | None = None
@@ -47,30 +48,16 @@ class LemoeEditor(Editor):
         """Return the block within which the route is decided by the tokens of `prompt`, a mask (sequences, tokens)."""
         return nullcontext() if self.adaptor is None else self.adaptor.prompt(prompt)
 
-    def memory(self) -> int:
-        """Return the bytes of experts, router and way out."""
-        return sum(value.nbytes for value in self.adaptor.state_dict().values()) if self.adaptor else 0
-
-    def save(self, folder: Path) -> None:
-        """Write what was edited so far, to be resumed; `UserError` before the first edit."""
+    def route_agreement(self, batches: Sequence[Sequence[Edit]]) -> list[dict[str, Any]]:
+        """Return one row: the `routing.Consistency` of all batches so far."""
         if self.adaptor is None:
-            raise UserError("nothing to save: edit first")
-        self.adaptor.save(folder)
+            return []
+        found = routing.consistency(self.adaptor, self.tokenizer, batches)
+        return [{"batch": -1, **dataclasses.asdict(found)}]
 
-    def resume(self, folder: Path) -> int:
-        """Go on from a saved state; returns how many batches it holds.
-
-        Raises `UserError` as `Adaptor.load` does, and for a state saved under another config.
-        """
-        if self.adaptor is not None:
-            self.adaptor.detach()
-            self.adaptor = None
-        found = Adaptor.load(folder, self.model)
-        if found.config != self.config:
-            found.detach()
-            raise UserError(f"{folder.name}: saved under another config; delete it or give that config")
-        self.adaptor = found
-        return len(found.experts)
+    def memory(self) -> int:
+        """Return the bytes of experts, router and what rejection remembers."""
+        return sum(value.nbytes for value in self.adaptor.state_dict().values()) if self.adaptor else 0
 
     def restore(self) -> None:
         """Take the adaptor off: the model is the unedited one, to the bit, and can be edited afresh."""
@@ -84,6 +71,15 @@ class OracleEditor(LemoeEditor):
     """LEMoE whose router is told the batch of what it reads: `serving`, or None to let it choose (an ablation)."""
 
     serving: int | None = None
+
+    def scoring_groups(self, batches: Sequence[Sequence[Edit]]) -> Iterator[tuple[list[Edit], list[int]]]:
+        """Yield each batch alone, served by its own expert; an unrelated question has none, so it is left out."""
+        try:
+            for number, batch in enumerate(batches):
+                self.serving = number
+                yield [dataclasses.replace(edit, locality=None) for edit in batch], [number] * len(batch)
+        finally:
+            self.serving = None
 
     def reading(self, prompt: Tensor) -> AbstractContextManager[object]:
         """Return the block within which everything is served by the expert of batch `serving`."""

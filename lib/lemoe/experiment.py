@@ -1,37 +1,37 @@
-"""One experiment of the series: edits arrive in batches at one method, and all so far are scored after each.
-
-Whatever this module and the method's own reach can change a record, so they are what the fingerprints start from.
-"""
+"""One experiment of the series: edits arrive in batches at one method, and all so far are scored after each."""
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, SerializeAsAny, ValidationInfo, field_validator
 
 from lib import progress
 from lib.editing import edits as editing
 from lib.editing import orders, scoring
 from lib.editing.editor import Editor, NoEdit
 from lib.editing.edits import Edit
-from lib.editing.encoding import encode_edits
 from lib.errors import UserError
-from lib.lemoe import routing
-from lib.lemoe.adaptor import Adaptor, AdaptorConfig
-from lib.lemoe.conventional import TokenMixture
-from lib.lemoe.editor import LemoeEditor, OracleEditor
-from lib.lemoe.methods import Row, Workbench
+from lib.lemoe.edit_sets import edit_set
+from lib.lemoe.variants import ROWS
+from lib.lemoe.workbench import BenchConfig, Workbench, workbench
+from lib.records import Case, Outcome
+from lib.registry import Registry
 
-ORDERS: dict[str, Callable[[np.ndarray, int, int], list[int]]] = {
-    "random": orders.random_order,
-    "kmeans": orders.kmeans_order,
-    "hierarchical": orders.hierarchical_order,
-    "adversarial": orders.adversarial_order,
-}
+ORDERS: Registry[Callable[[np.ndarray, int, int], list[int]]] = Registry(
+    "order",
+    {
+        "given": orders.given_order,
+        "random": orders.random_order,
+        "kmeans": orders.kmeans_order,
+        "hierarchical": orders.hierarchical_order,
+        "adversarial": orders.adversarial_order,
+    },
+)
 
 
 class RunConfig(BaseModel):
@@ -39,8 +39,9 @@ class RunConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    method: str
-    settings: dict[str, Any]  # the method's own configuration
+    method: str  # the last part of `row`
+    row: str  # among all rows, `variants.ROWS`
+    settings: SerializeAsAny[BaseModel]  # the method's own configuration
     edits: str  # which set
     count: int  # T
     runs: int  # rolled-back runs, each on the next T edits
@@ -49,135 +50,120 @@ class RunConfig(BaseModel):
     backbone: str
     layers: int | None
     dtype: str
+    bench: BenchConfig  # what the method needs besides the backbone
     every_batch: bool  # score after every batch, or after the last one only
     generate: bool  # let the model answer freely after the last batch
     perplexity: bool  # of all targets after the last batch (SelfCheckGPT's measure)
 
-
-@dataclass
-class Results:
-    """What one experiment leaves.
-
-    `scores`: one row per run, number of batches edited, and edit; `routes`: one row per run, batches edited and batch
-    of the edit, where a method has experts; `values`: similarity of the batches, memory; `seconds`: of every run's
-    edits.
-    """
-
-    scores: pd.DataFrame
-    routes: pd.DataFrame
-    values: dict[str, Any]
-    seconds: list[float] = field(default_factory=list)
+    @field_validator("settings", mode="before")
+    @classmethod
+    def _of_the_row(cls, settings: Any, info: ValidationInfo) -> Any:
+        """Read settings that come as a dictionary, from a record, as those of the row."""
+        return ROWS[info.data["row"]].settings.model_validate(settings) if isinstance(settings, dict) else settings
 
 
-def run(config: RunConfig, row: Row, bench: Workbench, pool: Sequence[Edit], seed: int) -> Results:
-    """Edit and score; equal arguments give equal results on an equal environment.
+@dataclass(frozen=True)
+class Run:
+    """One rolled-back run: an editor that is to learn batches in turn, and what the unedited model answered before."""
 
-    Raises `UserError` for fewer edits in `pool` than the runs need.
+    edits: list[Edit]
+    batches: list[list[Edit]]
+    similarity: orders.Similarity  # of the batches
+    before: scoring.Before
+    editor: Editor
+
+    def learn(self) -> Iterator[tuple[int, float]]:
+        """Learn batch after batch; yield after each how many are learnt, and the seconds that this one took."""
+        for done, batch in enumerate(self.batches, 1):
+            began = time.perf_counter()
+            self.editor.edit(batch)
+            yield done, time.perf_counter() - began
+
+
+@contextmanager
+def rolled_back(config: RunConfig, bench: Workbench, pool: Sequence[Edit], seed: int, number: int = 0) -> Iterator[Run]:
+    """Within this block the `number`-th run of an experiment is at hand; afterwards the model is as it was.
+
+    Raises `UserError` for fewer edits in `pool` than all runs need.
     """
     needed = config.count * config.runs
     if needed > len(pool):
         raise UserError(f"{needed} edits are needed, {config.edits} has {len(pool)}: ask for fewer")
-    settings = type(row.configure(bench.sizes)).model_validate(config.settings)
-    scores, routes, seconds, memory, alike, surprise = [], [], [], 0, [], []
+    edits = list(pool[number * config.count : (number + 1) * config.count])
+    batches, similarity = dealt(edits, config.order, config.batches, seed + number)
+    before = scoring.before(NoEdit(bench.model, bench.tokenizer), edits)
+    editor = ROWS[config.row].build(bench, config.settings)
+    try:
+        yield Run(edits, batches, similarity, before, editor)
+    finally:
+        editor.restore()
+
+
+def edit_and_score(case: Case) -> Outcome:
+    """Compute one case; the scores of every edit are the raw outputs that every figure comes from."""
+    bench, pool = bench_of(case.config, case.device), edit_set(case.config.edits).edits
+    return run(case.config, bench, pool, case.seed)
+
+
+def bench_of(config: RunConfig, device: str) -> Workbench:
+    """Return the workbench that a configuration asks for."""
+    return workbench(config.backbone, config.layers, config.dtype, device, config.bench)
+
+
+def run(config: RunConfig, bench: Workbench, pool: Sequence[Edit], seed: int) -> Outcome:
+    """Edit and score; equal arguments give equal results on an equal environment.
+
+    Frames: `scores`, one row per run, number of batches edited, and edit; `routes`, one row per run, batches edited and
+    batch of the edit, where a method has experts. Values: similarity of the batches, memory, perplexity where it is
+    asked for. Raises `UserError` for fewer edits in `pool` than the runs need.
+    """
+    scores, routes, seconds, memory, alike, perplexities = [], [], [], 0, [], []
     for number in progress.bar(range(config.runs), f"editing, {config.method}, T = {config.count}"):
-        taken = list(pool[number * config.count : (number + 1) * config.count])
-        batches, similarity = dealt(taken, config.order, config.batches, seed + number)
-        alike.append(similarity)
-        told = scoring.before(NoEdit(bench.model, bench.tokenizer), taken)
-        editor = row.build(bench, settings)
-        try:
-            spent = 0.0
-            for done, batch in enumerate(batches, 1):
-                began = time.perf_counter()
-                editor.edit(batch)
-                spent += time.perf_counter() - began
-                last = done == len(batches)
+        with rolled_back(config, bench, pool, seed, number) as one:
+            alike.append(one.similarity)
+            for done, spent in one.learn():
+                seconds.append(spent)
+                last = done == len(one.batches)
                 if config.every_batch or last:
-                    sofar = batches[:done]
-                    frame = scored(editor, sofar, told, generate=last and config.generate)
+                    sofar = one.batches[:done]
+                    frame = scored(one.editor, sofar, one.before, generate=last and config.generate)
                     scores.append(frame.assign(run=number, batches=done))
-                    routes += [{"run": number, "batches": done, **found} for found in _routes(editor, sofar)]
-            memory = editor.memory()
+                    found = one.editor.route_agreement(sofar)
+                    routes += [{"run": number, "batches": done, **row} for row in found]
+            memory = one.editor.memory()
             if config.perplexity:
-                asked = [(edit.prompt, edit.target) for edit in taken]
-                surprise.append(scoring.perplexity(editor, asked))
-            seconds.append(spent)
-        finally:
-            editor.restore()
+                asked = [(edit.prompt, edit.target) for edit in one.edits]
+                perplexities.append(scoring.perplexity(one.editor, asked))
     values: dict[str, Any] = {"memory": memory}
     mean = np.mean(alike, axis=0)  # over runs
     if np.isfinite(mean).all():  # else there is one batch, or one edit in each
         values |= {"within": round(float(mean[0]), 6), "between": round(float(mean[1]), 6)}
-    if surprise:
-        values["perplexity"] = round(float(np.mean(surprise)), 4)
-    return Results(pd.concat(scores, ignore_index=True), pd.DataFrame(routes), values, seconds)
+    if perplexities:
+        values["perplexity"] = round(float(np.mean(perplexities)), 4)
+    frames = {"scores": pd.concat(scores, ignore_index=True)} | ({"routes": pd.DataFrame(routes)} if routes else {})
+    cost = {"seconds_an_edit": round(sum(seconds) / (config.count * config.runs), 3)}
+    return Outcome(values=values, frames=frames, cost=cost)
 
 
 def scored(
-    editor: Editor, batches: Sequence[Sequence[Edit]], told: scoring.Before, generate: bool = False
+    editor: Editor, batches: Sequence[Sequence[Edit]], before: scoring.Before, generate: bool = False
 ) -> pd.DataFrame:
-    """Score all edits of the batches so far; column `batch` is the number of the batch of an edit.
-
-    With the oracle every batch is asked with its own expert; an unrelated question has none, so its locality is NaN.
-    """
-    if not isinstance(editor, OracleEditor):
-        frame = scoring.score(editor, [edit for part in batches for edit in part], told, generate)
-        return frame.assign(batch=[place for place, part in enumerate(batches) for _ in part])
-    frames = []
-    for place, part in enumerate(batches):
-        editor.serving = place
-        asked = [replace(edit, locality=None) for edit in part]
-        frames.append(scoring.score(editor, asked, told, generate).assign(batch=place))
-    editor.serving = None
+    """Score all edits of the batches so far; column `batch` is the number of the batch of an edit."""
+    frames = [
+        scoring.score(editor, group, before, generate).assign(batch=numbers)
+        for group, numbers in editor.scoring_groups(batches)
+    ]
     return pd.concat(frames, ignore_index=True)
 
 
 def dealt(edits: Sequence[Edit], order: str, batches: int, seed: int) -> tuple[list[list[Edit]], orders.Similarity]:
-    """Deal edits to batches in an order ("given": as they come); returns them with their similarity.
+    """Deal edits to batches in an order ("given": as they come), with fewer than `batches` where there are fewer edits.
 
-    Raises `UserError` for more batches than edits and an unknown order.
+    Returns the batches and their similarity. Raises `UserError` for an unknown order.
     """
-    batches = min(batches, len(edits))
-    if order not in ("given", *ORDERS):
-        raise UserError(f"unknown order {order!r}: choose given, {', '.join(ORDERS)}")
+    batches, permutation = min(batches, len(edits)), ORDERS[order]
     if batches == 1 or len(edits) < 2:
         return editing.in_batches(list(edits), batches), orders.Similarity(float("nan"), float("nan"))
     vectors = orders.edit_vectors([edit.prompt for edit in edits])
-    places = list(range(len(edits))) if order == "given" else ORDERS[order](vectors, batches, seed)
+    places = permutation(vectors, batches, seed)
     return editing.in_batches([edits[place] for place in places], batches), orders.similarity(vectors, places, batches)
-
-
-def _routes(editor: Editor, batches: Sequence[Sequence[Edit]]) -> list[dict[str, Any]]:
-    """Return, for every batch so far, how its edits, rephrases and locality prompts are routed now."""
-    if isinstance(editor, LemoeEditor) and editor.adaptor is not None:
-        found = routing.consistency(editor.adaptor, editor.tokenizer, batches)
-        return [{"batch": -1, **found.__dict__}]
-    if isinstance(editor, TokenMixture):
-        return [{"batch": number, "agreement": editor.agreement(part)} for number, part in enumerate(batches)]
-    return []
-
-
-def seconds_by_experts(
-    bench: Workbench, config: AdaptorConfig, held: Sequence[int], asked: Sequence[Edit], repeats: int = 7
-) -> dict[str, float]:
-    """Return the median seconds of a forward pass over prompts while an adaptor holds so many experts, 0: none.
-
-    The experts are fresh: they add nothing, at the cost of trained ones.
-    """
-    read = encode_edits(bench.model, bench.tokenizer, asked)
-    found = {}
-    for count in held:
-        adaptor = Adaptor.attach(bench.model, config) if count else None
-        for _ in range(count):
-            adaptor.add_expert()
-        taken = []
-        with torch.inference_mode():
-            for _ in range(repeats + 2):  # the first two warm up
-                began = time.perf_counter()
-                logits = bench.model(input_ids=read.ids, attention_mask=read.mask, use_cache=False).logits
-                logits[0, 0, 0].item()  # waits for the device
-                taken.append(time.perf_counter() - began)
-        found[str(count)] = round(float(np.median(taken[2:])), 5)
-        if adaptor is not None:
-            adaptor.detach()
-    return found

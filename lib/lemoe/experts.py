@@ -67,7 +67,7 @@ def shares(route: Route) -> list[Share]:
     return found
 
 
-def beside(
+def with_experts(
     experts: Sequence[nn.Module], served: Sequence[Share], hidden: Tensor, output: Tensor, scale: float
 ) -> Tensor:
     """Return W0(x) + lambda sum_i g_i f_i(x): `output` (sequences, tokens, width), `hidden` (sequences, tokens, any).

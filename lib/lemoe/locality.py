@@ -1,57 +1,62 @@
 """Why an unrelated answer changes: how hard its expert pushes, how sure the model was, what a weaker expert would do.
 
-The paper reports a locality of 1.00 without a way out; all measures here are ours.
+The paper reports a locality of 1.00 without rejection; all measures here are ours.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import pandas as pd
 import torch
+from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 from torch.nn import functional
 
 from lib import progress
 from lib.editing import layers, scoring
-from lib.editing.editor import NoEdit
 from lib.editing.edits import Edit
 from lib.editing.encoding import IGNORED, encode
 from lib.errors import UserError
-from lib.lemoe import experiment
 from lib.lemoe.adaptor import Adaptor
+from lib.lemoe.edit_sets import edit_set
 from lib.lemoe.editor import LemoeEditor
-from lib.lemoe.experiment import RunConfig
-from lib.lemoe.methods import Row, Workbench
+from lib.lemoe.experiment import RunConfig, bench_of, rolled_back
+from lib.lemoe.workbench import Workbench
+from lib.records import Case, Outcome
 
-SCALES = (0.0, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0)  # of the experts' output after training
 TOGETHER = 32  # texts of a forward pass
 
 
-class Studied(NamedTuple):
-    """What a study leaves: one row a text (`texts`), and one row a scale and edit (`scales`, columns of `score`)."""
+class LocalityConfig(BaseModel):
+    """A run of LEMoE, and the scales of the experts' output after training that are compared."""
 
-    texts: pd.DataFrame
-    scales: pd.DataFrame
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    run: RunConfig
+    scales: tuple[float, ...]
 
 
-def study(config: RunConfig, row: Row, bench: Workbench, pool: Sequence[Edit], seed: int) -> Studied:
-    """Edit as `experiment.run` does, then look at every edit, rephrase and unrelated question, and at weaker experts.
+def study(case: Case) -> Outcome:
+    """Compute one case, on the edits that its run names."""
+    run = case.config.run
+    return studied(case.config, bench_of(run, case.device), edit_set(run.edits).edits, case.seed)
 
-    Raises `UserError` for a method without an adaptor and for fewer edits than are asked for.
+
+def studied(config: LocalityConfig, bench: Workbench, pool: Sequence[Edit], seed: int) -> Outcome:
+    """Edit as the experiment does, then look at every edit, rephrase and unrelated question, and at weaker experts.
+
+    Frames: `texts`, one row a text; `scales`, one row a scale and edit, with the columns of `score`. Raises `UserError`
+    for a method without an adaptor and for fewer edits than are asked for.
     """
-    taken = list(pool[: config.count])
-    if len(taken) < config.count:
-        raise UserError(f"{config.count} edits are needed, {config.edits} has {len(pool)}: ask for fewer")
-    told = scoring.before(NoEdit(bench.model, bench.tokenizer), taken)
-    editor = row.build(bench, type(row.configure(bench.sizes)).model_validate(config.settings))
-    try:
-        for batch in experiment.dealt(taken, config.order, config.batches, seed)[0]:
-            editor.edit(batch)
+    with rolled_back(config.run, bench, pool, seed) as run:
+        for _ in run.learn():
+            pass
+        editor = run.editor
         if not isinstance(editor, LemoeEditor) or editor.adaptor is None:
-            raise UserError(f"{row.title} has no adaptor whose push could be measured: choose a row of LEMoE")
-        return Studied(texts(editor.adaptor, bench, taken), _weakened(editor, editor.adaptor, taken, told))
-    finally:
-        editor.restore()
+            raise UserError(f"{config.run.method} has no adaptor whose push could be measured: choose a row of LEMoE")
+        found = texts(editor.adaptor, bench, run.edits)
+        return Outcome(
+            values={}, frames={"texts": found, "scales": _weakened(editor, run.edits, run.before, config.scales)}
+        )
 
 
 def texts(adaptor: Adaptor, bench: Workbench, edits: Sequence[Edit]) -> pd.DataFrame:
@@ -106,14 +111,16 @@ def _measured(adaptor: Adaptor, bench: Workbench, asked: Sequence[tuple[str, str
     return rows
 
 
-def _weakened(editor: LemoeEditor, adaptor: Adaptor, edits: Sequence[Edit], told: scoring.Before) -> pd.DataFrame:
-    """Return `score` of the edits with the experts' output at each of `SCALES`; the adaptor stays as it is."""
-    config = adaptor.config
-    frames = []
+def _weakened(
+    editor: LemoeEditor, edits: Sequence[Edit], before: scoring.Before, scales: Sequence[float]
+) -> pd.DataFrame:
+    """Return `score` of the edits with the experts' output at each of `scales`; the adaptor stays as it is."""
+    adaptor = editor.adaptor
+    config, frames = adaptor.config, []
     try:
-        for scale in progress.bar(SCALES, "scoring weaker experts"):
+        for scale in progress.bar(scales, "scoring weaker experts"):
             adaptor.config = config.model_copy(update={"scale": config.scale * scale})
-            frames.append(scoring.score(editor, edits, told).assign(scale=scale))
+            frames.append(scoring.score(editor, edits, before).assign(scale=scale))
     finally:
         adaptor.config = config
     return pd.concat(frames, ignore_index=True)

@@ -83,15 +83,6 @@ class Memoe(TokenMixture):
             return found
         return found + self.config.noise * torch.randn(found.shape, generator=self._noise).to(found)
 
-    @contextmanager
-    def reading(self, prompt: Tensor) -> Iterator[None]:
-        """Within this block the anchor is looked for in the tokens of the mask `prompt`, (sequences, tokens)."""
-        before, self._prompt = self._prompt, prompt
-        try:
-            yield
-        finally:
-            self._prompt = before
-
     def context(self, read: Encoded) -> Tensor:
         """Return the anchors of sequences."""
         return self.anchors(read.ids, read.prompt)
@@ -109,7 +100,10 @@ class Memoe(TokenMixture):
 
     def hooks(self) -> list[Any]:
         """Hang the adaptor on the model, and what looks for the anchor before each forward pass."""
-        return [*super().hooks(), self.model.base_model.register_forward_pre_hook(self._before, with_kwargs=True)]
+        return [
+            *super().hooks(),
+            self.model.base_model.register_forward_pre_hook(self._decide_anchors, with_kwargs=True),
+        ]
 
     def entity(self, prompt: Sequence[int]) -> tuple[int, int] | None:
         """Return the half-open range of the longest known subject in a prompt's ids, the last of several; or None."""
@@ -132,17 +126,16 @@ class Memoe(TokenMixture):
         mean = (vectors * weights[..., None]).sum(1) / weights.sum(1, keepdim=True).clamp(min=1)
         return functional.rms_norm(mean, mean.shape[-1:], eps=1e-12)
 
-    def _start(self) -> None:
-        super()._start()
+    def _reset(self) -> None:
+        super()._reset()
         self._subjects: set[tuple[int, ...]] = set()
         self.anchored = self.fallbacks = 0
-        self._prompt: Tensor | None = None
         self._anchor: Tensor = torch.empty(0)
         self._noise: torch.Generator | None = None
         self._stream: torch.Generator | None = None
         self._streams: int | None = None
 
-    def _before(self, _: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
+    def _decide_anchors(self, _: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
         """Decide the anchors of a forward pass; one that continues a cache keeps those of its prompt."""
         past = named.get("past_key_values")
         training = self._noise is not None  # with anchors of its own

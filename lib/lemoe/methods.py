@@ -1,35 +1,35 @@
-"""The rows of the comparison in one registry: every editing method, and how it is set and built at a profile's size."""
+"""The rows of the comparison: every editing method, and how it is set and built at a profile's size."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
-from torch import Tensor
 
-from lib import backbones
-from lib.editing import moments
+from lib import registry
 from lib.editing.alphaedit import AlphaEdit, AlphaEditConfig
 from lib.editing.defer import Defer, DeferConfig
 from lib.editing.editor import Editor, NoEdit
-from lib.editing.fact_edits import fact_edits
 from lib.editing.fine_tuning import EwcConfig, EwcFineTuning, FineTuning, FineTuningConfig
 from lib.editing.grace import Grace, GraceConfig
 from lib.editing.lora import LoraConfig, LoraFineTuning
 from lib.editing.memit import Memit, MemitConfig
-from lib.editing.mend import Mend, MendConfig, Transformation
+from lib.editing.mend import Mend, MendConfig
 from lib.editing.rome import Rome, RomeConfig
 from lib.editing.wise import Wise, WiseConfig
 from lib.lemoe.adaptor import AdaptorConfig
 from lib.lemoe.conventional import Conventional, ConventionalConfig
-from lib.lemoe.editor import LemoeEditor
+from lib.lemoe.editor import LemoeEditor, OracleEditor
 from lib.lemoe.memoe import Memoe, MemoeConfig
+from lib.lemoe.workbench import Workbench
 from lib.profiles import EditingSizes
-from lib.text import factbook
+from lib.registry import Registry
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+Build = Callable[[Workbench, Any], Editor]
+Sized = Callable[[EditingSizes], dict[str, Any]]
+
+MEMIT_PREFIXES = ((10, 5),)
+MOST_EXPERTS = 64  # of LEMoE: more than any run has batches
 
 
 class NoConfig(BaseModel):
@@ -38,91 +38,60 @@ class NoConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Workbench:
-    """A loaded backbone, and what some methods need besides edits; each part is made when it is first asked for."""
+@dataclass(frozen=True, kw_only=True)
+class Row(registry.Row):
+    """One row: its configuration at a profile's size, and how its editor is built.
 
-    def __init__(self, backbone: str, layers: int | None, device: str, sizes: EditingSizes) -> None:
-        """Load the backbone in the profile's precision; `UserError` when it cannot be had."""
-        model, self.tokenizer = backbones.load_causal_lm(backbone, sizes.dtype, layers)
-        self.model: PreTrainedModel = model.to(device)
-        self.sizes = sizes
-        self._transformations: dict[str, Transformation] = {}
-
-    @cached_property
-    def moments(self) -> dict[int, Tensor]:
-        """Return C of the located layers, from passages on countries that no other text of the series is about."""
-        texts = factbook.passages("moments")
-        return moments.second_moments(self.model, self.tokenizer, texts, self.sizes.located, self.sizes.moment_tokens)
-
-    @cached_property
-    def unrelated(self) -> list[str]:
-        """Return texts that have nothing to do with the edits: openings of passages and tuning locality prompts."""
-        passages = [factbook.halves(text)[0] for text in factbook.passages("unrelated")]
-        prompts = list(dict.fromkeys(edit.locality[0] for edit in fact_edits("tuning") if edit.locality))
-        # Half and half: prose alone lies so far from any edit that a threshold set on it would let every question in.
-        half = self.sizes.unrelated // 2
-        return prompts[:half] + passages[: self.sizes.unrelated - min(half, len(prompts))]
-
-    def transformation(self, config: MendConfig) -> Transformation:
-        """Return MEND's transformation, trained on the tuning split once for each configuration."""
-        key = config.model_dump_json()
-        if key not in self._transformations:
-            self._transformations[key] = Mend.train(self.model, self.tokenizer, fact_edits("tuning"), config)[0]
-        return self._transformations[key]
-
-
-Builder = Callable[[Workbench, Any], Editor]
-
-
-@dataclass(frozen=True)
-class Row:
-    """One row: its name, its title for readers, its configuration at a profile's size, and how its editor is built.
-
-    `order` is how a run's edits are dealt to batches ("given": as they come); `at_once` takes all of them as one batch;
-    `slow` methods cost seconds an edit and stop at the smaller T of the profile; rows that are not `core` are computed
-    on request.
+    `settings` is the class of its configuration, `sized` what a profile's sizes set of it. `order` is how a run's edits
+    are dealt to batches ("given": as they come); `at_once` takes all of them as one batch; `slow` methods cost seconds
+    an edit and stop at the smaller T of the profile; `needs` names what the workbench prepares for it, "moments" or
+    "unrelated".
     """
 
-    name: str
-    title: str
-    configure: Callable[[EditingSizes], BaseModel]
-    build: Builder  # from a workbench and a configuration
+    settings: type[BaseModel]
+    build: Build  # from a workbench and a configuration
+    sized: Sized = lambda sizes: {}
     order: str = "given"
     at_once: bool = False
     slow: bool = False
-    ours: bool = False
-    core: bool = True
+    needs: tuple[str, ...] = ()
+
+    def configure(self, sizes: EditingSizes) -> BaseModel:
+        """Return the row's configuration at a profile's size."""
+        return self.settings(**self.sized(sizes))
 
 
-def _plain(name: str, title: str, editor: Any, configure: Callable[[EditingSizes], BaseModel], **kind: Any) -> Row:
-    """Return a row whose editor takes model, tokenizer and configuration."""
-    return Row(name, title, configure, lambda bench, config: editor(bench.model, bench.tokenizer, config), **kind)
+def plain(editor: Callable[..., Editor]) -> Build:
+    """Build an editor of model, tokenizer and configuration."""
+    return lambda bench, config: editor(bench.model, bench.tokenizer, config)
 
 
-def _located(name: str, title: str, editor: Any, configure: Callable[[EditingSizes], BaseModel], **kind: Any) -> Row:
-    """Return a row whose editor needs second moments besides."""
-
-    def build(bench: Workbench, config: BaseModel) -> Editor:
-        return editor(bench.model, bench.tokenizer, config, bench.moments)
-
-    return Row(name, title, configure, build, slow=True, **kind)
+def with_moments(editor: Callable[..., Editor]) -> Build:
+    """Build an editor that needs second moments besides."""
+    return lambda bench, config: editor(bench.model, bench.tokenizer, config, bench.moments)
 
 
-def _unrelated(
-    name: str, title: str, editor: Any, configure: Callable[[EditingSizes], BaseModel], core: bool = True
-) -> Row:
-    """Return a row whose editor needs unrelated texts besides."""
-
-    def build(bench: Workbench, config: BaseModel) -> Editor:
-        texts = bench.unrelated
-        if editor is Wise:
-            return Wise(bench.model, bench.tokenizer, texts, config)
-        return Defer(bench.model, bench.tokenizer, config, texts)
-
-    return Row(name, title, configure, build, core=core)
+def wise(bench: Workbench, config: WiseConfig) -> Editor:
+    """Build WISE, with the unrelated texts that its margins are set from."""
+    return Wise(bench.model, bench.tokenizer, bench.unrelated_texts, config)
 
 
-def lemoe_config(sizes: EditingSizes, **changes: Any) -> AdaptorConfig:
+def lemoe(bench: Workbench, config: AdaptorConfig) -> Editor:
+    """Build LEMoE without rejection."""
+    return LemoeEditor(bench.model, bench.tokenizer, config, MOST_EXPERTS)
+
+
+def lemoe_with_rejection(bench: Workbench, config: AdaptorConfig) -> Editor:
+    """Build LEMoE with the unrelated texts that rejection is set from."""
+    return LemoeEditor(bench.model, bench.tokenizer, config, MOST_EXPERTS, bench.unrelated_texts)
+
+
+def lemoe_with_oracle(bench: Workbench, config: AdaptorConfig) -> Editor:
+    """Build LEMoE whose router is told the batch of every edit."""
+    return OracleEditor(bench.model, bench.tokenizer, config, MOST_EXPERTS)
+
+
+def lemoe_settings(sizes: EditingSizes, **changes: Any) -> dict[str, Any]:
     """Return LEMoE at a profile's size; what the paper leaves open was chosen on the tuning split (notebook 3.6)."""
     chosen = {
         "layer": sizes.layer,
@@ -134,84 +103,167 @@ def lemoe_config(sizes: EditingSizes, **changes: Any) -> AdaptorConfig:
         "gate": "one",
         "auxiliary": 0.0,
     }
-    return AdaptorConfig(**{**chosen, **changes})
+    return {**chosen, **changes}
 
 
-def lemoe_row(
-    name: str,
-    title: str,
-    order: str = "kmeans",
-    ours: bool = False,
-    editor: type[LemoeEditor] = LemoeEditor,
-    **changes: Any,
-) -> Row:
-    """Return LEMoE with some settings changed."""
-
-    def build(bench: Workbench, config: AdaptorConfig) -> Editor:
-        unrelated = bench.unrelated if config.way_out else ()
-        return editor(bench.model, bench.tokenizer, config, most=64, unrelated=unrelated)
-
-    return Row(name, title, lambda sizes: lemoe_config(sizes, **changes), build, order=order, ours=ours)
-
-
-def _mend(bench: Workbench, config: MendConfig) -> Editor:
-    return Mend(bench.model, bench.tokenizer, bench.transformation(config))
-
-
-_MEMIT_PREFIXES = ((10, 5),)
-_ROWS = (
-    Row("no_edit", "no edit", lambda sizes: NoConfig(), lambda bench, config: NoEdit(bench.model, bench.tokenizer)),
-    _plain("ft_last", "FT-L (original loss)", FineTuning, lambda sizes: FineTuningConfig(layer=sizes.upper_layer)),
-    _plain(
-        "ft",
-        "FT-L (teacher forcing)",
-        FineTuning,
-        lambda sizes: FineTuningConfig(layer=sizes.upper_layer, loss="teacher_forcing", radius=2e-2),
-    ),
-    _plain("ewc", "FT-EWC", EwcFineTuning, lambda sizes: EwcConfig(layer=sizes.upper_layer)),
-    _plain("lora", "LoRA", LoraFineTuning, lambda sizes: LoraConfig(rate=5e-4)),
-    _located(
-        "rome", "ROME", Rome, lambda sizes: RomeConfig(layer=sizes.located[-1], prefixes=_MEMIT_PREFIXES, steps=20)
-    ),
-    _located("memit", "MEMIT", Memit, lambda sizes: MemitConfig(layers=sizes.located, steps=20)),
-    _located(
-        "memit_mass", "MEMIT-MASS", Memit, lambda sizes: MemitConfig(layers=sizes.located, steps=20), at_once=True
-    ),
-    _located("alphaedit", "AlphaEdit", AlphaEdit, lambda sizes: AlphaEditConfig(layers=sizes.located, steps=20)),
-    Row(
-        "mend",
-        "MEND",
-        lambda sizes: MendConfig(layers=_last(sizes), rank=256, steps=sizes.mend_steps, rate=1e-4),
-        _mend,
-    ),
-    _unrelated("defer", "DEFER", Defer, lambda sizes: DeferConfig(layer=sizes.upper_layer)),
-    _plain("grace", "GRACE", Grace, lambda sizes: GraceConfig(layer=sizes.upper_layer, radius=5.0)),
-    _unrelated("wise", "WISE-Merge", Wise, lambda sizes: _wise(sizes, "merge")),
-    _unrelated("wise_retrieve", "WISE-Retrieve", Wise, lambda sizes: _wise(sizes, "retrieve"), core=False),
-    _plain("conventional", "conventional MoE", Conventional, lambda sizes: ConventionalConfig(**_mixture(sizes))),
-    _plain("memoe", "MEMoE", Memoe, lambda sizes: MemoeConfig(**_mixture(sizes))),
-    lemoe_row("lemoe", "LEMoE"),
-    lemoe_row("lemoe_threshold", "LEMoE with a threshold (ours)", ours=True, way_out="threshold"),
-)
-METHODS: dict[str, Row] = {row.name: row for row in _ROWS}
-
-
-def _last(sizes: EditingSizes) -> tuple[int, ...]:
-    """Return the layers that MEND changes: the one that others act on near the output, and those around it."""
-    return tuple(range(sizes.upper_layer - 1, sizes.upper_layer + 2))
-
-
-def _mixture(sizes: EditingSizes) -> dict[str, Any]:
-    chosen = ("layer", "expert_width", "rate", "steps")
-    return {key: getattr(sizes, key) for key in chosen}
-
-
-def _wise(sizes: EditingSizes, memories: str) -> WiseConfig:
-    return WiseConfig(
-        layer=sizes.upper_layer,
-        memories=memories,
-        shard=max(1, sizes.ablation // sizes.batches),
-        optimiser="adam",
-        rate=1e-2,
-        together=10,
+def lemoe_row(title: str, build: Build = lemoe, needs: tuple[str, ...] = (), core: bool = False, **changes: Any) -> Row:
+    """Return a row of LEMoE with some settings changed; its edits are dealt in clusters."""
+    return Row(
+        title=title,
+        core=core,
+        settings=AdaptorConfig,
+        sized=lambda sizes: lemoe_settings(sizes, **changes),
+        build=build,
+        order="kmeans",
+        needs=needs,
     )
+
+
+def mixture_settings(sizes: EditingSizes) -> dict[str, Any]:
+    """Return what the mixtures with a router over tokens share with LEMoE at a profile's size."""
+    return {"layer": sizes.layer, "expert_width": sizes.expert_width, "rate": sizes.rate, "steps": sizes.steps}
+
+
+def wise_settings(sizes: EditingSizes, memories: str) -> dict[str, Any]:
+    """Return WISE at a profile's size: a shard is as large as a batch of the ablations."""
+    return {
+        "layer": sizes.upper_layer,
+        "memories": memories,
+        "shard": max(1, sizes.ablation // sizes.batches),
+        "optimiser": "adam",
+        "rate": 1e-2,
+        "together": 10,
+    }
+
+
+METHODS: Registry[Row] = Registry(
+    "method",
+    {
+        "no_edit": Row(
+            title="no edit",
+            core=True,
+            settings=NoConfig,
+            build=lambda bench, config: NoEdit(bench.model, bench.tokenizer),
+        ),
+        "ft_last": Row(
+            title="FT-L (original loss)",
+            core=True,
+            settings=FineTuningConfig,
+            sized=lambda sizes: {"layer": sizes.upper_layer},
+            build=plain(FineTuning),
+        ),
+        "ft": Row(
+            title="FT-L (teacher forcing)",
+            core=True,
+            settings=FineTuningConfig,
+            sized=lambda sizes: {"layer": sizes.upper_layer, "loss": "teacher_forcing", "radius": 2e-2},
+            build=plain(FineTuning),
+        ),
+        "ewc": Row(
+            title="FT-EWC",
+            core=True,
+            settings=EwcConfig,
+            sized=lambda sizes: {"layer": sizes.upper_layer},
+            build=plain(EwcFineTuning),
+        ),
+        "lora": Row(  # minutes a run, and no row of the paper's
+            title="LoRA",
+            settings=LoraConfig,
+            sized=lambda sizes: {"rate": 5e-4},
+            build=plain(LoraFineTuning),
+        ),
+        "rome": Row(
+            title="ROME",
+            settings=RomeConfig,
+            sized=lambda sizes: {"layer": sizes.located[-1], "prefixes": MEMIT_PREFIXES, "steps": 20},
+            build=with_moments(Rome),
+            slow=True,
+            needs=("moments",),
+        ),
+        "memit": Row(
+            title="MEMIT",
+            settings=MemitConfig,
+            sized=lambda sizes: {"layers": sizes.located, "steps": 20},
+            build=with_moments(Memit),
+            slow=True,
+            needs=("moments",),
+        ),
+        "memit_mass": Row(
+            title="MEMIT-MASS",
+            settings=MemitConfig,
+            sized=lambda sizes: {"layers": sizes.located, "steps": 20},
+            build=with_moments(Memit),
+            slow=True,
+            at_once=True,
+            needs=("moments",),
+        ),
+        "alphaedit": Row(
+            title="AlphaEdit",
+            settings=AlphaEditConfig,
+            sized=lambda sizes: {"layers": sizes.located, "steps": 20},
+            build=with_moments(AlphaEdit),
+            slow=True,
+            needs=("moments",),
+        ),
+        "mend": Row(
+            title="MEND",
+            core=True,
+            settings=MendConfig,
+            sized=lambda sizes: {  # the layer that others act on near the output, and those around it
+                "layers": tuple(range(sizes.upper_layer - 1, sizes.upper_layer + 2)),
+                "rank": 256,
+                "steps": sizes.mend_steps,
+                "rate": 1e-4,
+            },
+            build=lambda bench, config: Mend(bench.model, bench.tokenizer, bench.transformation(config)),
+        ),
+        "defer": Row(
+            title="DEFER",
+            core=True,
+            settings=DeferConfig,
+            sized=lambda sizes: {"layer": sizes.upper_layer},
+            build=lambda bench, config: Defer(bench.model, bench.tokenizer, config, bench.unrelated_texts),
+            needs=("unrelated",),
+        ),
+        "grace": Row(
+            title="GRACE",
+            core=True,
+            settings=GraceConfig,
+            sized=lambda sizes: {"layer": sizes.upper_layer, "radius": 5.0},
+            build=plain(Grace),
+        ),
+        "wise": Row(
+            title="WISE-Merge",
+            core=True,
+            settings=WiseConfig,
+            sized=lambda sizes: wise_settings(sizes, "merge"),
+            build=wise,
+            needs=("unrelated",),
+        ),
+        "wise_retrieve": Row(
+            title="WISE-Retrieve",
+            settings=WiseConfig,
+            sized=lambda sizes: wise_settings(sizes, "retrieve"),
+            build=wise,
+            needs=("unrelated",),
+        ),
+        "conventional": Row(
+            title="conventional MoE",
+            core=True,
+            settings=ConventionalConfig,
+            sized=mixture_settings,
+            build=plain(Conventional),
+        ),
+        "memoe": Row(
+            title="MEMoE",
+            core=True,
+            settings=MemoeConfig,
+            sized=mixture_settings,
+            build=plain(Memoe),
+        ),
+        "lemoe": lemoe_row("LEMoE", core=True),
+        "lemoe_threshold": lemoe_row(
+            "LEMoE with a threshold (ours)", lemoe_with_rejection, ("unrelated",), core=True, way_out="threshold"
+        ),
+    },
+)

@@ -30,7 +30,7 @@ class Route(NamedTuple):
 
     @property
     def expert(self) -> Tensor:
-        """Return the best expert, (sequences,); `NONE` where a way out was taken."""
+        """Return the best expert, (sequences,); `NONE` where it is rejected."""
         return self.experts[:, 0]
 
     @property
@@ -78,7 +78,7 @@ class Router(nn.Module):
         return self.projections[-1](anchors)
 
     @torch.no_grad()
-    def settle(self, anchors: Tensor) -> None:
+    def set_mean_key(self, anchors: Tensor) -> None:
         """Set the newest key to the mean v of its batch's anchors (sequences, embedding) where keys are "mean"."""
         if self.kind == "mean":
             self.keys[-1].copy_(self.values(anchors).mean(0))
@@ -191,7 +191,7 @@ def known_subjects(ids: Tensor, mask: Tensor, subjects: Collection[tuple[int, ..
     lengths = sorted({len(subject) for subject in subjects}, reverse=True)
     known, found, missing = set(subjects), (mask != 0).long(), 0
     for row, (words, places) in enumerate(zip(ids.tolist(), found.tolist(), strict=True)):
-        kept = [place for place, told in enumerate(places) if told]
+        kept = [place for place, is_prompt in enumerate(places) if is_prompt]
         text = [words[place] for place in kept]
         hits = (
             (start, length)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class Consistency:
     """Shares in [0, 1]; NaN where there is nothing to count.
 
-    `edits` and `rephrases`: served by the expert of their batch. `unserved`: edits without expert (a way out).
+    `edits` and `rephrases`: served by the expert of their batch. `unserved`: edits without expert (rejected).
     `unrelated`: locality prompts without expert. `agreement`: edits served as in their last step of training.
     """
 
@@ -40,15 +40,17 @@ def consistency(
     """
     if [len(batch) for batch in batches] != [len(experts) for experts in adaptor.trained]:
         raise UserError("the batches are not those of the adaptor: give all of them, in the order of editing")
-    told = [(number, edit) for number, batch in enumerate(batches) for edit in batch]
-    found = adaptor.routes(tokenizer, [edit.prompt for _, edit in told])
-    again = [(number, text) for number, edit in told for text in edit.rephrases]
-    away = [edit.locality[0] for _, edit in told if edit.locality is not None]
+    numbered = [(number, edit) for number, batch in enumerate(batches) for edit in batch]
+    found = adaptor.routes(tokenizer, [edit.prompt for _, edit in numbered])
+    rephrased = [(number, text) for number, edit in numbered for text in edit.rephrases]
+    unrelated = [edit.locality[0] for _, edit in numbered if edit.locality is not None]
     return Consistency(
-        edits=agreement(found, [number for number, _ in told]),
-        rephrases=agreement(adaptor.routes(tokenizer, [text for _, text in again]), [number for number, _ in again]),
+        edits=agreement(found, [number for number, _ in numbered]),
+        rephrases=agreement(
+            adaptor.routes(tokenizer, [text for _, text in rephrased]), [number for number, _ in rephrased]
+        ),
         unserved=agreement(found, [-1] * len(found)),
-        unrelated=agreement(adaptor.routes(tokenizer, away), [-1] * len(away)),
+        unrelated=agreement(adaptor.routes(tokenizer, unrelated), [-1] * len(unrelated)),
         agreement=agreement(found, [expert for batch in adaptor.trained for expert in batch]),
     )
 
@@ -64,11 +66,3 @@ def agreement(first: Sequence[int] | Tensor, second: Sequence[int] | Tensor) -> 
             f"routes of {tuple(one.shape)} and {tuple(two.shape)} places cannot agree: compare the same texts"
         )
     return (one.cpu() == two.cpu()).double().mean().item()
-
-
-def table(routes: Sequence[int], numbers: Sequence[int], experts: int) -> Tensor:
-    """Count texts by the batch they belong to and the expert that serves them: (batches, experts + 1), none last."""
-    counts = torch.zeros(max(numbers, default=-1) + 1, experts + 1, dtype=torch.long)
-    for number, expert in zip(numbers, routes, strict=True):
-        counts[number, expert] += 1
-    return counts

@@ -27,22 +27,24 @@ class Saved(NamedTuple):
     tensors: dict[str, Tensor]
 
 
-def write(folder: Path, model: "PreTrainedModel", layer: int, tensors: dict[str, Tensor], told: dict[str, Any]) -> None:
-    """Write an adaptor's tensors and what is told beside them: what was written last is whole, or not there."""
+def write(
+    folder: Path, model: "PreTrainedModel", layer: int, tensors: dict[str, Tensor], metadata: dict[str, Any]
+) -> None:
+    """Write an adaptor's tensors and their metadata: what was written last is whole, or not there."""
     tensors = {name: value.detach().contiguous().cpu() for name, value in tensors.items()}
-    metadata = {"adaptor": json.dumps(told | {"model": identity(model, layer)})}
-    files.write_atomically(folder / "adaptor.safetensors", lambda path: save_file(tensors, path, metadata))
+    header = {"adaptor": json.dumps(metadata | {"model": identity(model, layer)})}
+    files.write_atomically(folder / "adaptor.safetensors", lambda path: save_file(tensors, path, header))
 
 
 def read(folder: Path, model: "PreTrainedModel") -> Saved:
     """Read a saved adaptor; raises `UserError` for missing or damaged files and for another model."""
     try:
         with safe_open(folder / "adaptor.safetensors", "pt") as file:
-            told = json.loads((file.metadata() or {})["adaptor"])
+            metadata = json.loads((file.metadata() or {})["adaptor"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        config, made_for = AdaptorConfig.model_validate(told["config"]), told["model"]
-        subjects = {tuple(subject) for subject in told["subjects"]}
-        found = Saved(config, told["experts"], subjects, told["trained"], tensors)
+        config, made_for = AdaptorConfig.model_validate(metadata["config"]), metadata["model"]
+        subjects = {tuple(subject) for subject in metadata["subjects"]}
+        found = Saved(config, metadata["experts"], subjects, metadata["trained"], tensors)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise UserError(f"{paths.relative(folder)}: not a whole adaptor ({error}); save it again") from error
     if made_for != identity(model, min(config.layer, len(layers.blocks(model)) - 1)):

@@ -3,38 +3,63 @@
 import dataclasses
 from typing import Any
 
-from lib.lemoe.editor import OracleEditor
-from lib.lemoe.methods import METHODS, Row, lemoe_row
+from lib.lemoe.methods import METHODS, Row, lemoe_row, lemoe_with_oracle, lemoe_with_rejection
+from lib.registry import Registry
 
 # The router learns by straight-through gradients and the auxiliary loss wherever something of it is learnt.
-_LEARNT: dict[str, Any] = {"keys": "learned", "gate": "straight_through", "auxiliary": 1.0}
-_ROUTING = (
-    lemoe_row("shared", "shared projection, learnt throughout", **{**_LEARNT, "projection": "shared"}),
-    lemoe_row("after_first", "projection frozen after the first batch", **_LEARNT, projection="frozen_after_first"),
-    lemoe_row("per_expert", "a projection for each expert", **_LEARNT, projection="per_expert"),
-    lemoe_row("frozen", "frozen random projection, learnt keys", **_LEARNT, projection="frozen"),
-    lemoe_row("mean_keys", "frozen random projection, keys at the batch's mean"),
-    lemoe_row("unforced", "as the last, new expert not forced in training", forced=False),
-    lemoe_row("oracle", "an oracle that knows the batch", editor=OracleEditor),
-    lemoe_row("softmax", "as the last but one, gate of the softmax value", gate="softmax"),
+LEARNT: dict[str, Any] = {"keys": "learned", "gate": "straight_through", "auxiliary": 1.0}
+ROUTING: Registry[Row] = Registry(
+    "variant of routing",
+    {
+        "routing/shared": lemoe_row("shared projection, learnt throughout", projection="shared", **LEARNT),
+        "routing/after_first": lemoe_row(
+            "projection frozen after the first batch", projection="frozen_after_first", **LEARNT
+        ),
+        "routing/per_expert": lemoe_row("a projection for each expert", projection="per_expert", **LEARNT),
+        "routing/frozen": lemoe_row("frozen random projection, learnt keys", projection="frozen", **LEARNT),
+        "routing/mean_keys": lemoe_row("frozen random projection, keys at the batch's mean"),
+        "routing/unforced": lemoe_row("as the last, new expert not forced in training", forced=False),
+        "routing/oracle": lemoe_row("an oracle that knows the batch", lemoe_with_oracle),
+        "routing/softmax": lemoe_row("as the last but one, gate of the softmax value", gate="softmax"),
+    },
 )
-ROUTING: dict[str, Row] = {row.name: row for row in _ROUTING}
-
-_ABLATIONS = (
-    lemoe_row("entity", "anchor: the entity", anchor="entity"),
-    lemoe_row("token", "anchor: the last token", anchor="token"),
-    lemoe_row("layer_6", "layer 6", layer=6),
-    lemoe_row("layer_12", "layer 12", layer=12),
-    lemoe_row("layer_24", "layer 24", layer=24),
-    lemoe_row("width_128", "experts of width 128", expert_width=128),
-    lemoe_row("width_1536", "experts of width 1,536", expert_width=1536),
-    lemoe_row("lora", "LoRA experts of rank 8", expert="lora"),
-    lemoe_row("null", "way out: a null key (ours)", ours=True, way_out="null"),
-    lemoe_row("locality_loss", "way out: a locality term in the loss (ours)", ours=True, way_out="locality_loss"),
+ABLATIONS: Registry[Row] = Registry(
+    "ablation",
+    {
+        "ablation/entity": lemoe_row("anchor: the entity", anchor="entity"),
+        "ablation/token": lemoe_row("anchor: the last token", anchor="token"),
+        "ablation/layer_6": lemoe_row("layer 6", layer=6),
+        "ablation/layer_12": lemoe_row("layer 12", layer=12),
+        "ablation/layer_24": lemoe_row("layer 24", layer=24),
+        "ablation/width_128": lemoe_row("experts of width 128", expert_width=128),
+        "ablation/width_1536": lemoe_row("experts of width 1,536", expert_width=1536),
+        "ablation/lora": lemoe_row("LoRA experts of rank 8", expert="lora"),
+        "ablation/null": lemoe_row("way out: a null key (ours)", lemoe_with_rejection, ("unrelated",), way_out="null"),
+        "ablation/locality_loss": lemoe_row(
+            "way out: a locality term in the loss (ours)", lemoe_with_rejection, ("unrelated",), way_out="locality_loss"
+        ),
+    },
 )
-ABLATIONS: dict[str, Row] = {row.name: row for row in _ABLATIONS}
 EXPERTS = (1, 2, 10, 20)  # numbers of experts besides the profile's own
 STEPS = (100,)  # of an expert on its batch, besides the profile's own
+
+
+def tuned(row: Row, title: str, **settings: Any) -> Row:
+    """Return a row with settings that the tuning split prefers to the published ones."""
+    title = f"{row.title}, {title}"
+    return dataclasses.replace(row, title=title, sized=lambda sizes: {**row.sized(sizes), **settings})
+
+
+# Where the tuning split prefers another setting to the published one, both are shown.
+TUNED: Registry[Row] = Registry(
+    "tuned method",
+    {
+        "memit_tuned": tuned(METHODS["memit"], "weight 1,000", weight=1000.0),
+        "memit_mass_tuned": tuned(METHODS["memit_mass"], "weight 1,000", weight=1000.0),
+    },
+)
+
+ROWS: Registry[Row] = METHODS | TUNED | ROUTING | ABLATIONS  # what a configuration's `row` may name
 
 # Settings compared on the tuning split; the registry holds what came out best by Avg.
 TUNING: dict[str, tuple[str, dict[str, Any]]] = {
@@ -73,18 +98,3 @@ TUNING: dict[str, tuple[str, dict[str, Any]]] = {
     "memit_1000": ("memit_mass", {"weight": 1000.0}),
     "memit_100": ("memit_mass", {"weight": 100.0}),
 }
-
-
-def _tuned(row: Row, title: str, settings: dict[str, Any]) -> Row:
-    """Return a row of the registry with settings that the tuning split prefers to the published ones."""
-    return dataclasses.replace(
-        row,
-        name=f"{row.name}_tuned",
-        title=f"{row.title}, {title}",
-        configure=lambda sizes: row.configure(sizes).model_copy(update=settings),
-    )
-
-
-# Where the tuning split prefers another setting to the published one, both are shown.
-_TUNED = tuple(_tuned(METHODS[name], "weight 1,000", TUNING["memit_1000"][1]) for name in ("memit", "memit_mass"))
-TUNED: dict[str, Row] = {row.name: row for row in _TUNED}

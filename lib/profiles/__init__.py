@@ -1,10 +1,17 @@
 """How big everything is: four profiles as typed, frozen data, and one table that shows them."""
 
+import json
+import os
+from functools import lru_cache
+from typing import Any
+
 import pandas as pd
+from pydantic import ValidationError
 
 from lib.errors import UserError
 from lib.profiles import cpu, gpu, paper, smoke
 from lib.profiles.fields import Profile
+from lib.registry import Registry
 from lib.sizes import BeaconSizes, DiffusionSizes, DistillationSizes, EditingSizes, TaskSizes
 
 __all__ = [
@@ -19,14 +26,42 @@ __all__ = [
     "table",
 ]
 
-PROFILES: dict[str, Profile] = {chosen.PROFILE.name: chosen.PROFILE for chosen in (smoke, cpu, gpu, paper)}
+PROFILES: Registry[Profile] = Registry(
+    "profile", {"smoke": smoke.PROFILE, "cpu": cpu.PROFILE, "gpu": gpu.PROFILE, "paper": paper.PROFILE}
+)
 
 
 def profile(name: str) -> Profile:
     """Return a profile; raises `UserError` for an unknown name."""
-    if name not in PROFILES:
-        raise UserError(f"unknown profile {name!r}: choose one of {', '.join(PROFILES)}")
-    return PROFILES[name]
+    changes = os.environ.get("REPRODUCTION_SET", "")
+    return _changed(PROFILES[name], changes) if changes else PROFILES[name]
+
+
+@lru_cache(maxsize=16)
+def _changed(chosen: Profile, changes: str) -> Profile:
+    """Return a profile with other sizes: `editing.steps=60 beacons.seeds=[0]`, values as JSON.
+
+    Raises `UserError` for what is no size, and for a value that does not fit it.
+    """
+    content = chosen.model_dump()
+    for change in changes.split():
+        name, _, value = change.partition("=")
+        *rooms, last = name.split(".")
+        place: Any = content
+        for room in rooms:
+            place = place.get(room) if isinstance(place, dict) else None
+        if not isinstance(place, dict) or last not in place:
+            raise UserError(f"{change}: profiles have no size {name!r}: notebook 0 lists them, as in editing.steps=60")
+        try:
+            place[last] = json.loads(value)
+        except ValueError:
+            place[last] = value
+    try:
+        return Profile.model_validate(content)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        place = ".".join(map(str, problem["loc"]))
+        raise UserError(f"{changes}: {place}: {problem['msg']}") from error
 
 
 def table() -> pd.DataFrame:

@@ -125,7 +125,7 @@ DISTILLATION = DistillationSizes(
 
 PROFILE = Profile(
     name="cpu",
-    about="real models and real text on two cores; the default, and the source of every committed number",
+    about="real models and real text on two cores; the default, and every number that names no other profile",
     offline=True,
     device="cpu",
     backbone=SMOLLM2,

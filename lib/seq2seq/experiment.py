@@ -1,60 +1,93 @@
-"""One experiment of the series: train a model on one task, then write the held-out sentences with it.
+"""One experiment of the series: train a model on one task, then write the held-out sentences with it."""
 
-Whatever this module and the model's own reach can change a record, so they are what the fingerprints start from.
-"""
-
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict
+import torch
+from pydantic import BaseModel, SerializeAsAny, ValidationInfo, field_validator
 from torch import Tensor, nn
 
+from lib import records, speed
+from lib.diffusion import tasks
+from lib.diffusion.models import ROWS
+from lib.diffusion.tasks import Data, DataConfig
 from lib.seq2seq import batches, decoding, training
 from lib.text import metrics
-from lib.text.vocabulary import Vocabulary
 
 WATCHED = 100  # validation sentences behind each point of the curve
-PREFIX_STEPS = 5
-PREFIX_SENTENCES = 4
+MOST_PUBLISHED = 10_000_000  # parameters: larger weights stay in the cache, the repository is to remain small
 
 
-class RunConfig(BaseModel):
-    """All that decides the outcome of one case, besides data, code and seed."""
+class RunConfig(DataConfig):
+    """All that decides the outcome of one case, besides the content of the data, code and seed."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    task: str
-    model: str
-    vocabulary: int
+    model: str  # the row of the comparison, in `ROWS`
     test_pairs: int
     whole_verses: int
     watch_at: tuple[int, ...]
-    window: batches.Window
-    method: dict[str, Any]  # the model's own configuration
+    method: SerializeAsAny[BaseModel]  # the row's own configuration
     training: training.TrainingConfig
     decoding: decoding.DecodingConfig
+    shown: int = 0  # test sentences whose decoding is kept step by step, by the rows that are watched
+    traced_steps: int = 0  # sampling steps in which the settling of words is measured
+    traced_pairs: int = 0  # on so many test sentences
+    keep: bool = False  # the weights, in the cache: other cases need them again
+    publish: bool = False  # the weights, beside the record
+
+    @field_validator("method", mode="before")
+    @classmethod
+    def _of_its_row(cls, value: Any, info: ValidationInfo) -> Any:
+        """Read what JSON gives back into the configuration of the row that `model` names."""
+        return ROWS[info.data["model"]].read(value) if isinstance(value, Mapping) else value
 
 
-@dataclass(frozen=True)
-class Data:
-    """Sources and targets of the splits train, validation, test and whole (longer test sentences); the vocabulary."""
-
-    splits: Mapping[str, tuple[Sequence[str], Sequence[str]]]
-    vocabulary: Vocabulary
+def train(case: records.Case) -> records.Outcome:
+    """Run the experiment of a case; the sentences are the raw outputs that every score comes from."""
+    config: RunConfig = case.config
+    row, run = ROWS[config.model], Experiment.of(config, case.device)
+    results = run.run(case.seed, records.workspace(case))
+    trained = results.trained
+    weights = {name: value.detach().cpu() for name, value in trained.model.named_parameters()}
+    watched = row.watch(trained.model, run.data.vocabulary, run.data.splits["test"][0], config, case.seed)
+    rate = trained.words / trained.seconds
+    cost: dict[str, Any] = {"training_seconds": round(trained.seconds, 1), "words_per_second": round(rate)}
+    operations = row.operations(config.method)
+    if operations is not None:
+        cost["share_of_matrix_rate"] = round(rate * operations / speed.matrix_rate(torch.bfloat16, run.device), 3)
+    parameters = sum(value.numel() for value in weights.values())
+    return records.Outcome(
+        values={
+            "curve": trained.curve,
+            "parameters": parameters,
+            "pairs": results.encoded.pairs,
+            "left_out": results.encoded.left_out,
+        },
+        frames={"outputs": results.outputs, **watched},
+        weights={"model": weights} if config.keep else {},
+        published={"model": weights} if config.publish and parameters <= MOST_PUBLISHED else {},
+        cost=cost,
+    )
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """A configured model on its data: `build` makes it with fresh weights, from torch's global generator."""
+    """A configured model on its data."""
 
     config: RunConfig
     data: Data
-    build: Callable[[], nn.Module]
     device: str = "cpu"
+
+    @classmethod
+    def of(cls, config: RunConfig, device: str) -> "Experiment":
+        """Return the experiment with its data loaded; raises as `tasks.load`."""
+        return cls(config, tasks.load(config).data, device)
+
+    def build(self) -> nn.Module:
+        """Return the model with fresh weights, from torch's global generator."""
+        return ROWS[self.config.model].build(self.config.method, self.data.vocabulary)
 
     def run(self, seed: int, workspace: Path | None = None) -> "Results":
         """Train, watch the validation sentences on the way, and write the test sentences.
@@ -75,17 +108,6 @@ class Experiment:
         }
         written = {split: self.write(trained.model, texts, seed) for split, texts in shown.items()}
         return Results(trained, encoded, as_rows(written))
-
-    def prefix(self, seed: int) -> str:
-        """Return a digest of the weights after five steps and of four sentences written with them."""
-        begun = self.config.training.model_copy(update={"steps": PREFIX_STEPS})
-        trained = self.train(self.encode(), seed, begun)
-        digest = hashlib.sha256()
-        for _, value in sorted(trained.model.named_parameters()):
-            digest.update(value.detach().cpu().numpy().tobytes())
-        sources = self.data.splits["test"][0][:PREFIX_SENTENCES]
-        digest.update(repr(self.write(trained.model, sources, seed)).encode())
-        return digest.hexdigest()
 
     def encode(self) -> batches.Encoded:
         """Encode the training split."""

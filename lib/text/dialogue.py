@@ -13,6 +13,7 @@ from lib import paths, sources
 from lib.errors import UserError
 from lib.text import bible
 from lib.text.ordering import hash_order, pick
+from lib.text.pairs import Recipe
 
 LICENCE = "MIT (package chitchat-dataset)"
 HELD_OUT = 500
@@ -112,3 +113,6 @@ def _pairs(identity: str, turns: Sequence[Sequence[str]], dropped: dict[str, int
             dropped["length"] += 1
         else:
             yield {"src": said[place], "trg": said[place + 1], "group": identity}
+
+
+TURNS = Recipe("dialogue", build, lambda: [source()], LICENCE)

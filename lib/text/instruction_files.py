@@ -5,14 +5,13 @@ or in that of the set's own release. These are the user's files: only the profil
 (`lib.text.suites`).
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lib import paths
 from lib.errors import UserError
+from lib.text import json_lines
 from lib.text.instructions import Instruction
 
 
@@ -46,33 +45,15 @@ def read(name: str, path: Path) -> list[Instruction]:
     """
     if name not in _LAYOUTS:
         raise UserError(f"no instruction files called {name!r}: choose one of {', '.join(NAMES)}")
-    place = paths.relative(path)
-    try:
-        lines = Path(path).read_bytes().splitlines()
-    except OSError as error:
-        raise UserError(f"{place}: {error.strerror or error}; check the path of the data file") from error
-    numbered = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
-    if not numbered:
-        raise UserError(f'{place}: no instructions; write one {{"instruction": ..., "output": ...}} per line')
     return [
-        Instruction(instruction, given, outputs[0], name, f"{name}/{number}/{instance}", outputs)
-        for number, line in numbered
-        for instance, (instruction, given, outputs) in enumerate(
-            _parsed(line, _LAYOUTS[name], f"{place}, line {number}")
-        )
+        Instruction(instruction, given, outputs[0], name, f"{name}/{line.number}/{instance}", outputs)
+        for line in json_lines.read(path, "instructions", '{"instruction": ..., "output": ...}')
+        for instance, (instruction, given, outputs) in enumerate(_parsed(line.content, _LAYOUTS[name], line.place))
     ]
 
 
-def _parsed(line: bytes, layout: _Layout, place: str) -> Iterator[tuple[str, str, tuple[str, ...]]]:
+def _parsed(content: Mapping[str, Any], layout: _Layout, place: str) -> Iterator[tuple[str, str, tuple[str, ...]]]:
     """Yield instruction, input and outputs of each instance on one line; `place` names file and line in errors."""
-    try:
-        content = json.loads(line.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise UserError(f"{place}: not UTF-8 (byte {error.start + 1}); save the file as UTF-8") from error
-    except json.JSONDecodeError as error:
-        raise UserError(f"{place}: broken JSON ({error.msg}, column {error.colno}); mend or remove the line") from error
-    if not isinstance(content, dict):
-        raise UserError(f'{place}: not a JSON object; write {{"instruction": ..., "output": ...}}')
     instruction = _text(content, _key(content, layout.instruction, place), place)
     instances = content.get(layout.nested, [content])
     if not isinstance(instances, list) or not instances or not all(isinstance(one, dict) for one in instances):

@@ -209,7 +209,7 @@ def _asked_subjects() -> set[str]:
 @functools.cache
 def _verses(name: str) -> list[dict[str, str]]:
     """Return the candidates of a set, from all splits of its pairs: they are split anew, for both sets alike."""
-    whole = pairs.load({"modern": "paraphrase", "simple": "simplification"}[name])
+    whole = {"modern": verses.PARAPHRASE, "simple": verses.SIMPLIFICATION}[name].load()
     version = {"modern": "kjv", "simple": "web"}[name]
     found = [row for split in pairs.SPLITS for row in whole[split].to_list() if row["version"] == version]
     frequent = most_frequent((row[side] for row in found for side in ("src", "trg")), VERSE_WORDS)

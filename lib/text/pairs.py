@@ -1,6 +1,7 @@
 """Sets of a source and a target sentence, with fixed splits: built from real text, or read from JSON lines.
 
-The rows are made in `verses`, `dialogue` and `questions`; here they are cached, named, hashed and cut to size.
+The rows are made in `verses`, `dialogue`, `replies` and `questions`, which end in the recipes of their sets; here they
+are cached, hashed and cut to size.
 """
 
 import hashlib
@@ -16,9 +17,10 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 from datasets import Dataset, DatasetDict
 
-from lib import facts, files, fingerprints, paths
+from lib import files, paths
 from lib.errors import UserError
-from lib.text import bible, dialogue, questions, verses
+from lib.statements.reach import entry_of, reach
+from lib.text import json_lines
 
 SPLITS = ("train", "validation", "test")
 
@@ -46,58 +48,34 @@ class PairSet:
 
 
 @dataclass(frozen=True)
-class _Recipe:
+class Recipe:
+    """How a set of ours is made: its name, the builder of its rows, the files that these are made of, their licence.
+
+    `build` returns the rows of each split and counts of what is left out; it is a function at the top of its module.
+    """
+
+    name: str
     build: Callable[[], tuple[dict[str, list[dict[str, Any]]], dict[str, int]]]
-    read: Callable[[], list[Path]]  # the files that the rows are made of
+    read: Callable[[], list[Path]]
     licence: str
 
+    def load(self) -> PairSet:
+        """Return the set, from the cache when it holds an intact copy of the current one."""
+        folder, key = paths.cache() / "datasets" / self.name, self._key()
+        cached = _read_cache(folder, key)
+        if cached is None:
+            rows, dropped = self.build()
+            cached = {split: pa.Table.from_pylist(rows[split]) for split in SPLITS}, dropped
+            _write_cache(folder, key, *cached)
+        tables, dropped = cached
+        splits = DatasetDict({split: Dataset(tables[split]) for split in SPLITS})
+        return PairSet(self.name, splits, self.licence, dropped)
 
-_RECIPES = {
-    "paraphrase": _Recipe(
-        partial(verses.paraphrase, whole=False), lambda: [bible.source(v) for v in bible.VERSIONS], bible.LICENCE
-    ),
-    "paraphrase_whole": _Recipe(
-        partial(verses.paraphrase, whole=True), lambda: [bible.source(v) for v in bible.VERSIONS], bible.LICENCE
-    ),
-    "simplification": _Recipe(
-        verses.simplification, lambda: [bible.source(v) for v in ("kjv", "web", "bbe")], bible.BASIC_LICENCE
-    ),
-    "dialogue": _Recipe(dialogue.build, lambda: [dialogue.source()], dialogue.LICENCE),
-    "question_generation": _Recipe(questions.build, lambda: questions.files(), facts.LICENCE),
-}
-NAMES = tuple(name for name in _RECIPES if name != "paraphrase_whole")
-
-
-def load(name: str = "paraphrase", whole: bool = False) -> PairSet:
-    """Return a set of pairs, from the cache when it holds an intact copy of the current one.
-
-    Each has 500 test and 500 validation pairs. "paraphrase": King James to World English, 4-16 words; training
-    rows also from American Standard and from clauses of longer verses; `whole`: verses of 4-40 words instead, and the
-    same clauses. "simplification": World English to Basic English, verses of 4-24 words, and clauses for training.
-    "dialogue": a turn and the reply. "question_generation": a statement and a question that it answers. Raises
-    `UserError` for another name, and for `whole` with another set than paraphrase.
-    """
-    if name not in NAMES:
-        raise UserError(f"unknown set of pairs {name!r}: choose {', '.join(NAMES)}")
-    if whole and name != "paraphrase":
-        raise UserError(f"whole verses of {name!r}: only paraphrase has them; leave out whole=True")
-    recipe = _RECIPES[name := f"{name}_whole" if whole else name]
-    folder = paths.cache() / "datasets" / name
-    key = _key(recipe)
-    cached = _read_cache(folder, key)
-    if cached is None:
-        rows, dropped = recipe.build()
-        cached = {split: pa.Table.from_pylist(rows[split]) for split in SPLITS}, dropped
-        _write_cache(folder, key, *cached)
-    tables, dropped = cached
-    splits = DatasetDict({split: Dataset(tables[split]) for split in SPLITS})
-    return PairSet(name, splits, recipe.licence, dropped)
-
-
-def _key(recipe: _Recipe) -> str:
-    parts = [files.sha256(path) for path in recipe.read()]
-    parts.append(fingerprints.code_fingerprint(["lib.text.pairs"]))
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+    def _key(self) -> str:
+        """Digest of the files that a set is made of, and of the code that makes it."""
+        parts = [files.sha256(path) for path in self.read()]
+        parts.append(reach(entry_of(self.build))[0])
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def _write_cache(folder: Path, key: str, tables: dict[str, pa.Table], dropped: dict[str, int]) -> None:
@@ -156,15 +134,8 @@ def read_jsonl(path: Path, max_words: int | None = None) -> Dataset:
     remedy for a missing or empty file, text that is not UTF-8, a broken line, a missing field, an empty sentence, or a
     sentence of more than `max_words` words.
     """
-    place = paths.relative(path)
-    try:
-        lines = Path(path).read_bytes().splitlines()
-    except OSError as error:
-        raise UserError(f"{place}: {error.strerror or error}; check the path of the data file") from error
-    rows = [_parse(line, f"{place}, line {number}", max_words) for number, line in enumerate(lines, 1) if line.strip()]
-    if not rows:
-        raise UserError(f'{place}: no sentence pairs; write one {{"src": ..., "trg": ...}} per line')
-    return Dataset(pa.Table.from_pylist(rows))
+    lines = json_lines.read(path, "sentence pairs", '{"src": ..., "trg": ...}')
+    return Dataset(pa.Table.from_pylist([_pair(line, max_words) for line in lines]))
 
 
 def read_folder(folder: Path, max_words: int | None = None) -> PairSet:
@@ -174,17 +145,9 @@ def read_folder(folder: Path, max_words: int | None = None) -> PairSet:
     return PairSet(folder.name, DatasetDict(splits), "see the owner of the files", {})
 
 
-def _parse(line: bytes, place: str, max_words: int | None) -> dict[str, str]:
-    """Return one pair of a JSON lines file; `place` names file and line in errors."""
-    try:
-        content = json.loads(line.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise UserError(f"{place}: not UTF-8 (byte {error.start + 1}); save the file as UTF-8") from error
-    except json.JSONDecodeError as error:
-        raise UserError(f"{place}: broken JSON ({error.msg}, column {error.colno}); mend or remove the line") from error
-    if not isinstance(content, dict):
-        raise UserError(f'{place}: not a JSON object; write {{"src": ..., "trg": ...}}')
-    row = {}
+def _pair(line: json_lines.Line, max_words: int | None) -> dict[str, str]:
+    """Return the pair on one line."""
+    row, content, place = {}, line.content, line.place
     for field in ("src", "trg"):
         if field not in content:
             raise UserError(f'{place}: no field "{field}" (found: {", ".join(content) or "none"}); rename or add it')

@@ -14,6 +14,7 @@ import pandas as pd
 from lib import facts
 from lib.text import bible
 from lib.text.ordering import hash_order, pick
+from lib.text.pairs import Recipe
 from lib.text.phrasings import PHRASINGS
 
 HELD_OUT = 500
@@ -149,3 +150,6 @@ def _of_elements(table: pd.DataFrame) -> Iterator[Fact]:
         yield Fact(row.name, "number", str(row.number))
         yield Fact(row.name, "series", row.series)
         yield Fact(row.name, "predecessor", predecessor)
+
+
+QUESTIONS = Recipe("question_generation", build, files, facts.LICENCE)

@@ -6,15 +6,11 @@ Whole turns (`dialogue`) ask for more than a model of a few million weights lear
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
-import pyarrow as pa
-from datasets import Dataset, DatasetDict
-
 from lib.text import dialogue
-from lib.text.pairs import SPLITS, PairSet
+from lib.text.pairs import Recipe
 
 SHORTEST_SOURCE, SHORTEST_REPLY, LONGEST = 4, 3, 16  # words, punctuation marks included
 SAID = 3  # conversations in which a reply is given, punctuation aside
@@ -23,15 +19,12 @@ _SILENCE: list[str] = []  # a turn without words, which `dialogue.split` pairs w
 Exchange = tuple[str, str]
 
 
-@lru_cache(maxsize=1)
-def load() -> PairSet:
-    """Return the pairs with their fixed splits, 500 of them for test and for validation, one a conversation."""
-    rows, dropped = build(dialogue.conversations())
-    splits = {split: Dataset(pa.Table.from_pylist(rows[split])) for split in SPLITS}
-    return PairSet("replies", DatasetDict(splits), dialogue.LICENCE, dropped)
+def build() -> tuple[dict[str, list[dict[str, Any]]], dict[str, int]]:
+    """Build the rows of each split and count what is left out; 500 for test and for validation, one a conversation."""
+    return split(dialogue.conversations())
 
 
-def build(talks: Mapping[str, Sequence[Sequence[str]]]) -> tuple[dict[str, list[dict[str, Any]]], dict[str, int]]:
+def split(talks: Mapping[str, Sequence[Sequence[str]]]) -> tuple[dict[str, list[dict[str, Any]]], dict[str, int]]:
     """Build the rows of each split out of {conversation id: turns}, and count what is left out.
 
     The last sentence of a turn, of 4-16 words, and the first of the next turn, of 3-16 words, where at least three
@@ -65,3 +58,6 @@ def _apart(exchanges: Iterable[Exchange]) -> list[list[str]]:
 
 def _words(text: str) -> str:
     return " ".join(re.findall(r"[a-z0-9']+", text))
+
+
+REPLIES = Recipe("replies", build, lambda: [dialogue.source()], dialogue.LICENCE)

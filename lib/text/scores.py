@@ -30,20 +30,15 @@ SHORT = NAMES | {"bertscore": "BERTScore", "length": "Length"}
 
 
 def compare(systems: Mapping[str, Sequence[Sequence[str]]], references: Sequence[str]) -> dict[str, pd.DataFrame]:
-    """Return the scores of several systems on the same references, one frame of `per_item` each."""
-    chosen = {name: mbr.select(candidates) for name, candidates in systems.items()}
-    vectors = bertscore.token_vectors([*references, *(text for texts in chosen.values() for text in texts)])
-    return {name: _scores(candidates, chosen[name], references, vectors) for name, candidates in systems.items()}
+    """Return the scores of several systems on the same references: of each one row per item, the columns of `NAMES`.
 
-
-def per_item(candidates: Sequence[Sequence[str]], references: Sequence[str]) -> pd.DataFrame:
-    """Return one row per item and the columns of `NAMES`.
-
-    `candidates` holds the sentences drawn for each item. BLEU, ROUGE-L, BERTScore, Dist-1 and length are those of the
+    A system is the sentences drawn for each item. BLEU, ROUGE-L, BERTScore, Dist-1 and length are those of the
     candidate that minimum Bayes risk chooses; Self-BLEU and Diverse-4 are over the first three candidates, and NaN
     where there is but one. Raises `ValueError` when items and references differ in number.
     """
-    return compare({"": candidates}, references)[""]
+    chosen = {name: mbr.select(candidates) for name, candidates in systems.items()}
+    vectors = bertscore.token_vectors([*references, *(text for texts in chosen.values() for text in texts)])
+    return {name: _scores(candidates, chosen[name], references, vectors) for name, candidates in systems.items()}
 
 
 def _scores(

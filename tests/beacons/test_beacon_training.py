@@ -9,10 +9,12 @@ from torch import nn
 from torch.nn import functional
 
 from lib.beacons import cached_facts
+from lib.beacons.adapters import Handle
 from lib.beacons.cached_facts import Chosen, chunks, fact_losses, run_once
-from lib.beacons.methods import METHODS, Handle, attach
-from lib.beacons.training import DivergedError, batches, train, weighted_loss
-from tests.beacons.made_facts import SIZES, made_facts
+from lib.beacons.methods import METHODS, attach
+from lib.beacons.reweighting import fact_loss, token_loss
+from lib.beacons.training import DivergedError, WeightedLoss, batches, train
+from tests.beacons.made_facts import ADAPTER, made_facts
 from tests.editing.tiny_models import Letters, llama
 
 BASE = llama()
@@ -31,7 +33,7 @@ def final(
     method: str, model: nn.Module | None = None, steps: int = STEPS, seed: int = 0, **options: object
 ) -> torch.Tensor:
     """Train a fresh adapter; return its parameters in one row."""
-    with attach(deepcopy(BASE) if model is None else model, method, SIZES, STEPS, seed=0) as handle:
+    with attach(deepcopy(BASE) if model is None else model, method, ADAPTER, STEPS, seed=0) as handle:
         train(handle, Letters(), FACTS, steps, 4, RATE, seed, **options)
         return torch.cat([value.detach().flatten() for value in handle.parameters()])
 
@@ -57,12 +59,12 @@ def test_the_loss_is_its_formula_by_fact_and_by_token() -> None:
     by_fact = torch.rand(6, generator=draw) + 0.1
     by_token = torch.rand(6, 5, generator=draw) + 0.1
     means = torch.stack([losses.mean() for losses in alone])
-    torch.testing.assert_close(weighted_loss(part, None), means.mean())
-    torch.testing.assert_close(weighted_loss(part, by_fact), (by_fact * means).sum() / by_fact.sum())
+    torch.testing.assert_close(fact_losses(part), means)
+    torch.testing.assert_close(fact_loss(part, by_fact), (by_fact * means).sum() / by_fact.sum())
     weighed = sum((by_token[n, : len(losses)] * losses).mean() for n, losses in enumerate(alone))
     divisor = sum(by_token[n, : len(losses)].mean() for n, losses in enumerate(alone))
-    torch.testing.assert_close(weighted_loss(part, by_token), weighed / divisor)
-    torch.testing.assert_close(weighted_loss(part, by_fact[:, None].expand(6, 5)), weighted_loss(part, by_fact))
+    torch.testing.assert_close(token_loss(part, by_token), weighed / divisor)
+    torch.testing.assert_close(token_loss(part, by_fact[:, None].expand(6, 5)), fact_loss(part, by_fact))
 
 
 def test_an_epoch_has_every_fact_once_and_follows_from_the_seed() -> None:
@@ -80,7 +82,7 @@ def test_an_epoch_has_every_fact_once_and_follows_from_the_seed() -> None:
 def test_the_steps_are_those_of_a_plain_loop(method: str, weighed: bool) -> None:
     model = deepcopy(BASE)
     weights = torch.tensor([5.0, 0.2, 1.0, 3.0, 0.1, 2.0]) if weighed else torch.ones(6)
-    with attach(model, method, SIZES, STEPS, seed=0) as handle:
+    with attach(model, method, ADAPTER, STEPS, seed=0) as handle:
         optimiser = torch.optim.AdamW(handle.parameters(), RATE, weight_decay=0.0)
         rows = [rows for epoch in range(4) for rows in batches(6, 4, 0, epoch)][:STEPS]
         for chosen in rows:
@@ -89,31 +91,32 @@ def test_the_steps_are_those_of_a_plain_loop(method: str, weighed: bool) -> None
             ((weights[chosen] * losses).sum() / weights[chosen].sum()).backward()
             optimiser.step()
         plain = torch.cat([value.detach().flatten() for value in handle.parameters()])
-    found = final(method, weigh=(lambda _: weights) if weighed else None)
+    found = final(method, weighted=WeightedLoss(lambda _: weights, fact_loss) if weighed else None)
     torch.testing.assert_close(found, plain, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_it_resumes_bit_for_bit_after_a_kill(method: str, tmp_path: Path) -> None:
-    def weigh(handle: Handle) -> torch.Tensor:
+    def weights(handle: Handle) -> torch.Tensor:
+        calls.append(handle.count)
+        if len(calls) == killed_at:
+            raise KilledError
         return 1 + handle.parameters()[0].detach().abs().sum() * torch.arange(6)
 
     class KilledError(Exception):
         pass
 
-    def kill(step: int) -> None:
-        if step >= 5 and not resumed:
-            raise KilledError
-
-    resumed = False
-    whole = final(method, weigh=weigh)
-    with pytest.raises(KilledError):
-        final(method, weigh=weigh, on_epoch=kill, workspace=tmp_path, save_every=3)
-    assert (tmp_path / "state.safetensors").exists()
-    resumed = True
+    weighted = WeightedLoss(weights, fact_loss)
     calls: list[int] = []
-    assert torch.equal(final(method, weigh=weigh, on_epoch=calls.append, workspace=tmp_path, save_every=3), whole)
-    assert calls == [4, 6, 7]
+    killed_at = 0
+    whole = final(method, weighted=weighted)
+    killed_at, calls = 3, []  # after four steps, of which three are saved
+    with pytest.raises(KilledError):
+        final(method, weighted=weighted, workspace=tmp_path, save_every=3)
+    assert (tmp_path / "state.safetensors").exists()
+    killed_at, calls = 0, []
+    assert torch.equal(final(method, weighted=weighted, workspace=tmp_path, save_every=3), whole)
+    assert len(calls) == 2  # of the last two epochs of four: the second goes on with the weights that were saved
 
 
 def test_a_damaged_state_is_named_and_training_starts_anew(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -125,35 +128,33 @@ def test_a_damaged_state_is_named_and_training_starts_anew(tmp_path: Path, capsy
 def test_weights_are_refreshed_every_epoch_and_move_the_result() -> None:
     seen: list[float] = []
 
-    def weigh(handle: Handle) -> torch.Tensor:
+    def weights(handle: Handle) -> torch.Tensor:
         seen.append(float(handle.parameters()[1].detach().abs().sum()))
         return torch.tensor([9.0, 0.1, 0.1, 0.1, 0.1, 0.1])
 
-    moved, calls = final("lora", weigh=weigh), []
+    moved = final("lora", weighted=WeightedLoss(weights, fact_loss))
     assert len(seen) == 4  # of 7 steps, 2 an epoch
     assert len(set(seen)) == 4
-    plain = final("lora", on_epoch=calls.append)
-    assert calls == [2, 4, 6, 7]
-    assert (moved - plain).abs().max() > 1e-3
+    assert (moved - final("lora")).abs().max() > 1e-3
 
 
 def test_a_loss_that_is_no_number_keeps_the_last_good_weights(tmp_path: Path) -> None:
-    def weigh(handle: Handle) -> torch.Tensor:
-        weights = torch.ones(6)
-        return weights if len(told) < 2 else weights * torch.nan
+    def weights(_: Handle) -> torch.Tensor:
+        epochs.append(len(epochs))
+        return torch.ones(6) if len(epochs) < 3 else torch.full((6,), torch.nan)
 
-    told: list[int] = []
+    epochs: list[int] = []
     good = final("lora", steps=4, workspace=tmp_path / "good", save_every=4)
-    with attach(deepcopy(BASE), "lora", SIZES, STEPS, seed=0) as handle:
+    with attach(deepcopy(BASE), "lora", ADAPTER, STEPS, seed=0) as handle:
         with pytest.raises(DivergedError, match=r"lora: the loss is nan, .* at step 5"):
-            train(handle, Letters(), FACTS, STEPS, 4, RATE, 0, weigh, told.append, tmp_path / "bad")
+            train(handle, Letters(), FACTS, STEPS, 4, RATE, 0, WeightedLoss(weights, fact_loss), tmp_path / "bad")
         kept = torch.cat([value.detach().flatten() for value in handle.parameters()])
     assert torch.equal(kept, good)
     assert (tmp_path / "bad" / "state.safetensors").exists()
 
 
 def test_wrong_calls_are_refused() -> None:
-    with attach(deepcopy(BASE), "ia3", SIZES, 1, seed=0) as handle:
+    with attach(deepcopy(BASE), "ia3", ADAPTER, 1, seed=0) as handle:
         for steps, batch in ((0, 1), (1, 0)):
             with pytest.raises(ValueError, match="must be 1 or more"):
                 train(handle, Letters(), FACTS, steps, batch, RATE, 0)

@@ -6,6 +6,7 @@ import torch
 from scipy.spatial.distance import cosine
 
 from lib.beacons import distance
+from lib.errors import UserError
 from tests.editing.tiny_models import LETTERS, Letters, gpt2, llama
 
 MODEL = llama()
@@ -73,7 +74,7 @@ def test_zero_vectors_have_a_distance_and_no_gradient_of_nan():
 
 
 def test_wrong_calls_are_refused():
-    with pytest.raises(ValueError, match="no ruler 'cosine'"):
+    with pytest.raises(UserError, match="unknown ruler 'cosine': choose one of raw, "):
         distance.ruler("cosine", MODEL, Letters())
     with pytest.raises(ValueError, match="1 answers for 2 targets"):
         distance.distance(distance.ruler("raw", MODEL, Letters()), ["a"], ["a", "b"])

@@ -11,12 +11,12 @@ import pytest
 import torch
 
 from lib.beacons import answers, distance, features, single_fact
+from lib.beacons.config import AloneConfig
 from lib.beacons.facts import BeaconFact
 from lib.beacons.methods import attach
-from lib.beacons.single_fact import AloneConfig
 from lib.beacons.training import train
 from lib.errors import UserError
-from tests.beacons.made_facts import SIZES, made_facts
+from tests.beacons.made_facts import ADAPTER, made_facts
 from tests.editing.tiny_models import Letters, llama
 
 BASE = llama()
@@ -33,8 +33,7 @@ def bench() -> Any:
     return SimpleNamespace(
         model=model,
         tokenizer=Letters(),
-        sizes=SIZES.model_copy(update={"first_layer": 1, "rank": 7}),  # the configuration's are to hold
-        facts=lambda pool: tuple(FACTS),
+        facts=lambda pool, longest: tuple(FACTS),
         raw=distance.ruler("raw", model, Letters()),
         centred=distance.ruler("centred", model, Letters()),
         table=distance.embeddings(model),
@@ -51,7 +50,7 @@ def test_each_trajectory_is_the_one_of_the_fact_alone() -> None:
     for fact in FACTS[:3]:
         rows = told[told["identity"] == fact.identity].set_index("step")
         for step in (0, 1, 4):
-            with attach(model, "lora", SIZES, STEPS, seed=1) as handle:
+            with attach(model, "lora", ADAPTER, STEPS, seed=1) as handle:
                 if step:
                     train(handle, Letters(), [fact], step, 1, RATE, seed=0)
                 said = answers.greedy(model, Letters(), [fact.prompt], LONGEST)[0]

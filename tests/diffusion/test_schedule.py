@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lib.diffusion import schedule
+from lib.errors import UserError
 
 values = st.lists(st.floats(0.01, 20), min_size=1, max_size=12)
 
@@ -69,5 +70,5 @@ def test_ends_have_no_nan_and_sqrt_is_floored() -> None:
 
 
 def test_unknown_schedule_is_an_error() -> None:
-    with pytest.raises(ValueError, match="unknown schedule 'info'"):
+    with pytest.raises(UserError, match="unknown schedule 'info': choose one of information, linear"):
         schedule.abar("info", torch.ones(1), 10, torch.zeros(1, 1), 0.5)

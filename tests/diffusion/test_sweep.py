@@ -4,15 +4,14 @@ import pandas as pd
 import pytest
 
 from lib.diffusion import cases, sweep
-from lib.diffusion.models import MODELS
 from lib.seq2seq import decoding
 
 
 @pytest.mark.parametrize(("name", "walks"), [("infodiffusion", 3), ("diffuseq", 2)])
 def test_every_walk_is_taken_in_all_steps_from_the_same_noise(name: str, walks: int) -> None:
-    run = cases.experiment("paraphrase", MODELS[name], "smoke")
+    run = cases.experiment("paraphrase", name, "smoke")
     model = run.build().eval()
-    config = sweep.SweepConfig(steps=(1, 3), pairs=2, candidates=2)
+    config = sweep.SweepConfig(trained=run.config, steps=(1, 3), pairs=2, candidates=2)
     outputs, seconds = sweep.run(model, run, config, seed=5)
     assert len(outputs) == walks * 2 * 2 * 2
     assert len(seconds) == walks

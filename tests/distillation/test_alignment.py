@@ -61,5 +61,5 @@ def test_none_leaves_states_as_they_are() -> None:
 
 
 def test_an_unknown_kind_is_told() -> None:
-    with pytest.raises(UserError, match="no alignment module 'conv': there are per_pair"):
+    with pytest.raises(UserError, match="unknown alignment module 'conv': choose one of per_pair"):
         Alignment("conv", LAYERS, 8, 8, 0)

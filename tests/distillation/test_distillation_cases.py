@@ -1,8 +1,11 @@
 """The registry of the series: equal steps for all, one thing changed at a time, everything tied to its teacher."""
 
+import json
+
 import pytest
 
 from lib.distillation import cases
+from lib.distillation.objectives import ObjectiveConfig
 from lib.profiles import profile as sizes_of
 from lib.records import Case
 
@@ -23,7 +26,7 @@ def changes(one: Case, other: Case) -> dict[str, tuple[object, object]]:
             if isinstance(a[part], dict)
             else [("", a[part], b[part])]
         )
-        if x != y and part != "similarity"  # a measurement
+        if x != y and part != "similarity" and name != "losses"  # a measurement, and what follows from the weights
     }
 
 
@@ -95,12 +98,25 @@ def test_three_seeds_for_the_four_compared_rows_and_one_for_the_others() -> None
     assert all(case.row == "core" for case in cases.cases("smoke"))
 
 
-def test_what_changes_the_teacher_changes_every_arm(monkeypatch) -> None:
-    before = {case.name: case.fingerprint()["total"] for case in cases.cases("cpu")}
-    plain = cases.teacher_config
-    monkeypatch.setattr(
-        cases, "teacher_config", lambda profile: plain(profile).model_copy(update={"layer": plain(profile).layer + 1})
-    )
-    after = {case.name: case.fingerprint()["total"] for case in cases.cases("cpu")}
-    assert before.keys() == after.keys()
-    assert not any(before[name] == after[name] for name in before)
+def test_every_case_reads_the_teacher_of_its_profile() -> None:
+    for case in cases.cases("cpu"):
+        adapted = case if case.name.endswith("/teacher/adapted") else case.inputs["teacher"]
+        assert (adapted.name, adapted.config) == ("4_hetero_kd/teacher/adapted", cases.teacher_config("cpu"))
+        if "/slices/" in case.name:
+            who = case.name.rpartition("/")[2]
+            assert case.inputs["learnt"].name.split("/")[1:3] in (["main", who], ["teacher", "adapted"])
+
+
+def test_a_configuration_comes_back_from_its_json() -> None:
+    for case in cases.cases("cpu"):
+        stored = json.loads(case.config.model_dump_json())
+        assert type(case.config).model_validate(stored) == case.config
+
+
+def test_a_configuration_names_the_losses_it_reads_the_teacher_by() -> None:
+    wanted = {"sft": (), "forward_kl": ("output_loss",), "middle": ("middle_loss",)}
+    wanted |= {"ours": ("output_loss", "middle_loss")}
+    for method, names in wanted.items():
+        assert cases.main(method, 0, "cpu").config.objective.losses == names
+    stored = cases.main("middle", 0, "cpu").config.objective.model_dump() | {"middle": 0.0}
+    assert ObjectiveConfig(**stored).losses == ()  # what is stored follows the weights

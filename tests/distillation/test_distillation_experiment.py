@@ -1,21 +1,24 @@
 """One experiment from data to answers, on a tiny backbone and tiny sets: arms, resume, cache and what is measured."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from lib import backbones
-from lib.distillation import evaluation, experiment, slices
+from lib import backbones, records
+from lib.distillation import arms, evaluation, experiment, slices
+from lib.distillation.arms import RunConfig, StudentConfig
 from lib.distillation.decoding import DecodingConfig
-from lib.distillation.experiment import GREEDY, RunConfig, StudentConfig
+from lib.distillation.experiment import GREEDY
 from lib.distillation.objectives import ObjectiveConfig
 from lib.distillation.training import TrainingConfig
 from lib.distillation.vocabularies import TrainedVocabulary
-from lib.distillation.world import DataConfig, TeacherConfig, World
+from lib.distillation.world import DataConfig, TeacherConfig, World, world_of
 from lib.errors import UserError
+from lib.registry import Registry
 from lib.text import instructions, suites
 from lib.text.instructions import NAMES, TRAINED, Instruction
 
@@ -75,7 +78,8 @@ def rows(name: str) -> dict[str, tuple[Instruction, ...]]:
 @pytest.fixture
 def world(tmp_path, monkeypatch) -> World:
     monkeypatch.setattr(backbones, "load_causal_lm", backbone)
-    monkeypatch.setitem(suites.SUITES, "embedded", dataclasses.replace(suites.SUITES["embedded"], load=rows))
+    small = Registry("suite", {"embedded": dataclasses.replace(suites.SUITES["embedded"], load=rows)})
+    monkeypatch.setattr(suites, "SUITES", small)
     model = backbone()[0]
     found = World(TEACHER, "cpu", lambda: weights, tmp_path / "caches", "tiny")
     weights = experiment.Adaptation(model, found.vocabulary.kept, 2, (), 0).weights()
@@ -211,15 +215,24 @@ def test_arms_that_do_not_fit_are_named(world, monkeypatch) -> None:
     monkeypatch.setattr(World, "own_vocabulary", property(lambda self: vocabulary))
     with pytest.raises(UserError, match="data of different sizes"):
         experiment.run(config(data=DATA.model_copy(update={"test": 1})), world, 0)
-    with pytest.raises(UserError, match="no mapping rule 'first'"):
+    with pytest.raises(UserError, match="unknown mapping rule 'first'"):
         experiment.run(config(objective=ObjectiveConfig(middle=1.0, rule="first")), world, 0)
+    own = StudentConfig(width=8, layers=2, heads=2, init="scratch", tokenizer="own")
+    with pytest.raises(UserError, match="choose how their tokens are paired"):
+        experiment.run(config(student=own), world, 0)
+    with pytest.raises(UserError, match="pairs tokens of two tokenizers, and here there is one"):
+        experiment.run(config(objective=ObjectiveConfig(output=1.0, pairing="dual_space")), world, 0)
+    with pytest.raises(UserError, match="unknown pairing of tokens 'by_length': choose one of same"):
+        experiment.run(config(student=own, objective=ObjectiveConfig(output=1.0, pairing="by_length")), world, 0)
+    with pytest.raises(UserError, match="compares a student's states"):
+        experiment.keep(world, ["cka_monotone"], 2, 4, 1.0)
     with pytest.raises(UserError, match="no teacher's embeddings to project"):
         experiment.run(config(student=StudentConfig(width=8, layers=2, heads=2, tokenizer="own")), world, 0)
 
 
 def test_a_trained_student_answers_files_as_it_answers_its_own_sets(world) -> None:
     learnt = experiment.run(config(), world, 0)
-    again = slices.trained(experiment.fresh_student(config().student, world, 0), learnt.weights)
+    again = slices.trained(arms.fresh_student(config().student, world, 0), learnt.weights)
     items = [item for item in world.splits.test if item.name == "chat"]
     found = slices.scores(again, world, config(), items)
     assert set(found.columns) == {"set", "identity", "seed", "tokens", "rouge", "exact"}  # no text
@@ -241,3 +254,30 @@ def test_what_reading_a_file_loses_is_counted(world) -> None:
     words = [len(instructions.render(item).replace(":", " :").replace(".", " .").split()) for item in (known, strange)]
     assert slices.asked([known, strange], world)["unknown"] == pytest.approx(1 / sum(words))
     assert slices.copied([known]) == pytest.approx(50.0)  # of two words in the other order one is in order
+
+
+def test_cases_with_one_adapted_teacher_share_a_world(world, monkeypatch) -> None:
+    asked, digests = [], {TEACHER.layer: "first"}
+
+    def weights(case: records.Case, name: str) -> object:
+        asked.append((case.name, name))
+        return world._upper()
+
+    def record(case: records.Case) -> SimpleNamespace:
+        return SimpleNamespace(weight_digests={"adapted": digests[case.config.layer]})
+
+    monkeypatch.setattr(records, "get", record)
+    monkeypatch.setattr(records, "trained_weights", weights)
+
+    def case(name: str, teacher: TeacherConfig = TEACHER) -> records.Case:
+        adapted = records.Case("tiny/teacher", "smoke", teacher, {}, 0, experiment.adapted_teacher)
+        inputs = {"teacher": adapted}
+        return records.Case(f"tiny/{name}", "smoke", config(), {}, 0, experiment.trained_student, inputs=inputs)
+
+    one, other = world_of(case("one")), world_of(case("other"))
+    assert one is other
+    assert not asked  # the weights are read where the teacher is
+    assert one.teacher.layers == 4
+    assert asked == [("tiny/teacher", "adapted")]
+    digests[1] = "second"
+    assert world_of(case("one", TEACHER.model_copy(update={"layer": 1}))) is not one

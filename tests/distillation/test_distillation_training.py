@@ -208,7 +208,7 @@ def test_what_an_objective_lacks_is_named(teacher) -> None:
         (ObjectiveConfig(output=1.0), {}, "reads a teacher"),
         (OURS, {"source": live}, "without a layer map"),
         (ObjectiveConfig(output=1.0, on_policy=0.1), {"source": live}, "on-policy batches need"),
-        (ObjectiveConfig(output=1.0, divergence="kl"), {"source": live}, "no divergence 'kl'"),
+        (ObjectiveConfig(output=1.0, divergence="kl"), {"source": live}, "unknown divergence 'kl'"),
     ):
         with pytest.raises(UserError, match=message):
             Distillation(student, EXAMPLES, config, PAD, END, 1, 0, **sources)

@@ -113,7 +113,7 @@ def test_one_batch_of_8_is_two_of_4_whatever_the_padding(distance: str) -> None:
             for side in (ours, theirs)
         ]
         found = hidden_states.middle_loss(*sides, MAP, modules, distance, inside)
-        assert found.count == hidden_states.counted(inside, distance)
+        assert found.count == DISTANCES[distance].counted(inside.sum(1))
         (found.total / whole.count).backward()
         total += found.total.item() / whole.count
     assert total == pytest.approx((whole.total / whole.count).item(), rel=1e-5)
@@ -131,7 +131,7 @@ def test_picked_tokens_are_the_same_as_a_mask(seed: int, distance: str) -> None:
     found = hidden_states.middle_loss(ours, picked, MAP, modules, distance, mask)
     assert torch.equal(found.total, expected.total)
     lengths = mask.sum(1)
-    assert found.count == sum(length for length in lengths.tolist() if length >= hidden_states.LEAST[distance])
+    assert found.count == sum(length for length in lengths.tolist() if length >= DISTANCES[distance].least)
 
 
 def test_the_loss_is_a_mean_over_layers_of_normalised_states() -> None:
@@ -176,6 +176,8 @@ def test_mistakes_are_told() -> None:
     none = Alignment("none", list(MAP), 6, 10, 0)
     with pytest.raises(UserError, match=r"equal widths, not 6 \(student\) and 10 \(teacher\).*cka or gram"):
         hidden_states.middle_loss(ours, theirs, MAP, none, "mse", mask)
+    with pytest.raises(UserError, match="unknown distance 'l1': choose one of mse, cosine"):
+        hidden_states.middle_loss(ours, theirs, MAP, none, "l1", mask)
     with pytest.raises(UserError, match=r"state 9 of the teacher; there are \[2, 5\]"):
         hidden_states.middle_loss(ours, theirs, {1: 9}, none, "cka", mask)
     with pytest.raises(UserError, match="no response token"):

@@ -1,6 +1,5 @@
 """Mapping rules against tables written by hand, and the monotone rule against trying all maps."""
 
-from collections.abc import Callable
 from itertools import pairwise, product
 
 import numpy as np
@@ -110,10 +109,20 @@ def test_layers_that_do_not_exist_are_told() -> None:
 
 
 @pytest.mark.parametrize("rule", layer_maps.RULES.values())
-def test_every_rule_names_layers_that_exist_and_refuses_no_layers(
-    rule: Callable[[int, int], layer_maps.LayerMap],
-) -> None:
+def test_every_rule_names_layers_that_exist_and_refuses_no_layers(rule: layer_maps.Rule) -> None:
     for students, teachers in [(4, 30), (6, 12), (5, 3), (1, 1), (36, 48)]:
-        layer_maps.check(rule(students, teachers), teachers, students)
+        similarity = np.random.default_rng(0).uniform(size=(students, teachers))
+        layer_maps.check(rule(students, teachers, lambda found=similarity: found), teachers, students)
     with pytest.raises(UserError, match="each needs one"):
-        rule(0, 3)
+        rule(0, 3, lambda: np.zeros((0, 3)))
+
+
+def test_only_the_rule_that_reads_similarities_asks_for_them() -> None:
+    def refused() -> np.ndarray:
+        raise AssertionError("read")
+
+    for name, rule in layer_maps.RULES.items():
+        if name != "cka_monotone":
+            rule(4, 30, refused)
+    with pytest.raises(AssertionError, match="read"):
+        layer_maps.RULES["cka_monotone"](4, 30, refused)

@@ -6,7 +6,7 @@ import torch
 from lib.distillation import students
 from lib.distillation.batches import Example, order
 from lib.distillation.objectives import Distillation, Live, ObjectiveConfig
-from lib.distillation.own_tokenizer import OwnTokenizer, token_texts
+from lib.distillation.own_tokenizer import NearestTokens, OwnTokenizer, SortedProbabilities, TwoSpaces, token_texts
 from lib.distillation.teacher import Teacher
 from lib.distillation.teacher_cache import Classes
 from lib.distillation.training import TrainingConfig, train
@@ -60,12 +60,15 @@ TEACHER = Teacher(llama(), torch.arange(len(SINGLE)))
 LIVE = Live(TEACHER, Classes(len(SINGLE)))
 
 
+KINDS = {"universal_logit": SortedProbabilities, "minimum_edit": NearestTokens, "dual_space": TwoSpaces}
+
+
 def arm(own: Letters = PAIRS, **changes: object) -> OwnTokenizer:
     config = ObjectiveConfig(**{"output": 1.0, "pairing": "minimum_edit", **changes})
     student = students.student("gpt2", 12, 2, 2, own)
     mapping = MAPPING if config.middle else None
     rows = (examples(own), examples(SINGLE))
-    return OwnTokenizer(student, *rows, config, (own, SINGLE), CONFIG.steps, 0, LIVE, TEACHER, mapping)
+    return KINDS[config.pairing](student, *rows, config, (own, SINGLE), CONFIG.steps, 0, LIVE, TEACHER, mapping)
 
 
 def test_with_the_teachers_own_tokens_nearest_tokens_are_the_same_tokens() -> None:
@@ -118,8 +121,6 @@ def test_every_token_has_a_text_and_the_special_ones_their_own() -> None:
 
 
 def test_what_does_not_fit_is_named() -> None:
-    with pytest.raises(UserError, match="choose how their tokens are paired"):
-        arm(pairing="same")
     with pytest.raises(UserError, match="paired by minimum_edit"):
         arm(pairing="dual_space", middle=1.0)
     student = students.student("gpt2", 12, 2, 2, SINGLE)

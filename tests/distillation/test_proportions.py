@@ -10,7 +10,7 @@ from lib.distillation import proportions
 from lib.errors import UserError
 
 START = {"ce": 1.0, "output": 2.0, "middle": 0.5}
-NAMES = ("fixed", "linear", "uncertainty", "dynamic", "gradnorm")
+NAMES = tuple(proportions.PROPORTIONS)
 
 
 def observe(rule: proportions.Fixed, losses: dict[str, float], norms: dict[str, float], times: int = 1) -> None:
@@ -165,7 +165,11 @@ def test_gradients_of_parts_add_up_to_the_norm_of_the_whole() -> None:
 @pytest.mark.parametrize(
     ("call", "error", "said"),
     [
-        (lambda: proportions.rule("equal", START, 3), UserError, "no proportions 'equal': there are fixed"),
+        (
+            lambda: proportions.rule("equal", START, 3),
+            UserError,
+            "unknown rule of proportions 'equal'",
+        ),
         (lambda: proportions.Fixed({"ce": -1.0}), UserError, "not negative"),
         (lambda: proportions.Fixed({"ce": 0.0, "output": 0.0}), UserError, "at least one above zero"),
         (lambda: proportions.Fixed({"ce": float("nan")}), UserError, "not negative"),

@@ -7,7 +7,6 @@ from lib.distillation import decoding
 from lib.distillation.batches import Example, collate, order
 from lib.distillation.teacher import Adaptation, Teacher, states_of
 from lib.distillation.training import TrainingConfig, train
-from lib.distillation.vocabularies import RestrictedVocabulary
 from lib.editing.layers import blocks
 from lib.errors import UserError
 from tests.editing.tiny_models import both, gpt2, llama
@@ -34,24 +33,6 @@ def test_its_distribution_is_the_whole_models_given_a_kept_token(make) -> None:
             whole = model(input_ids=ids[None]).logits[0, -1].softmax(-1)
         assert torch.allclose(found.output[place].exp(), whole[KEPT] / whole[KEPT].sum(), atol=1e-5)
         assert found.lost[place].item() == pytest.approx(1 - whole[KEPT].sum().item(), abs=1e-5)
-
-
-def test_renormalising_is_the_vocabularys() -> None:
-    class Tokenizer:
-        eos_token_id, unk_token_id, pad_token_id = 2, 1, None
-
-        def __len__(self) -> int:
-            return 30
-
-    model, batch = llama(), collate(EXAMPLES, PAD)
-    vocabulary = RestrictedVocabulary(Tokenizer(), KEPT.tolist())
-    assert vocabulary.kept.equal(KEPT)
-    with torch.no_grad():
-        logits = model(input_ids=KEPT[batch.ids], attention_mask=batch.mask.long()).logits[batch.predicting]
-    logs, lost = vocabulary.renormalise(logits)
-    found = Teacher(model, KEPT).signals(batch)
-    assert torch.allclose(found.output, logs, atol=1e-5)
-    assert torch.allclose(found.lost, lost, atol=1e-6)
 
 
 @both

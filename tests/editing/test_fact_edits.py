@@ -1,7 +1,6 @@
 """The embedded edits: true answers, false targets, no contradictions, untouched locality; and what a model knows."""
 
 import dataclasses
-import json
 import re
 from collections import Counter, defaultdict
 from functools import cache
@@ -15,8 +14,8 @@ from lib import facts
 from lib.editing import fact_edits as data
 from lib.editing import relations
 from lib.editing.edits import Edit, check
-from lib.editing.readers import contradictions
 from lib.errors import UserError
+from tests.editing.contradictions import contradictions
 
 WORDS = "abcdefghijklmnop"
 
@@ -35,16 +34,6 @@ class Letters:
 
     def __call__(self, text: str, **_: object) -> dict[str, list[int]]:
         return {"input_ids": [WORDS.index(letter) + 3 for letter in text.lower() if letter in WORDS]}
-
-
-class Characters:
-    """A tokenizer of single characters, blanks included."""
-
-    def __call__(self, text: str, **_: object) -> dict[str, list[int]]:
-        return {"input_ids": [ord(letter) for letter in text]}
-
-    def decode(self, ids: list[int]) -> str:
-        return "".join(map(chr, ids))
 
 
 @cache
@@ -147,8 +136,7 @@ def test_answers_that_may_pass_for_another_are_no_targets():
 
 
 def test_nothing_contradicts():
-    found = contradictions(edits_of())
-    assert (found.facts, found.rephrases) == (0, 0)
+    assert contradictions(edits_of()) == (0, 0)
     prompts = Counter(text for edit in every() for text in (edit.prompt, *edit.rephrases))
     assert max(prompts.values()) == 1  # no prompt or rephrase is another's, in either split
     places = Counter(edit.subject for edit in every() if edit.relation in relations.PLACES)
@@ -195,7 +183,7 @@ def test_more_cities_keep_splits_and_order():
     kept = {edit.identity for edit in edits_of()}
     assert [edit.identity for edit in many if edit.identity in kept] == [edit.identity for edit in edits_of()]
     assert not {edit.subject for edit in many} & {edit.subject for edit in edits_of("tuning")}
-    assert contradictions(many).facts == 0
+    assert contradictions(many)[0] == 0
     most = Counter(edit.answer for edit in edits_of() if edit.relation == "country").most_common(1)[0][1]
     assert most <= relations.PER_COUNTRY
 
@@ -227,8 +215,7 @@ def test_the_content_hash_sees_fields_and_order():
 def test_the_hard_set_contradicts_as_often_as_asked(twins, reworded):
     hard = data.hard_edits(200, twins, reworded)
     doubled = 200 - round(200 / (1 + twins))
-    found = contradictions(hard)
-    assert (len(hard), found.facts, found.rephrases) == (200, 2 * doubled, round(reworded * doubled))
+    assert (len(hard), *contradictions(hard)) == (200, 2 * doubled, round(reworded * doubled))
     # The same, by comparing all pairs.
     at_odds = [
         any(
@@ -249,36 +236,12 @@ def test_the_hard_set_contradicts_as_often_as_asked(twins, reworded):
 
 def test_the_hard_set_is_as_zsre_and_mixes_twins_in():
     hard = data.hard_edits()
-    found = contradictions(hard)
-    assert (found.edits, found.facts, found.rephrases) == (1000, 400, 20)
+    assert (len(hard), *contradictions(hard)) == (1000, 400, 20)
     assert 0.35 * 200 < sum(edit.identity.endswith("/twin") for edit in hard[:500]) < 0.65 * 200
     with pytest.raises(UserError, match="ask for fewer"):
         data.hard_edits(100_000)
     with pytest.raises(UserError, match="between 0 and 1"):
         data.hard_edits(10, twins=1.5)
-
-
-def test_the_card_counts():
-    edits = [
-        Edit("p is", " 7", "p", ("ab", "cdef"), relation="number"),
-        Edit("q q is", "  8", "q", ("a",), relation="number"),
-        Edit("the r is", " 7", "r", relation="other"),
-    ]
-    table = data.card(edits, Characters())
-    assert list(table.index) == ["number", "other", "all"]
-    assert list(table["edits"]) == [2, 1, 3]
-    assert list(table["targets"]) == [2, 1, 2]
-    assert table.loc["number", "prompt tokens"] == "5 / 6"
-    assert table.loc["number", "rephrase tokens"] == "2 / 4"
-    assert table.loc["other", "rephrase tokens"] == "-"
-    assert list(table["target tokens"]) == ["2.5 / 3", "2 / 2", "2 / 3"]
-    assert list(table["lone blanks"]) == [1, 1, 1]
-    assert set(table["licence"]) == {facts.LICENCE}
-    whole = data.card(edits_of(), Characters())
-    assert whole.loc["all", "edits"] == whole["edits"].drop("all").sum() == len(edits_of())
-    json.loads(whole.to_json())
-    with pytest.raises(UserError, match="no edits"):
-        data.card([], Characters())
 
 
 def llama() -> LlamaForCausalLM:

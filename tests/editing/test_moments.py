@@ -1,14 +1,12 @@
 """Second moments against numpy on the keys of whole, unpadded forward passes; their file."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from tiny_models import Letters, both, llama
 
-from lib.editing.layers import block, down_projection
-from lib.editing.moments import fingerprint, load, save, second_moments, states
+from lib.editing.layers import block
+from lib.editing.moments import second_moments, states
 from lib.errors import UserError
 
 TEXTS = ["a b c d e f g", "h", "i j k", "", "l m n o p q r s t u v w x y z a b", "b c"]
@@ -66,37 +64,6 @@ def test_moments_do_not_need_gradients_and_half_precision_gives_float64() -> Non
     assert found[1].dtype == torch.float64
     assert not found[1].requires_grad
     assert (found[1] - wanted[1]).norm() < 0.05 * wanted[1].norm()
-
-
-@both
-def test_saved_and_loaded_to_the_bit_and_only_for_its_text_and_model(make, tmp_path: Path) -> None:
-    model, path = make(), tmp_path / "moments.safetensors"
-    moments = second_moments(model, Letters(), TEXTS, [0, 2])
-    identity = fingerprint(model, TEXTS, [0, 2], 1000)
-    save(path, moments, identity)
-    loaded = load(path, identity)
-    assert all(torch.equal(loaded[layer], moments[layer]) for layer in (0, 2))
-    assert set(loaded) == {0, 2}
-    other = make()
-    with torch.no_grad():
-        down_projection(other, 1).weight[0, 0] += 1e-2
-    others = [
-        fingerprint(model, TEXTS[:-1], [0, 2], 1000),
-        fingerprint(model, ["".join(TEXTS)], [0, 2], 1000),
-        fingerprint(model, TEXTS, [0, 1], 1000),
-        fingerprint(model, TEXTS, [0, 2], 999),
-        fingerprint(other, TEXTS, [0, 2], 1000),
-    ]
-    assert identity == fingerprint(make(), TEXTS, [2, 0], 1000)
-    assert len({identity, *others}) == 6
-    for wrong in others:
-        with pytest.raises(UserError, match="another text or model"):
-            load(path, wrong)
-    path.write_bytes(b"short")
-    with pytest.raises(UserError, match="make them again"):
-        load(path, identity)
-    with pytest.raises(UserError, match="make them again"):
-        load(tmp_path / "none.safetensors", identity)
 
 
 def test_no_text_and_no_layer_are_one_clear_line() -> None:

@@ -1,16 +1,15 @@
-"""Readers of the benchmarks' layouts: what becomes of a record, what is refused and with what line; contradictions."""
+"""Readers of the benchmarks' layouts: what becomes of a record, what is refused and with what line."""
 
 import copy
 import json
 import os
-import random
 import warnings
 from pathlib import Path
 
 import pytest
 
 from lib.editing.edits import Edit, check
-from lib.editing.readers import Contradictions, contradictions, read_counterfact, read_selfcheckgpt, read_zsre
+from lib.editing.readers import read_counterfact, read_selfcheckgpt, read_zsre
 from lib.errors import UserError
 
 ZSRE = {
@@ -211,53 +210,6 @@ def test_an_absent_file(tmp_path):
         read_zsre(tmp_path / "absent.json")
 
 
-def test_contradictions_of_a_few():
-    edits = [
-        Edit("p1", " a", "s", ("p2", "p1")),  # p2 is the next one's prompt, to another target
-        Edit("p2", " b", "s", ("p3",)),  # p3 has the same target
-        Edit("p3", " b", "t"),
-        Edit("p4", " c", "u", relation="r"),
-        Edit("p5", " d", "u", relation="r"),  # the same fact
-        Edit("p6", " c", "u", relation="q"),
-        Edit("p7", " e", None, ("p1",)),
-        Edit("p7", " f", None),  # the same prompt, no subject
-    ]
-    assert contradictions(edits) == Contradictions(edits=8, subjects=5, facts=4, rephrases=2)
-    assert contradictions([]) == Contradictions(0, 0, 0, 0)
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_contradictions_are_those_found_pair_by_pair(seed):
-    draw = random.Random(seed)
-
-    def some(letters: str) -> str:
-        return draw.choice(letters)
-
-    edits = [
-        Edit(
-            some("pqrstu"),
-            some("abc"),
-            draw.choice([None, *"xyz"]),
-            (some("pqrstuv"), some("pqvw")),
-            None,
-            None,
-            some("mn"),
-        )
-        for _ in range(draw.randrange(1, 14))
-    ]
-    subjects = facts = rephrases = 0
-    for place, one in enumerate(edits):
-        others = [other for at, other in enumerate(edits) if at != place and other.target != one.target]
-        subjects += any(other.subject == one.subject is not None for other in others)
-        facts += any(
-            other.prompt == one.prompt
-            or (one.subject and (one.subject, one.relation) == (other.subject, other.relation))
-            for other in others
-        )
-        rephrases += sum(any(other.prompt == text for other in others) for text in one.rephrases)
-    assert contradictions(edits) == Contradictions(len(edits), subjects, facts, rephrases)
-
-
 @pytest.mark.parametrize(
     ("read", "file"),
     [
@@ -280,4 +232,3 @@ def test_slices_of_the_real_sets(read, file):
         assert edit.target == f" {target.strip()}"
         assert edit.prompt == record.get("src", record.get("prompt")).strip()
         assert edit.locality is not None
-    assert contradictions(edits).edits == len(raw)

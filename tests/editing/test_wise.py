@@ -175,7 +175,7 @@ def test_masks_have_their_density_and_what_they_cover_moves_alone(make) -> None:
     wise = editor(make(), density=0.2, shard=2, shards=3, memories="retrieve")
     masks = []
     for start in (0, 2):
-        wise._begin()
+        wise._open_shard()
         masks.append(wise.free)
         number = wise.free.numel()
         deviation = (number * 0.2 * 0.8) ** 0.5
@@ -225,7 +225,7 @@ def test_full_shards_are_merged_and_the_next_ones_wait(make) -> None:
     first = wise.waiting[0]
     wise._train(EDITS[3:])
     second = wise.open
-    wise._close()
+    wise._close_shard()
     assert torch.equal(wise.merged, ties([first, second], 0.4))
     assert (len(wise.memories), wise.memory()) == (1, first.numel() * 4)
     wise.edit(EDITS[:1])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lib.lemoe.methods import Workbench
+from lib.lemoe.workbench import Workbench
 from tests.lemoe import tiny_runs
 
 

@@ -13,7 +13,7 @@ from lib.editing.encoding import encode_edits
 from lib.editing.scoring import before, score, summary
 from lib.editing.upper_layers import UpperLayers
 from lib.errors import UserError
-from lib.lemoe.conventional import Conventional, ConventionalConfig, Router, mixed, most_frequent, top_k
+from lib.lemoe.conventional import Conventional, ConventionalConfig, Router, mixed, top_k
 from lib.lemoe.experts import Expert
 from tests.editing.tiny_models import Words as Tokens
 from tests.editing.tiny_models import small_gpt2, small_llama
@@ -207,7 +207,7 @@ def test_generation_with_and_without_a_cache_and_with_padding(make, side: str) -
 def test_routes_are_recorded_in_training_and_compared_later() -> None:
     model = llama()
     editor = edited(model, 1)
-    assert editor.agreement(EDITS[0]) == editor.agreement(EDITS[0], "sequence") == 1  # there is but one expert
+    assert editor.agreement(EDITS[0]) == 1  # there is but one expert
     editor.edit(EDITS[1])
     editor.edit(EDITS[2])
     every = [edit for batch in EDITS for edit in batch]
@@ -223,18 +223,12 @@ def test_routes_are_recorded_in_training_and_compared_later() -> None:
         for one, two in zip(editor.trained[pair], two, strict=True)
     ]
     assert editor.agreement(every) == pytest.approx(sum(map(bool, same)) / len(same))
-    sequences = [
-        most_frequent(editor.trained[pair]) == most_frequent(two) for pair, two in zip(asked, now, strict=True)
-    ]
-    assert editor.agreement(every, "sequence") == sum(sequences) / len(sequences)
+    rows = editor.route_agreement(EDITS)
+    assert rows == [{"batch": number, "agreement": editor.agreement(batch)} for number, batch in enumerate(EDITS)]
     editor.trained[asked[0]] = torch.full_like(editor.trained[asked[0]], 9)
-    assert editor.agreement(EDITS[0][:1]) == editor.agreement(EDITS[0][:1], "sequence") == 0
+    assert editor.agreement(EDITS[0][:1]) == 0
     with pytest.raises(UserError, match="was not learnt"):
         editor.agreement([Edit("a", "b")])
-
-
-def test_the_most_frequent_expert() -> None:
-    assert most_frequent(torch.tensor([[2], [0], [2]])) == 2
 
 
 def test_a_router_scores_each_expert_by_its_row() -> None:

@@ -4,17 +4,18 @@ import torch
 
 from lib import profiles
 from lib.lemoe import bench
-from lib.lemoe.methods import Workbench
+from lib.lemoe.workbench import BenchConfig, Workbench
 
 
 def test_the_benchmark_measures_and_gives_the_model_back() -> None:
     chosen = profiles.profile("smoke")
-    found = Workbench(chosen.backbone, 4, "cpu", chosen.editing)
+    sizes = chosen.editing
+    found = Workbench(chosen.backbone, 4, sizes.dtype, "cpu", BenchConfig())
     before = {name: value.clone() for name, value in found.model.named_parameters()}
-    told = bench.steps(found, 1)
+    told = bench.steps(found, sizes, 1)
     assert told["bound"] == (8 - 1) / (2 * 3)
     assert min(told["cached_seconds"], told["full_seconds"]) > 0
-    rows = bench.methods(found, ("grace", "lemoe"), 1)
+    rows = bench.methods(found, sizes, ("grace", "lemoe"), 1)
     assert [row["method"] for row in rows] == ["GRACE", "LEMoE"]
     assert all(row["seconds_an_edit"] > 0 for row in rows)
     assert all(torch.equal(value, before[name]) for name, value in found.model.named_parameters())

@@ -7,14 +7,19 @@ from lib.editing.edits import Edit
 from lib.errors import UserError
 from lib.lemoe import cases, experiment, locality
 from lib.lemoe.adaptor import Adaptor, AdaptorConfig
-from lib.lemoe.methods import METHODS, Workbench
+from lib.lemoe.edit_sets import edit_set
+from lib.lemoe.workbench import Workbench
 from tests.lemoe.tiny_runs import config
+
+
+def study(run: experiment.RunConfig) -> locality.LocalityConfig:
+    return locality.LocalityConfig(run=run, scales=cases.SCALES)
 
 
 def test_an_expert_that_adds_nothing_pushes_nothing_and_changes_no_answer(bench: Workbench) -> None:
     adaptor = Adaptor.attach(bench.model, AdaptorConfig(layer=0))
     adaptor.add_expert()
-    found = locality.texts(adaptor, bench, cases.edit_set("tuning").edits[:3])
+    found = locality.texts(adaptor, bench, edit_set("tuning").edits[:3])
     adaptor.detach()
     assert (found[["push", "kl"]].abs() < 1e-6).all().all()
     assert (found["kept"] == 1).all()
@@ -55,10 +60,10 @@ def test_push_margin_and_divergence_are_those_of_a_single_text_by_hand(bench: Wo
 
 def test_experts_scaled_to_nothing_are_the_unedited_model_and_in_full_the_edited_one(bench: Workbench) -> None:
     before = {name: value.clone() for name, value in bench.model.named_parameters()}
-    pool, asked = cases.edit_set("tuning").edits, config("lemoe", steps=3, rate=1e-2)
-    found = locality.study(asked, METHODS["lemoe"], bench, pool, 0).scales
-    edited = experiment.run(asked, METHODS["lemoe"], bench, pool, 0).scores
-    unedited = experiment.run(config("no_edit"), METHODS["no_edit"], bench, pool, 0).scores
+    pool, asked = edit_set("tuning").edits, config("lemoe", steps=3, rate=1e-2)
+    found = locality.studied(study(asked), bench, pool, 0).frames["scales"]
+    edited = experiment.run(asked, bench, pool, 0).frames["scores"]
+    unedited = experiment.run(config("no_edit"), bench, pool, 0).frames["scores"]
     scores = ["rel", "gen", "loc"]
     for scale, run in ((0.0, unedited), (1.0, edited)):
         one = found[found["scale"] == scale].set_index("identity")[scores]
@@ -73,7 +78,7 @@ def test_experts_scaled_to_nothing_are_the_unedited_model_and_in_full_the_edited
 
 
 def test_a_method_without_an_adaptor_and_too_few_edits_are_refused(bench: Workbench) -> None:
-    with pytest.raises(UserError, match="no edit has no adaptor"):
-        locality.study(config("no_edit"), METHODS["no_edit"], bench, cases.edit_set("tuning").edits, 0)
+    with pytest.raises(UserError, match="no_edit has no adaptor"):
+        locality.studied(study(config("no_edit")), bench, edit_set("tuning").edits, 0)
     with pytest.raises(UserError, match="4 edits are needed"):
-        locality.study(config("lemoe"), METHODS["lemoe"], bench, cases.edit_set("tuning").edits[:3], 0)
+        locality.studied(study(config("lemoe")), bench, edit_set("tuning").edits[:3], 0)

@@ -1,29 +1,40 @@
-"""The ten lines of the README, run on a small model of one's own."""
+"""The lines of the README, run on SmolLM2 as they stand there."""
 
 import re
 from pathlib import Path
 
+import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
 
-from lib import backbones, readme
+from lib import readme
 
 
-def test_the_readme_example_edits_saves_and_gives_the_model_back(tmp_path: Path) -> None:
+def test_the_readme_example_edits_saves_and_gives_the_model_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     text = readme.READMES[0].read_text(encoding="utf-8")
     example = re.search(r"<!-- begin example -->\n```python\n(.*?)```\n<!-- end example -->", text, re.DOTALL)
     assert example is not None
-    tokenizer = backbones.load_causal_lm(backbones.SMOLLM2, torch.float32, 1)[1]
-    torch.manual_seed(0)
-    shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3, "num_attention_heads": 2}
-    model = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), **shape)).eval()
+    loading, editing = example[1].split("# The settings", 1)
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    exec(compile(loading, "README.md", "exec"), names)  # the example is ours
+    model, tokenizer = names["model"], names["tokenizer"]
+
+    def answers() -> list[str]:
+        asked = ("The capital of France is", "Gold has the symbol", "The currency of Japan is")
+        inputs = [tokenizer(prompt, return_tensors="pt") for prompt in asked]
+        return [tokenizer.decode(model.generate(**given, max_new_tokens=1)[0, -1]) for given in inputs]
+
     before = {name: value.clone() for name, value in model.named_parameters()}
-    names = {"model": model, "tokenizer": tokenizer, "layer": 1, "folder": tmp_path / "adaptor"}
-    exec(compile(example[1], "README.md", "exec"), names)  # the example is ours
-    # What it was saved as: both experts are back, and the answer is that of the edited model.
-    asked = tokenizer("The capital of France is", return_tensors="pt")
-    again = model.generate(**asked, max_new_tokens=2)
-    assert torch.equal(again, names["answer"])
+    unedited = answers()
+    assert unedited[0] == " Paris"
+    capsys.readouterr()
+    exec(compile(f"#{editing}", "README.md", "exec"), names)
+    assert capsys.readouterr().out == " Lyon\n"
+    # The adaptor that was saved and loaded: both experts are back, and every edit of both batches is answered.
+    assert answers() == [" Lyon", " Ag", " euro"]
     assert len(names["adaptor"].experts) == 2
     names["adaptor"].detach()
+    assert answers() == unedited
     assert all(torch.equal(value, before[name]) for name, value in model.named_parameters())

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from lib.lemoe.adaptor import Adaptor, AdaptorConfig, Edit
-from lib.lemoe.experts import LoraExpert, beside, shares
+from lib.lemoe.experts import LoraExpert, shares, with_experts
 from lib.lemoe.router import Route, Router, known_subjects, last_token, mean_embedding
 from tests.lemoe.test_adaptor import Tokens, llama
 
@@ -76,7 +76,7 @@ def test_the_best_k_experts_by_a_loop(gate: str) -> None:
         nn.init.normal_(expert.leave.weight)
     anchors, hidden, output = torch.randn(6, 6), torch.randn(6, 2, 5), torch.randn(6, 2, 7)
     route = router.route(anchors)
-    found = beside(experts, shares(route), hidden, output, 0.5)
+    found = with_experts(experts, shares(route), hidden, output, 0.5)
     for row in range(6):
         value = router.projections[0](anchors[row])
         scores = torch.stack([key @ value for key in router.keys])
@@ -101,7 +101,7 @@ def test_only_chosen_experts_are_run() -> None:
     experts = nn.ModuleList(Counted() for _ in range(64))
     route = Route(torch.tensor([[7], [-1], [7], [60]]), torch.tensor([[1.0], [0.0], [1.0], [0.5]]))
     hidden = torch.randn(4, 3, 2)
-    found = beside(experts, shares(route), hidden, hidden, 1.0)
+    found = with_experts(experts, shares(route), hidden, hidden, 1.0)
     assert [number for number, expert in enumerate(experts) if expert.runs] == [7, 60]
     assert torch.allclose(found, hidden * torch.tensor([3.0, 1.0, 3.0, 2.0])[:, None, None])
     assert sum(expert.runs for expert in experts) == 2

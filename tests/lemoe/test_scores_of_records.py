@@ -13,7 +13,7 @@ def record(rows: list[tuple[int, int, int, str, float, float, float]], routes: l
     names = ["run", "batches", "batch", "identity", "rel", "gen", "loc"]
     frame = pd.DataFrame(rows, columns=names)
     for name in ("rel", "gen", "loc"):
-        frame[f"{name}_exact"] = (frame[name] == 1).astype(float)
+        frame[f"{name}_exact"] = (frame[name] == 1).astype(float).where(frame[name].notna())
     frames = {"scores": frame} | ({"routes": pd.DataFrame(routes)} if routes else {})
     return SimpleNamespace(frames=frames, case="made")
 
@@ -69,10 +69,12 @@ def test_pairs_are_aligned_by_edit() -> None:
         evaluation.paired(RUN, record([(0, 1, 0, "x", 1.0, 1.0, 1.0)]), "rel")
 
 
-def test_every_edit_is_of_one_kind() -> None:
-    assert evaluation.kinds(RUN).tolist() == ["wrong token", "missed", "leaked locality", "right"]
-    rephrase = record([(0, 1, 0, "a", 1.0, 0.5, 0.0)])
-    assert evaluation.kinds(rephrase).tolist() == ["failed rephrase"]
+def test_every_edit_is_of_one_kind_and_leaks_or_not_whatever_its_kind() -> None:
+    assert evaluation.kinds(RUN).tolist() == ["wrong token", "missed", "right", "right"]
+    assert evaluation.leaks(RUN).tolist() == [False, True, True, False]
+    rephrase = record([(0, 1, 0, "a", 1.0, 0.5, 0.0), (0, 1, 0, "b", 1.0, 0.5, math.nan)])
+    assert evaluation.kinds(rephrase).tolist() == ["failed rephrase"] * 2
+    assert evaluation.leaks(rephrase).tolist() == [True, False]
 
 
 def test_unrelated_answers_are_grouped_by_how_sure_the_model_was() -> None:

@@ -8,25 +8,26 @@ import pytest
 
 from lib.errors import UserError
 from lib.lemoe import cases, slices
+from lib.lemoe.edit_sets import edit_set
 
 
 @pytest.fixture(autouse=True)
 def read_afresh():
-    slices.edits.cache_clear()
+    edit_set.cache_clear()
     yield
-    slices.edits.cache_clear()
+    edit_set.cache_clear()
 
 
 def test_files_that_are_not_there_or_not_the_same_are_one_line(monkeypatch, tmp_path):
     monkeypatch.delenv("BENCHMARK_DIR", raising=False)
     with pytest.raises(UserError, match=r"zsre_sample\.json: your own files: set BENCHMARK_DIR"):
-        slices.edits("zsre")
+        edit_set("zsre")
     monkeypatch.setenv("BENCHMARK_DIR", str(tmp_path))
     with pytest.raises(UserError, match=r"zsre_sample\.json: no such file"):
-        slices.edits("zsre")
+        edit_set("zsre")
     (tmp_path / "zsre_sample.json").write_text("[]")
     with pytest.raises(UserError, match="not the file that was reported on"):
-        slices.edits("zsre")
+        edit_set("zsre")
 
 
 def test_the_file_that_was_reported_on_is_read(monkeypatch, tmp_path):
@@ -42,8 +43,8 @@ def test_the_file_that_was_reported_on_is_read(monkeypatch, tmp_path):
     file.write_text(json.dumps([record]))
     monkeypatch.setenv("BENCHMARK_DIR", str(tmp_path))
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
-    monkeypatch.setitem(slices.SLICES, "zsre", dataclasses.replace(slices.SLICES["zsre"], sha256=digest))
-    assert [(edit.prompt, edit.target) for edit in slices.edits("zsre")] == [("Where is Rome?", " Peru")]
+    monkeypatch.setitem(slices.SLICES._rows, "zsre", dataclasses.replace(slices.SLICES["zsre"], sha256=digest))
+    assert [(edit.prompt, edit.target) for edit in edit_set("zsre").edits] == [("Where is Rome?", " Peru")]
 
 
 def test_a_case_has_the_same_fingerprint_with_and_without_the_file(monkeypatch, tmp_path):
@@ -54,4 +55,4 @@ def test_a_case_has_the_same_fingerprint_with_and_without_the_file(monkeypatch, 
     other = dataclasses.replace(without, data={**without.data, "edits": "0"})
     assert other.fingerprint() != without.fingerprint()
     with pytest.raises(UserError, match="no such file"):
-        without.compute()
+        without.compute(without)

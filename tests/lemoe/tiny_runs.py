@@ -1,24 +1,36 @@
 """Runs at tiny sizes on the first two layers of the backbone: what tests of the experiment and its studies share."""
 
 from lib import profiles
-from lib.lemoe import cases, experiment
-from lib.lemoe.methods import METHODS, Workbench
+from lib.lemoe import experiment
+from lib.lemoe.methods import METHODS
+from lib.lemoe.workbench import BenchConfig, Workbench
 
-SIZES = profiles.profile("smoke").editing.model_copy(update={"layer": 0, "upper_layer": 1})
+SMOKE = profiles.profile("smoke")
+SIZES = SMOKE.editing.model_copy(update={"layer": 0, "upper_layer": 1})
 
 
 def bench() -> Workbench:
     """Load the two layers."""
-    return Workbench(profiles.profile("smoke").backbone, 2, "cpu", SIZES)
-
-
-def settings(method: str) -> dict:
-    """Return a row's settings at these sizes."""
-    return METHODS[method].configure(SIZES).model_dump(mode="json")
+    return Workbench(SMOKE.backbone, 2, SIZES.dtype, "cpu", BenchConfig(unrelated=SIZES.unrelated))
 
 
 def config(method: str, count: int = 4, runs: int = 1, **changes: object) -> experiment.RunConfig:
     """Return a run on the tuning split in two batches, with some settings changed."""
-    return cases.configuration(METHODS[method], "tuning", count, "smoke", runs=runs, batches=2).model_copy(
-        update={"settings": {**settings(method), **changes}}
+    row = METHODS[method]
+    return experiment.RunConfig(
+        method=method,
+        row=method,
+        settings=row.configure(SIZES).model_copy(update=changes),
+        edits="tuning",
+        count=count,
+        runs=runs,
+        batches=2,
+        order=row.order,
+        backbone=SMOKE.backbone,
+        layers=2,
+        dtype=SIZES.dtype,
+        bench=BenchConfig(),
+        every_batch=True,
+        generate=False,
+        perplexity=False,
     )

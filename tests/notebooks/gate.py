@@ -26,6 +26,9 @@ ABSOLUTE_PATH = re.compile(
 )
 ADDRESS = re.compile(r" at 0x[0-9a-f]{6,}")
 MACHINERY = re.compile(r"^\s*(class \w|%cd\b|sys\.path)", re.MULTILINE)
+# A backslash before a letter starts a command of TeX; two of them break the line and print the command's name.
+DOUBLED_BACKSLASH = re.compile(r"\\\\[A-Za-z|,;!{}]")
+SAVES_FIGURE = re.compile(r"^figures\.save\(", re.MULTILINE)
 MAX_LINES, MAX_BYTES = 14, 2_000_000
 
 
@@ -128,19 +131,18 @@ def run_nbval(notebook: Path, report: Path, environment: Mapping[str, str], sani
 
 
 def _first_cell_faults(notebook: Mapping[str, Any], promise: contract.Contract) -> list[str]:
-    """Say what of the contract the first cell does not tell."""
+    """Say where the first cell is not what the contract writes."""
     cell = notebook["cells"][0]
     if cell["cell_type"] != "markdown":
         return ["the first cell is not text"]
     text = "".join(cell["source"])
-    minutes = [f"{value:g}" for value in (promise.minutes.smoke, promise.minutes.cpu)]
-    told = {"title": promise.title, "item": promise.item, "claim": promise.claim}
-    told |= {"minutes": f"{minutes[0]} (`smoke`), {minutes[1]} (`cpu`)"}
-    told |= {f"file {stem}": f"`figures/{stem}.*`" for stem in promise.writes}
+    wanted = contract.first_cell(promise, text)
+    missing = [line for line in wanted.splitlines() if line not in text.splitlines()]
+    if wanted == text:
+        return []
     return [
-        f"first cell: {what} is not {wanted!r}, as in the contract"
-        for what, wanted in told.items()
-        if wanted not in text
+        f"first cell is not as in the contract: run `python -m lib.contract --write`: {line}"
+        for line in missing or [""]
     ]
 
 
@@ -149,6 +151,7 @@ def _cell_faults(cell: Mapping[str, Any], listed: set[str | None]) -> list[str]:
     if "id" not in cell:
         found.append("no id: save the notebook again in JupyterLab")
     if cell["cell_type"] != "code":
+        found += [f"doubled backslash: {match[0]}" for match in [DOUBLED_BACKSLASH.search(source)] if match]
         return found
     if len(source.splitlines()) > MAX_LINES:
         found.append(f"more than {MAX_LINES} lines: move what is used twice, or is machinery, to lib/")
@@ -160,6 +163,8 @@ def _cell_faults(cell: Mapping[str, Any], listed: set[str | None]) -> list[str]:
         found.append("marked for nbval by a comment: use tags")
     if SKIPPING & _tags(cell) and cell.get("id") not in listed:
         found.append(f"{', '.join(sorted(SKIPPING & _tags(cell)))}: not in {SKIPS.name}")
+    if SAVES_FIGURE.search(source) and not any("image/png" in output.get("data", {}) for output in cell["outputs"]):
+        found.append("saves a figure that an earlier cell shows unfinished: draw and save it in one cell")
     for output in cell["outputs"]:
         text = _text(output)
         found += ["output is an error"] if output["output_type"] == "error" else []

@@ -12,7 +12,7 @@ from lib.text import dialogue, pairs
 
 @pytest.fixture(scope="module")
 def tables():
-    loaded = pairs.load("dialogue")
+    loaded = dialogue.TURNS.load()
     return {split: loaded[split].to_pandas() for split in pairs.SPLITS}
 
 

@@ -19,7 +19,7 @@ BOTH = pytest.mark.parametrize("whole", [False, True], ids=["short", "whole"])
 
 @pytest.fixture(scope="module")
 def real():
-    return {whole: pairs.load("paraphrase", whole=whole) for whole in (False, True)}
+    return {False: verses.PARAPHRASE.load(), True: verses.PARAPHRASE_WHOLE.load()}
 
 
 @pytest.fixture(scope="module")
@@ -86,13 +86,6 @@ def test_the_card_shows_how_far_copying_goes(real):
     assert card.loc["test", "source words"].endswith("/ 16")
     assert list(card["pairs"]) == [200, 500, 500]
     assert card["licence"].str.contains("public domain").all()
-
-
-def test_unknown_name():
-    with pytest.raises(UserError, match="'dialogues': choose paraphrase, simplification, dialogue, q"):
-        pairs.load("dialogues")
-    with pytest.raises(UserError, match="'dialogue': only paraphrase has them"):
-        pairs.load("dialogue", whole=True)
 
 
 def split(source, target):
@@ -175,7 +168,7 @@ def small(tmp_path, monkeypatch):
 
 
 def test_a_verse_is_held_out_in_all_its_translations(small):
-    chosen = pairs.load()
+    chosen = verses.PARAPHRASE.load()
     held_out = {*chosen["test"]["group"], *chosen["validation"]["group"]}
     assert (chosen["test"]["group"][:], chosen["validation"]["group"][:]) == ([9, 8], [5, 6])
     for version, others in (("kjv", set()), ("asv", {13})):
@@ -186,20 +179,20 @@ def test_a_verse_is_held_out_in_all_its_translations(small):
 
 def test_a_training_row_with_the_text_of_a_held_out_verse_is_dropped(small):
     small[2]["asv"][7] = small[2]["web"][9]  # verse 9 is in the test split
-    chosen = pairs.load()
+    chosen = verses.PARAPHRASE.load()
     assert chosen.dropped["text_of_a_held_out_verse"] == 1
     assert ("asv", 7) not in set(zip(chosen["train"]["version"], chosen["train"]["group"], strict=True))
 
 
 def test_the_cache_is_read_when_current_and_built_again_when_the_source_changes(small):
     tmp_path, built, _ = small
-    first = pairs.content_hash(pairs.load())
+    first = pairs.content_hash(verses.PARAPHRASE.load())
     assert len(built) == 3
     with warnings.catch_warnings(action="error"):
-        assert pairs.content_hash(pairs.load()) == first
+        assert pairs.content_hash(verses.PARAPHRASE.load()) == first
         assert len(built) == 3
         (tmp_path / "asv").write_text("another edition")
-        pairs.load()
+        verses.PARAPHRASE.load()
     assert len(built) == 6
 
 
@@ -207,7 +200,7 @@ def test_the_cache_is_read_when_current_and_built_again_when_the_source_changes(
 @pytest.mark.parametrize("damage", ["truncated", "edited", "missing"])
 def test_a_damaged_cache_is_named_and_built_again(small, name, damage):
     _, built, _ = small
-    intact = pairs.load()
+    intact = verses.PARAPHRASE.load()
     file = paths.cache() / "datasets" / "paraphrase" / name
     content = file.read_bytes()
     if damage == "missing":
@@ -215,17 +208,17 @@ def test_a_damaged_cache_is_named_and_built_again(small, name, damage):
     else:
         file.write_bytes(content[: len(content) // 2] if damage == "truncated" else b"[]" + content[2:])
     if (name, damage) == ("manifest.json", "missing"):
-        again = pairs.load()  # nothing says that there was a copy
+        again = verses.PARAPHRASE.load()  # nothing says that there was a copy
     else:
         with pytest.warns(UserWarning, match=r"datasets/paraphrase is damaged .*built again"):
-            again = pairs.load()
+            again = verses.PARAPHRASE.load()
     assert len(built) == 6
     assert pairs.content_hash(again) == pairs.content_hash(intact)
     assert file.read_bytes() == content
 
 
 def test_the_content_hash_sees_each_word_split_and_order(small):
-    chosen = pairs.load()
+    chosen = verses.PARAPHRASE.load()
     changed = [
         chosen.splits | {"test": chosen["validation"], "validation": chosen["test"]},
         chosen.splits | {"train": chosen["train"].select(reversed(range(len(chosen["train"]))))},

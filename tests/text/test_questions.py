@@ -13,7 +13,7 @@ from lib.text.vocabulary import Vocabulary
 
 @pytest.fixture(scope="module")
 def tables():
-    loaded = pairs.load("question_generation")
+    loaded = questions.QUESTIONS.load()
     return {split: loaded[split].to_pandas() for split in pairs.SPLITS}
 
 

@@ -10,7 +10,7 @@ from lib.text import dialogue, pairs, replies
 
 @pytest.fixture(scope="module")
 def tables():
-    loaded = replies.load()
+    loaded = replies.REPLIES.load()
     return {split: loaded[split].to_pandas() for split in pairs.SPLITS}
 
 
@@ -55,16 +55,16 @@ def test_sentences_are_cut_and_rare_replies_left_out(monkeypatch):
         name: [["Hi!", f"I am {name} and I like tea."], ["Me too! What kind of tea do you like?"], [last]]
         for name, last in (("a", "Not sure."), ("b", "Green tea."), ("c", "Green tea."))
     }
-    rows, dropped = replies.build(talks)
+    rows, dropped = replies.split(talks)
     assert {(row["src"], row["trg"], row["group"]) for row in rows["train"]} == {
         (f"i am {name} and i like tea .", "me too !", name) for name in "abc"
     }
     # "green tea ." is said in two conversations, "not sure ." in one.
     assert dropped == {"rare_reply": 3, "repeated_pair": 0, "pair_of_a_held_out_conversation": 0}
     twice = {**talks, "d": talks["b"]}
-    answers = [row["trg"] for row in replies.build(twice)[0]["train"]]
+    answers = [row["trg"] for row in replies.split(twice)[0]["train"]]
     assert answers.count("green tea .") == 1  # in three conversations now; the same pair stands once
-    assert replies.build(dict(reversed(talks.items()))) == (rows, dropped)
+    assert replies.split(dict(reversed(talks.items()))) == (rows, dropped)
 
 
 def test_two_exchanges_of_one_conversation_make_no_third_pair(monkeypatch):
@@ -72,7 +72,7 @@ def test_two_exchanges_of_one_conversation_make_no_third_pair(monkeypatch):
     talks = {
         name: [["How are you doing?"], ["I am fine."], [f"What is {name} good for?"], ["I am fine."]] for name in "abc"
     }
-    rows, dropped = replies.build(talks)
+    rows, dropped = replies.split(talks)
     assert {(row["src"], row["trg"]) for row in rows["train"]} == {
         ("how are you doing ?", "i am fine ."),
         *((f"what is {name} good for ?", "i am fine .") for name in "abc"),

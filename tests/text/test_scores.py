@@ -15,7 +15,7 @@ CANDIDATES = [
 
 
 def test_quality_is_that_of_the_minimum_risk_candidate_and_diversity_that_of_the_first_three() -> None:
-    found = scores.per_item(CANDIDATES, REFERENCES)
+    found = scores.compare({"": CANDIDATES}, REFERENCES)[""]
     assert list(found.columns) == list(scores.NAMES)
     chosen = [candidates[0] for candidates in CANDIDATES]  # drawn twice, so closest to the others
     assert found["bleu"].tolist() == pytest.approx(metrics.bleu(chosen, REFERENCES).tolist())
@@ -28,7 +28,7 @@ def test_quality_is_that_of_the_minimum_risk_candidate_and_diversity_that_of_the
 
 
 def test_one_candidate_has_no_diversity() -> None:
-    found = scores.per_item([[r] for r in REFERENCES], REFERENCES)
+    found = scores.compare({"": [[r] for r in REFERENCES]}, REFERENCES)[""]
     assert found["bleu"].tolist() == pytest.approx([1, 1])
     assert found["bertscore"].tolist() == pytest.approx([1, 1], abs=1e-5)
     assert all(math.isnan(value) for value in found["self_bleu"])
@@ -39,4 +39,4 @@ def test_one_candidate_has_no_diversity() -> None:
 
 def test_another_number_of_references_is_refused() -> None:
     with pytest.raises(ValueError, match="2 items but 1 references"):
-        scores.per_item(CANDIDATES, REFERENCES[:1])
+        scores.compare({"": CANDIDATES}, REFERENCES[:1])
