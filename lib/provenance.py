@@ -7,6 +7,7 @@ last cell names the records of its own rows and not those of the table before. E
 
 import ast
 import inspect
+import linecache
 import types
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -73,14 +74,15 @@ def read_through(content: Mapping[str, Any]) -> None:
 
 
 class Tracker:
-    """Follows the records through the names of a notebook: `namespace` holds their values.
+    """Follows the records through the names of a notebook, whose values `namespace` holds.
 
-    Reads before it was installed count for every name of the cells before.
+    What was read `before` it was installed counts for every name that there is by then.
     """
 
-    def __init__(self, namespace: dict[str, Any]) -> None:
+    def __init__(self, namespace: dict[str, Any], before: Iterable[Source] = ()) -> None:
         self.namespace = namespace
-        self.known: dict[str, Sources] = {}
+        names_of_values = [name for name, value in namespace.items() if not isinstance(value, types.ModuleType)]
+        self.known: dict[str, Sources] = dict.fromkeys(names_of_values, frozenset(before))
         self.parts: dict[str, set[str]] = {}
         self.functions: dict[str, Names] = {}
         self.statements: list[ast.stmt] = []
@@ -98,9 +100,12 @@ class Tracker:
         """Note a record that the running statement reads."""
         self.heard.append((self._line() or ANYWHERE, source))  # 0: another thread than the cell's
 
-    def suppose(self, earlier: Iterable[Source]) -> None:
-        """Count records that were read before the tracker was installed for every statement of this cell."""
-        self.heard += [(ANYWHERE, source) for source in earlier]
+    def join(self) -> None:
+        """Take up the cell that runs right now, from its running statement on; nothing outside a cell."""
+        frame = self._frame()
+        if frame is not None:
+            self.begin("".join(linecache.getlines(frame.f_code.co_filename)))
+            self.statements = [one for one in self.statements if (one.end_lineno or 0) >= frame.f_lineno]
 
     def of_now(self) -> Sources:
         """Return the records behind what the running statement reads; all that were read so far outside a cell."""
@@ -165,12 +170,17 @@ class Tracker:
 
     def _line(self) -> int:
         """Line of the cell that runs right now; 0 outside a cell."""
-        line, frame = 0, inspect.currentframe()
+        frame = self._frame()
+        return frame.f_lineno if frame else 0
+
+    def _frame(self) -> types.FrameType | None:
+        """Frame of the cell that runs right now: the outermost one, further in are functions of the notebook."""
+        found, frame = None, inspect.currentframe()
         while frame is not None:
             if frame.f_globals is self.namespace:
-                line = frame.f_lineno  # the outermost one is the cell's own, further in are functions of a notebook
+                found = frame
             frame = frame.f_back
-        return line
+        return found
 
 
 _ALL: dict[Source, None] = {}
@@ -185,11 +195,8 @@ def _installed() -> Tracker | None:
     if shell is None:
         return None
     if id(shell) not in _TRACKERS:
-        tracker = _TRACKERS[id(shell)] = Tracker(shell.user_ns)
-        for code in shell.history_manager.input_hist_raw[1:]:  # the last one is the cell that runs right now
-            tracker.end()
-            tracker.begin(shell.transform_cell(code))
-            tracker.suppose(_ALL)
+        tracker = _TRACKERS[id(shell)] = Tracker(shell.user_ns, _ALL)
+        tracker.join()
         shell.events.register("pre_run_cell", lambda info: tracker.begin(shell.transform_cell(info.raw_cell)))
         shell.events.register("post_run_cell", lambda result: tracker.end())
     return _TRACKERS[id(shell)]

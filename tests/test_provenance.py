@@ -1,5 +1,6 @@
 """From a number to its records: what flows through the names of a notebook, and what the JSON then says."""
 
+import builtins
 import json
 import textwrap
 
@@ -25,7 +26,7 @@ class Notebook:
         return {"name": name}
 
     def __call__(self, cell: str) -> None:
-        result = self.shell.run_cell(textwrap.dedent(cell), store_history=True)
+        result = self.shell.run_cell(textwrap.dedent(cell), store_history=False)  # as nbval does
         result.raise_error()
 
     def __getitem__(self, name: str) -> list[str]:
@@ -113,9 +114,13 @@ def test_records_read_before_the_first_table_is_imported_count(monkeypatch):
     monkeypatch.setattr(provenance, "_TRACKERS", {})
     monkeypatch.setattr(provenance, "_ALL", {Source("early", "data/results/cpu/early.json", "d"): None})
     notebook = Notebook(shell)
+    for name in ("read", "told"):  # not names of the notebook
+        monkeypatch.setattr(builtins, name, shell.user_ns.pop(name), raising=False)
     notebook("rows = 1\nother = 2")
     monkeypatch.setattr("IPython.get_ipython", lambda: shell)
-    notebook("told()\nlater = 1")
+    notebook("one = 1\ntold()\nlater = read('a')\nlast = (later, told())[1]\nalone = (1, told())[1]")
+    assert notebook["last"] == ["a"]
+    assert notebook["alone"] == []
     notebook("names = (rows, told())[1]\nnone = (first_cell := 1, told())[1]")
     assert notebook["names"] == ["early"]
     assert notebook["none"] == []
