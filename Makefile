@@ -12,13 +12,13 @@ help:
 environment:
 	@command -v $(PYTHON) > /dev/null || { echo "error: $(PYTHON): not found: install Python 3.11 to 3.13 or set PYTHON" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v <= (3, 13) else "error: this is Python %d.%d: run make PYTHON=... with one of 3.11 to 3.13" % v)'
-	@$(PYTHON) -m lib.installation
+	@$(PYTHON) -m lib.machine.installation
 
 setup: environment ## create .venv from the lock; fetch models and texts into data/external
 	@$(RUN) -m lib.sources.setup
 
 reproduce: setup ## run the notebooks (ONLY=... some), renew figures/; FRESH=1 (core) or all: from scratch; SET=... a try
-	@$(RUN) -m lib.reproduce --profile $(PROFILE) $(if $(ONLY),--only $(ONLY)) $(if $(FRESH),--fresh $(FRESH)) $(if $(SET),--set $(SET))
+	@$(RUN) -m lib.running.reproduce --profile $(PROFILE) $(if $(ONLY),--only $(ONLY)) $(if $(FRESH),--fresh $(FRESH)) $(if $(SET),--set $(SET))
 
 test: setup ## the tests, and every notebook against its stored outputs
 	@$(RUN) -m pytest -n 2 --dist loadgroup $(ARGS)
@@ -31,24 +31,24 @@ lab: setup ## open the notebooks in JupyterLab
 
 smoke: setup ## every notebook, from scratch, in tiny sizes
 	@rm -rf build/smoke
-	@REPRODUCTION_WORK_ROOT="$(CURDIR)/build/smoke" $(RUN) -m lib.reproduce --profile smoke
+	@REPRODUCTION_WORK_ROOT="$(CURDIR)/build/smoke" $(RUN) -m lib.running.reproduce --profile smoke
 
 notebooks: setup ## record the committed notebooks (ONLY=... some) again, and the READMEs' tables
-	@$(RUN) -m lib.reproduce --profile cpu --record $(if $(ONLY),--only $(ONLY))
+	@$(RUN) -m lib.running.reproduce --profile cpu --record $(if $(ONLY),--only $(ONLY))
 
 prove: setup ## stamp records anew where tiny twins prove that a change gives the same bits; AGAINST=commit before it
-	@$(RUN) -m lib.cases prove --profile cpu --rows all --against $(or $(AGAINST),HEAD)
+	@$(RUN) -m lib.running.catalogue prove --profile cpu --rows all --against $(or $(AGAINST),HEAD)
 
 bench: setup ## time training, sampling and the choice of candidates against plain code, and what each series costs
-	@$(RUN) -m lib.bench
-	@$(RUN) -m lib.beacons.bench
-	@$(RUN) -m lib.lemoe.bench
-	@$(RUN) -m lib.distillation.bench
+	@$(RUN) -m lib.benchmarks.infodiffusion
+	@$(RUN) -m lib.benchmarks.beacons
+	@$(RUN) -m lib.benchmarks.lemoe
+	@$(RUN) -m lib.benchmarks.distillation
 
 lint: environment ## check style and format, notebooks too, and that the README is current
 	@$(RUN) -m ruff check .
 	@$(RUN) -m ruff format --check .
-	@$(RUN) -m lib.readme --check
+	@$(RUN) -m lib.running.readme --check
 
 # No hashes: with them pip takes only the registry's torch, a CPU wheel beside it never, and wants CUDA's packages listed too.
 lock: ## write requirements.lock again from pyproject.toml; ARGS=--upgrade for newer versions

@@ -13,7 +13,8 @@ import re
 import shlex
 import sys
 
-from lib import contract, paths, running, runs
+from lib.running import contract, execution, last_runs
+from lib import paths
 
 PROFILE = config.get("profile", "cpu")
 ROWS = config.get("rows", "core")
@@ -24,7 +25,7 @@ PYTHON = shlex.quote(sys.executable)
 CORES = workflow.cores
 GPUS = 1 if PROFILE in ("gpu", "paper") else 0
 TINY = PROFILE == "smoke"  # too small for two threads, and its seconds are never quoted
-ONE_THREAD = "".join(f"{variable}=1 " for variable in running.THREADS)
+ONE_THREAD = "".join(f"{variable}=1 " for variable in execution.THREADS)
 TWO = paths.DATA / "results" / "two_threads"  # the cases whose records are of two threads; all others take one
 ON_ALL = set(TWO.read_text().split("\n")) if TWO.is_file() and not TINY else set()
 
@@ -33,7 +34,7 @@ if "pending" in config:
     CONTRACTS = contract.below(ONLY)
     PENDING = (config["pending"] or "").split()
 else:
-    from lib import reproduce
+    from lib.running import reproduce
 
     CONTRACTS = reproduce.chosen(ONLY, PROFILE, ROWS)
     PENDING = [case.name for case in reproduce.needed(CONTRACTS, PROFILE, ROWS)]
@@ -81,10 +82,10 @@ rule cases:
     wildcard_constraints:
         group=r"\d_.+",
     params:
-        tally=lambda wildcards: runs.tally(PROFILE, wildcards.group).absolute(),
+        tally=lambda wildcards: last_runs.tally(PROFILE, wildcards.group).absolute(),
         cases=lambda wildcards: [case for case in PENDING if group(case) == wildcards.group],
         threads=lambda wildcards: ONE_THREAD if seats(wildcards.group) == 1 else "",
-        command=f"{PYTHON} -m lib.cases run --profile {shlex.quote(PROFILE)} --rows {ROWS} --only",
+        command=f"{PYTHON} -m lib.running.catalogue run --profile {shlex.quote(PROFILE)} --rows {ROWS} --only",
     threads: lambda wildcards: seats(wildcards.group)
     resources:
         gpu=GPUS,
@@ -107,7 +108,7 @@ for NOTEBOOK in CONTRACTS:
             executed(NOTEBOOK),
             [paths.work_figures(PROFILE).absolute() / file for file in NOTEBOOK.files],
         params:
-            command=f"{ONE_THREAD if TINY else ''}{PYTHON} -m lib.running {shlex.quote(str(NOTEBOOK.notebook))}"
+            command=f"{ONE_THREAD if TINY else ''}{PYTHON} -m lib.running.execution {shlex.quote(str(NOTEBOOK.notebook))}"
             f" --profile {shlex.quote(PROFILE)}" + (" --record" if int(config.get("record", 0)) else ""),
         threads: 1 if TINY or NOTEBOOK.load == "light" else CORES
         resources:

@@ -36,11 +36,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: not item.get_closest_marker("xdist_group"))
     for item in items:
         if not item.get_closest_marker("xdist_group"):
-            item.add_marker(pytest.mark.xdist_group(item.path.name))
+            item.add_marker(pytest.mark.xdist_group(str(item.path)))
 
 
 @pytest.fixture(autouse=True)
 def _own_records(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a table name the records that its own test reads, and not those of the tests before."""
-    if provenance := sys.modules.get("lib.provenance"):
+    if provenance := sys.modules.get("lib.reporting.provenance"):
         monkeypatch.setattr(provenance, "_ALL", {})

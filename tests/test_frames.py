@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 
 from lib import paths
-from lib.beacons import frames as beacons
-from lib.diffusion import frames as infodiffusion
-from lib.distillation import frames as distillation
-from lib.lemoe import frames as lemoe
 from lib.records.frames import Schemas, check
+from lib.series.beacons import frames as beacons
+from lib.series.distillation import frames as distillation
+from lib.series.infodiffusion import frames as infodiffusion
+from lib.series.lemoe import frames as lemoe
 
 # By the first parts of the names of cases: a kind that is not named here has the schemas of its series.
 KINDS: dict[str, Schemas] = {

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from lib import contract, paths
+from lib import paths
+from lib.running import contract
 
 NOTEBOOKS = contract.all_notebooks()
 LINK = re.compile(r"\]\(([^()]+\.json)\)")
@@ -21,7 +22,7 @@ def linked(promise: contract.Contract) -> list[Path]:
 @pytest.mark.parametrize("promise", NOTEBOOKS, ids=lambda promise: promise.name)
 def test_the_first_cell_is_what_the_contract_writes_and_links_to_every_file(promise):
     text = contract.opening(promise.notebook)
-    assert contract.first_cell(promise, text) == text, "run `python -m lib.contract --write`"
+    assert contract.first_cell(promise, text) == text, "run `python -m lib.running.contract --write`"
     assert linked(promise) == [paths.FIGURES / f"{stem}.json" for stem in promise.writes]
     assert [path for path in linked(promise) if not path.is_file()] == []
 

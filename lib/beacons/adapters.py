@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Self
 import torch
 from torch import Tensor, nn
 
-from lib.editing.layers import blocks
+from lib.causal_lm.layers import blocks
 from lib.errors import UserError
 
 if TYPE_CHECKING:

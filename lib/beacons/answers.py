@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from lib import continuations, seeds
+from lib import seeds
 from lib.beacons.facts import BeaconFact
-from lib.continuations import Prompts, likeliest
-from lib.editing.encoding import tokens
+from lib.causal_lm import continuations
+from lib.causal_lm.continuations import Prompts, likeliest
+from lib.causal_lm.encoding import tokens
 from lib.errors import UserError
 
 if TYPE_CHECKING:

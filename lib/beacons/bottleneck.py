@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lib.beacons.adapters import AdapterConfig, Parts
-from lib.editing.layers import blocks
+from lib.causal_lm.layers import blocks
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from lib.beacons.facts import BeaconFact
-from lib.editing.encoding import IGNORED, Encoded, encode
-from lib.editing.upper_layers import UpperLayers
+from lib.causal_lm.encoding import IGNORED, Encoded, encode
+from lib.causal_lm.upper_layers import UpperLayers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -43,7 +43,7 @@ def run_once(
     layer: int,
     cached: bool = True,
 ) -> UpperLayers:
-    """Return facts, encoded by `lib.editing.encoding`'s policy, as they enter block `layer`; raises as `encode`."""
+    """Return facts, encoded by `lib.causal_lm.encoding`'s policy, as they enter block `layer`; raises as `encode`."""
     return UpperLayers(
         model, encode(model, tokenizer, [(fact.prompt, fact.taught) for fact in facts]), layer, None, cached
     )

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from lib import backbones
-from lib.editing.encoding import tokens
+from lib.causal_lm import backbones
+from lib.causal_lm.encoding import tokens
 from lib.registry import Registry
 
 if TYPE_CHECKING:

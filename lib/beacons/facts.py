@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 import pandas as pd
 
-from lib.beacons import invented, relations
-from lib.beacons.relations import KINDS, WORDINGS, Kind, Triple
-from lib.editing.encoding import tokens
+from lib.causal_lm.encoding import tokens
 from lib.errors import UserError
-from lib.facts import LICENCE
-from lib.text.ordering import hash_order, pick
+from lib.facts import invented, triples
+from lib.facts.databases import LICENCE
+from lib.facts.triples import KINDS, WORDINGS, Kind, Triple
+from lib.ordering import hash_order, pick
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -149,7 +149,7 @@ def _facts(pool: Pool) -> tuple[BeaconFact, ...]:
     if pool == "invented":
         found = [_fact(triple, True) for triple in invented.triples()]
     else:
-        found = [_fact(triple, False) for triple in relations.triples() if _pool_of(triple.subject) == pool]
+        found = [_fact(triple, False) for triple in triples.triples() if _pool_of(triple.subject) == pool]
     found = checked({fact.identity: fact for fact in found}.values())
     named = {fact.identity: fact for fact in found}
     ordered = [named[identity] for identity in hash_order(named)]

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from lib import seeds
 from lib.errors import UserError
-from lib.statistics import Vector
+from lib.intervals import Vector
 
 Places = NDArray[np.int64]
 

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from lib.statistics import Vector
+from lib.intervals import Vector
 
 
 def lost(alone: pd.DataFrame, among: pd.DataFrame, score: str) -> pd.Series:

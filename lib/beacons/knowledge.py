@@ -15,9 +15,9 @@ from torch.nn import functional
 
 from lib.beacons import answers, distance
 from lib.beacons.facts import BeaconFact
-from lib.editing.encoding import IGNORED, encode, tokens
-from lib.editing.layers import blocks
-from lib.editing.upper_layers import UpperLayers
+from lib.causal_lm.encoding import IGNORED, encode, tokens
+from lib.causal_lm.layers import blocks
+from lib.causal_lm.upper_layers import UpperLayers
 from lib.errors import UserError
 
 if TYPE_CHECKING:

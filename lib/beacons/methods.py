@@ -17,7 +17,7 @@ from lib.beacons.adalora import adalora
 from lib.beacons.adapters import AdapterConfig, Build, Handle, Parts
 from lib.beacons.bottleneck import bottleneck
 from lib.beacons.peft_models import dora, ia3, loha, lora, prefix
-from lib.editing.layers import blocks
+from lib.causal_lm.layers import blocks
 from lib.errors import UserError
 from lib.registry import Registry, Row
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lib.beacons.adapters import AdapterConfig, Parts, projections
-from lib.editing.layers import blocks
+from lib.causal_lm.layers import blocks
 
 if TYPE_CHECKING:
     from peft import PeftConfig, PeftModel

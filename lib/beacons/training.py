@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from lib import progress, seeds, training_states
+from lib import progress, seeds
 from lib.beacons.adapters import Handle
 from lib.beacons.cached_facts import Chosen, fact_losses, run_once
 from lib.beacons.facts import BeaconFact
-from lib.editing.upper_layers import UpperLayers
+from lib.causal_lm import training_states
+from lib.causal_lm.upper_layers import UpperLayers
 from lib.errors import UserError
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from transformers import (
 )
 
 from lib import seeds
-from lib.continuations import Choice, Prompts, sampled
+from lib.causal_lm.continuations import Choice, Prompts, sampled
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lib import seeds
+from lib.causal_lm.layers import blocks, down_projection
 from lib.distillation import batches, decoding, proportions
 from lib.distillation.batches import Batch, Example
 from lib.distillation.divergences import token_mean
@@ -21,7 +22,6 @@ from lib.distillation.layer_maps import LayerMap
 from lib.distillation.losses import LOSSES, Reading, Setting
 from lib.distillation.teacher import Teacher, on, states_of
 from lib.distillation.teacher_cache import Classes, Signals, TeacherCache
-from lib.editing.layers import blocks, down_projection
 from lib.errors import UserError
 
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lib.causal_lm.layers import blocks, down_projection
 from lib.distillation import batches, proportions
 from lib.distillation import other_tokenizers as others
 from lib.distillation.batches import Batch, Example
@@ -23,7 +24,6 @@ from lib.distillation.other_tokenizers import Side
 from lib.distillation.teacher import Teacher, final_norm, on, states_of
 from lib.distillation.teacher_cache import Signals
 from lib.distillation.vocabularies import END, PAD, Vocabulary
-from lib.editing.layers import blocks, down_projection
 from lib.errors import UserError
 
 if TYPE_CHECKING:

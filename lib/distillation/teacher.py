@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lib.causal_lm.layers import blocks
 from lib.distillation import decoding, proportions
 from lib.distillation.batches import Batch, Example, collate
 from lib.distillation.teacher_cache import Signals
-from lib.editing.layers import blocks
 from lib.errors import UserError
 
 if TYPE_CHECKING:

@@ -15,7 +15,8 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
-from lib import progress, seeds, training_states
+from lib import progress, seeds
+from lib.causal_lm import training_states
 from lib.distillation import proportions
 from lib.errors import UserError
 

@@ -1,1 +1,1 @@
-"""Editing facts in a causal language model: what an edit is, how it is scored, and one file for each method."""
+"""Editing facts in a causal language model: how an edit is scored, and one file for each method."""

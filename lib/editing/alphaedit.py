@@ -12,7 +12,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from lib.editing.layers import down_projection, matrix
+from lib.causal_lm.layers import down_projection, matrix
 from lib.editing.memit import Spread, SpreadConfig
 from lib.errors import UserError
 

@@ -8,11 +8,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lib.editing.edits import Edit
-from lib.editing.encoding import encode, encode_edits
-from lib.editing.layers import matrix
+from lib.causal_lm.edits import Edit
+from lib.causal_lm.encoding import encode, encode_edits
+from lib.causal_lm.layers import matrix
+from lib.causal_lm.upper_layers import chunked, targets
 from lib.editing.output_replacing import OutputReplacing
-from lib.editing.upper_layers import chunked, targets
 from lib.errors import UserError
 
 if TYPE_CHECKING:

@@ -10,11 +10,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lib.causal_lm.edits import Edit
+from lib.causal_lm.encoding import encode_edits
+from lib.causal_lm.layers import block, down_projection, matrix
+from lib.causal_lm.upper_layers import Change, Loss, UpperLayers, chunked, descend
 from lib.editing.editor import Editor
-from lib.editing.edits import Edit
-from lib.editing.encoding import encode_edits
-from lib.editing.layers import block, down_projection, matrix
-from lib.editing.upper_layers import Change, Loss, UpperLayers, chunked, descend
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lib.editing.layers import block, blocks
+from lib.causal_lm.layers import block, blocks
 from lib.editing.located import Located
 
 if TYPE_CHECKING:

@@ -9,11 +9,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from lib import seeds
-from lib.editing.edits import Edit
-from lib.editing.encoding import IGNORED, Encoded, encode_edits
-from lib.editing.layers import matrix
+from lib.causal_lm.edits import Edit
+from lib.causal_lm.encoding import IGNORED, Encoded, encode_edits
+from lib.causal_lm.layers import matrix
+from lib.causal_lm.upper_layers import chunked
 from lib.editing.output_replacing import OutputReplacing
-from lib.editing.upper_layers import chunked
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

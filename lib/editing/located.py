@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lib.editing.edits import Edit, check
-from lib.editing.encoding import subject_places, tokens
+from lib.causal_lm.edits import Edit, check
+from lib.causal_lm.encoding import subject_places, tokens
 from lib.errors import UserError
 
 if TYPE_CHECKING:

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from lib import seeds
+from lib.causal_lm.edits import Edit
+from lib.causal_lm.encoding import encode_edits
+from lib.causal_lm.layers import block, blocks, matrix
+from lib.causal_lm.upper_layers import chunked, descend
 from lib.editing.editor import Editor
-from lib.editing.edits import Edit
-from lib.editing.encoding import encode_edits
-from lib.editing.layers import block, blocks, matrix
-from lib.editing.upper_layers import chunked, descend
 from lib.errors import UserError
 
 if TYPE_CHECKING:

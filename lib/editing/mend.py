@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lib import seeds
+from lib.causal_lm.edits import Edit
+from lib.causal_lm.encoding import Encoded, encode, encode_edits
+from lib.causal_lm.layers import down_projection, matrix
 from lib.editing.editor import Editor
-from lib.editing.edits import Edit
-from lib.editing.encoding import Encoded, encode, encode_edits
-from lib.editing.layers import down_projection, matrix
 from lib.editing.mend_network import Factors, MendConfig, Transformation
 from lib.errors import UserError
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from lib.editing.encoding import tokens as token_ids
-from lib.editing.layers import block, down_projection, matrix
+from lib.causal_lm.encoding import tokens as token_ids
+from lib.causal_lm.layers import block, down_projection, matrix
 from lib.errors import UserError
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Orders in which edits arrive, as permutations that `lib.editing.edits.in_batches` cuts into the batches meant.
+"""Orders in which edits arrive, as permutations that `lib.causal_lm.edits.in_batches` cuts into the batches meant.
 
 LEMoE's order takes a batch from one cluster of the edits' embeddings: similarity is high within, low between batches.
 K = batches and the encoder (all-MiniLM-L6-v2, `edit_vectors`) are our choices, the paper tells neither. Clusters are
@@ -32,7 +32,7 @@ class Similarity(NamedTuple):
 
 def edit_vectors(texts: Sequence[str]) -> np.ndarray:
     """Return the mean of all-MiniLM-L6-v2's vectors of each text's tokens, (texts, 384), float64; 0 for empty texts."""
-    from lib.backbones import encode_tokens
+    from lib.causal_lm.backbones import encode_tokens
 
     pooled = [found.double().mean(0).numpy() if len(found) else np.zeros(384) for found in encode_tokens(texts)]
     return np.stack(pooled) if pooled else np.zeros((0, 384))

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from lib.causal_lm.encoding import Encoded
+from lib.causal_lm.layers import block, down_projection
+from lib.causal_lm.upper_layers import Change
 from lib.editing.editor import Editor, Switchable
-from lib.editing.encoding import Encoded
-from lib.editing.layers import block, down_projection
-from lib.editing.upper_layers import Change
 from lib.errors import UserError
 
 if TYPE_CHECKING:

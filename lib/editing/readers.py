@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lib import paths
-from lib.editing.edits import Edit, check
+from lib.causal_lm.edits import Edit, check
 from lib.errors import UserError
 
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from lib.causal_lm.edits import Edit
+from lib.causal_lm.layers import down_projection, matrix
 from lib.editing.editor import Editor
-from lib.editing.edits import Edit
-from lib.editing.layers import down_projection, matrix
 from lib.editing.located import locate
 from lib.editing.values import ValueConfig, draw_prefixes, optimise
 from lib.errors import UserError

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from lib.causal_lm.edits import Edit
+from lib.causal_lm.encoding import IGNORED, encode, tokens
 from lib.editing.editor import Editor
-from lib.editing.edits import Edit
-from lib.editing.encoding import IGNORED, encode, tokens
 from lib.errors import UserError
 
 Asked = tuple[str, str]  # a prompt and its answer

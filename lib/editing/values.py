@@ -13,9 +13,9 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from lib import seeds
-from lib.editing.encoding import tokens
+from lib.causal_lm.encoding import tokens
+from lib.causal_lm.layers import down_projection
 from lib.editing.from_subject import Upper
-from lib.editing.layers import down_projection
 from lib.editing.located import Located
 from lib.editing.moments import states
 

@@ -14,13 +14,13 @@ from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 
 from lib import seeds
+from lib.causal_lm.edits import Edit
+from lib.causal_lm.encoding import encode, encode_edits, tokens
+from lib.causal_lm.layers import down_projection, matrix
+from lib.causal_lm.upper_layers import UpperLayers, chunked, targets
 from lib.editing.editor import Editor, Switchable
-from lib.editing.edits import Edit
-from lib.editing.encoding import encode, encode_edits, tokens
-from lib.editing.layers import down_projection, matrix
 from lib.editing.merging import ties
 from lib.editing.moments import states
-from lib.editing.upper_layers import UpperLayers, chunked, targets
 from lib.errors import UserError
 
 if TYPE_CHECKING:

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lib import paths, seeds
-from lib.editing import encoding, layers
+from lib.causal_lm import encoding, layers
+from lib.causal_lm.edits import Edit
+from lib.causal_lm.upper_layers import UpperLayers, chunked, targets
 from lib.editing.editor import Switchable
-from lib.editing.edits import Edit
-from lib.editing.upper_layers import UpperLayers, chunked, targets
 from lib.errors import UserError
 from lib.lemoe import rejection, router, saved
 from lib.lemoe.config import AdaptorConfig

@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lib import seeds
+from lib.causal_lm.edits import Edit
+from lib.causal_lm.encoding import Encoded, encode, encode_edits
+from lib.causal_lm.layers import block
+from lib.causal_lm.upper_layers import UpperLayers, targets
 from lib.editing.editor import Editor
-from lib.editing.edits import Edit
-from lib.editing.encoding import Encoded, encode, encode_edits
-from lib.editing.layers import block
-from lib.editing.upper_layers import UpperLayers, targets
 from lib.errors import UserError
 from lib.lemoe.experts import Expert
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from lib.causal_lm.edits import Edit
 from lib.editing.editor import Editor
-from lib.editing.edits import Edit
 from lib.errors import UserError
 from lib.lemoe import routing
 from lib.lemoe.adaptor import Adaptor, AdaptorConfig

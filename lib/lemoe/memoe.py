@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lib import seeds
-from lib.editing.edits import Edit, check
-from lib.editing.encoding import Encoded, tokens
+from lib.causal_lm.edits import Edit, check
+from lib.causal_lm.encoding import Encoded, tokens
 from lib.errors import UserError
 from lib.lemoe.conventional import MixtureConfig, TokenMixture
 from lib.lemoe.experts import Expert

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 
-from lib.editing import encoding
-from lib.editing.edits import Edit
+from lib.causal_lm import encoding
+from lib.causal_lm.edits import Edit
 from lib.errors import UserError
 
 if TYPE_CHECKING:

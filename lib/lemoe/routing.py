@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from lib.editing.edits import Edit
+from lib.causal_lm.edits import Edit
 from lib.errors import UserError
 
 if TYPE_CHECKING:

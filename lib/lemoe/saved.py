@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from lib import files, paths
-from lib.editing import layers
+from lib.causal_lm import layers
 from lib.errors import UserError
 from lib.lemoe.config import AdaptorConfig
 

@@ -11,8 +11,8 @@ from pydantic import ValidationError
 from lib.errors import UserError
 from lib.profiles import cpu, gpu, paper, smoke
 from lib.profiles.fields import Profile
+from lib.profiles.sizes import BeaconSizes, DiffusionSizes, DistillationSizes, EditingSizes, TaskSizes
 from lib.registry import Registry
-from lib.sizes import BeaconSizes, DiffusionSizes, DistillationSizes, EditingSizes, TaskSizes
 
 __all__ = [
     "PROFILES",

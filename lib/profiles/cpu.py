@@ -3,7 +3,7 @@
 from typing import Any
 
 from lib.profiles.fields import SMOLLM2, Profile
-from lib.sizes import BeaconSizes, DiffusionSizes, DistillationSizes, EditingSizes, TaskSizes
+from lib.profiles.sizes import BeaconSizes, DiffusionSizes, DistillationSizes, EditingSizes, TaskSizes
 
 
 def _embedded(

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from lib.sizes import BeaconSizes, DiffusionSizes, DistillationSizes, EditingSizes
+from lib.profiles.sizes import BeaconSizes, DiffusionSizes, DistillationSizes, EditingSizes
 
 SMOLLM2 = "SmolLM2-135M-Instruct (Q4_1, dequantised)"
 

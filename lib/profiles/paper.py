@@ -2,7 +2,7 @@
 
 from lib.profiles.cpu import BEACONS, DISTILLATION, EDITING
 from lib.profiles.fields import Profile
-from lib.sizes import DiffusionSizes, TaskSizes
+from lib.profiles.sizes import DiffusionSizes, TaskSizes
 
 
 def _own(data: str, steps: int, pairs: int) -> TaskSizes:

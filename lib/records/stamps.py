@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from lib import backbones
+from lib.causal_lm import backbones
 from lib.records.case import Case
 from lib.records.files import outputs_digest
 from lib.sources import CARRIERS

@@ -15,8 +15,9 @@ import safetensors.torch
 import torch
 from pydantic import ValidationError
 
-from lib import environment, paths
+from lib import paths
 from lib.errors import UserError
+from lib.machine import environment
 from lib.records import cache, files, pending, stamps
 from lib.records.case import Case
 from lib.records.files import DamagedError, Record

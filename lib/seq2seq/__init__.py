@@ -1,1 +1,1 @@
-"""What all eight models of InfoDiffusion's Table 1 share: batches, training, decoding, and one experiment."""
+"""The models of InfoDiffusion's Table 1 that are no diffusion, and what all share: batches, training, decoding."""

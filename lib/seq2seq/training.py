@@ -12,7 +12,8 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
-from lib import paths, progress, seeds, training_states
+from lib import paths, progress, seeds
+from lib.causal_lm import training_states
 from lib.errors import UserError
 from lib.seq2seq import batches
 from lib.seq2seq.counts import Count

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lib import backbones
+from lib.causal_lm import backbones
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -11,8 +11,8 @@ from typing import Any
 
 from lib import paths, sources
 from lib.errors import UserError
+from lib.ordering import hash_order, pick
 from lib.text import bible
-from lib.text.ordering import hash_order, pick
 from lib.text.pairs import Recipe
 
 LICENCE = "MIT (package chitchat-dataset)"

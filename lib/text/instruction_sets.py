@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from lib import facts
+from lib.facts import databases
+from lib.ordering import hash_order, pick
 from lib.text import bible, dialogue, pairs, questions, verses
-from lib.text.ordering import hash_order, pick
 from lib.text.phrasings import PHRASINGS
 
 WORDINGS: Mapping[str, tuple[str, ...]] = {
@@ -150,8 +150,8 @@ def described_rows() -> list[Row]:
 
     What is asked follows from the input; a subject is in one split only. Training asks in two wordings.
     """
-    subjects = {row.name: _of_country(row) for row in facts.countries().itertuples()}
-    subjects |= {row.name: _of_element(row) for row in facts.elements().itertuples()}
+    subjects = {row.name: _of_country(row) for row in databases.countries().itertuples()}
+    subjects |= {row.name: _of_element(row) for row in databases.elements().itertuples()}
     rounds = []
     for name in hash_order(subjects):
         told = subjects[name]
@@ -193,7 +193,7 @@ def most_frequent(texts: Iterable[str], words: int) -> set[str]:
 
 def _cased() -> dict[str, str]:
     """Map the normalised names, as facts tell them, to the names as they are written."""
-    countries, elements = facts.countries(), facts.elements()
+    countries, elements = databases.countries(), databases.elements()
     columns = [countries[c] for c in ("name", "capital", "currency", "continent")]
     columns += [countries["languages"].explode(), *(elements[c] for c in ("name", "symbol", "series"))]
     return {bible.normalise(text): text for column in columns for text in column.dropna()}
@@ -201,7 +201,7 @@ def _cased() -> dict[str, str]:
 
 def _asked_subjects() -> set[str]:
     """Return the normalised names of known countries and elements that the describing set trains on."""
-    countries, elements = facts.countries(), facts.elements()
+    countries, elements = databases.countries(), databases.elements()
     known = [*countries.loc[(countries["population"] >= PEOPLE).fillna(False), "name"], *elements["name"][:ELEMENTS]]
     return {bible.normalise(name) for name in known if split_of("subject", name.lower()) == "train"}
 

@@ -15,8 +15,8 @@ from functools import partial
 
 import pandas as pd
 
-from lib import facts
 from lib.errors import UserError
+from lib.facts import databases
 from lib.text import bible, dialogue, instruction_sets
 from lib.text.instruction_sets import Row
 
@@ -39,11 +39,11 @@ class Instruction:
 
 
 _SETS: Mapping[str, tuple[Callable[[], list[Row]], str]] = {
-    "facts": (instruction_sets.fact_rows, facts.LICENCE),
+    "facts": (instruction_sets.fact_rows, databases.LICENCE),
     "modern": (partial(instruction_sets.verse_rows, "modern"), bible.LICENCE),
     "simple": (partial(instruction_sets.verse_rows, "simple"), bible.BASIC_LICENCE),
     "chat": (instruction_sets.chat_rows, dialogue.LICENCE),
-    "describe": (instruction_sets.described_rows, facts.LICENCE),
+    "describe": (instruction_sets.described_rows, databases.LICENCE),
 }
 
 

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from lib import facts
+from lib.facts import databases
+from lib.ordering import hash_order, pick
 from lib.text import bible
-from lib.text.ordering import hash_order, pick
 from lib.text.pairs import Recipe
 from lib.text.phrasings import PHRASINGS
 
@@ -40,12 +40,16 @@ class Fact(NamedTuple):
 
 def files() -> list[Path]:
     """Return the databases that the facts are read from."""
-    return [facts.atlas(), facts.periodic_table()]
+    return [databases.atlas(), databases.periodic_table()]
 
 
 def known_facts() -> list[Fact]:
     """Return all facts that we ask about, in the order of the sources, without those that lack an answer."""
-    found = [*_of_countries(facts.countries()), *_of_cities(facts.cities()), *_of_elements(facts.elements())]
+    found = [
+        *_of_countries(databases.countries()),
+        *_of_cities(databases.cities()),
+        *_of_elements(databases.elements()),
+    ]
     told = (
         Fact(bible.normalise(f.subject), f.relation, bible.normalise(f.answer)) for f in found if pd.notna(f.answer)
     )
@@ -152,4 +156,4 @@ def _of_elements(table: pd.DataFrame) -> Iterator[Fact]:
         yield Fact(row.name, "predecessor", predecessor)
 
 
-QUESTIONS = Recipe("question_generation", build, files, facts.LICENCE)
+QUESTIONS = Recipe("question_generation", build, files, databases.LICENCE)

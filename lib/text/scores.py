@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from lib.statistics import mean_interval
+from lib.intervals import mean_interval
 from lib.text import bertscore, mbr, metrics
 
 if TYPE_CHECKING:

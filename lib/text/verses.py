@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from lib.ordering import hash_order
 from lib.text import bible
-from lib.text.ordering import hash_order
 from lib.text.pairs import Recipe
 
 HELD_OUT = 500

@@ -9,7 +9,7 @@ import torch
 from lib.beacons import answers
 from lib.errors import UserError
 from tests.beacons.made_facts import made_facts
-from tests.editing.tiny_models import LETTERS, Letters, both, llama
+from tests.tiny_models import LETTERS, Letters, both, llama
 
 PROMPTS = ["abc", "fghijklm", "q", "zyx", "bcdefg"]
 DOT = 3 + LETTERS.index(".")

@@ -12,7 +12,7 @@ from lib.beacons.facts import BeaconFact
 from lib.beacons.training import DivergedError
 from lib.errors import UserError
 from tests.beacons.made_facts import ADAPTER, made_facts
-from tests.editing.tiny_models import Letters, gpt2, llama
+from tests.tiny_models import Letters, gpt2, llama
 
 STEPS, RATE, SEED = 6, 1e-2, 3
 

@@ -7,7 +7,7 @@ from scipy.spatial.distance import cosine
 
 from lib.beacons import distance
 from lib.errors import UserError
-from tests.editing.tiny_models import LETTERS, Letters, gpt2, llama
+from tests.tiny_models import LETTERS, Letters, gpt2, llama
 
 MODEL = llama()
 PAIRS = [("ab", "cd"), ("abc", "abc"), ("q", "xyz"), ("hello", "he"), ("zz", "z")]

@@ -11,7 +11,7 @@ from torch.nn import functional
 from lib.beacons import answers, distance, knowledge
 from lib.errors import UserError
 from tests.beacons.made_facts import made_facts
-from tests.editing.tiny_models import Letters, both, llama
+from tests.tiny_models import Letters, both, llama
 
 FACTS = made_facts()
 

@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from lib.diffusion import denoiser
 from lib.diffusion.denoiser import Denoiser, DenoiserConfig
+from lib.seq2seq import blocks
 
 SHAPE = DenoiserConfig(vocabulary=20, embedding=8, width=32, layers=2, heads=4, dropout=0.0, embedding_scale=0.3)
 
@@ -15,14 +16,14 @@ SHAPE = DenoiserConfig(vocabulary=20, embedding=8, width=32, layers=2, heads=4, 
 def test_attention_equals_torchs_own() -> None:
     query, key, value = torch.randn(3, 2, 4, 7, 8).unbind(0)
     expected = functional.scaled_dot_product_attention(query, key, value)
-    assert torch.allclose(denoiser.attention(query, key, value), expected, atol=1e-6)
+    assert torch.allclose(blocks.attention(query, key, value), expected, atol=1e-6)
 
 
 def test_rotary_products_depend_on_the_distance_of_places_only() -> None:
-    cosine, sine = denoiser.rotary_angles(6, 6, 8, torch.device("cpu"))
+    cosine, sine = blocks.rotary_angles(6, 6, 8, torch.device("cpu"))
     assert torch.equal(cosine[:6], cosine[6:])  # the target counts from zero again
     query, key = torch.randn(8), torch.randn(8)
-    turned = [denoiser.rotate(v.expand(6, 8), (cosine[:6], sine[:6])) for v in (query, key)]
+    turned = [blocks.rotate(v.expand(6, 8), (cosine[:6], sine[:6])) for v in (query, key)]
     products = turned[0] @ turned[1].T
     for distance in range(-5, 6):
         assert products.diagonal(distance).std(unbiased=False) < 1e-5

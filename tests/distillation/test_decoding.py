@@ -6,7 +6,7 @@ import torch
 from scipy import stats
 
 from lib.distillation.decoding import DecodingConfig, generate
-from tests.editing.tiny_models import both, gpt2
+from tests.tiny_models import both, gpt2
 
 END, PAD = 2, 0
 PROMPTS = [[5, 9, 3], [7], [11, 4, 8, 29, 6, 13], [22, 21], [3, 3, 3, 3]]

@@ -11,7 +11,7 @@ from lib.distillation.teacher import Teacher
 from lib.distillation.teacher_cache import Classes
 from lib.distillation.training import TrainingConfig, train
 from lib.errors import UserError
-from tests.editing.tiny_models import llama
+from tests.tiny_models import llama
 
 MAPPING = {1: 2, 2: 4}
 CONFIG = TrainingConfig(steps=3, batch=8, rate=1e-2)

@@ -3,13 +3,13 @@
 import pytest
 import torch
 
+from lib.causal_lm.layers import blocks
 from lib.distillation import decoding
 from lib.distillation.batches import Example, collate, order
 from lib.distillation.teacher import Adaptation, Teacher, states_of
 from lib.distillation.training import TrainingConfig, train
-from lib.editing.layers import blocks
 from lib.errors import UserError
-from tests.editing.tiny_models import both, gpt2, llama
+from tests.tiny_models import both, gpt2, llama
 
 KEPT = torch.tensor([1, 2, 5, 6, 9, 11, 14, 20, 21, 29])
 SMALL = len(KEPT)

@@ -69,7 +69,7 @@ def test_errors_of_restricted_vocabularies():
 
 
 def test_smollm2_keeps_words_with_their_blanks_and_single_digits():
-    from lib import backbones
+    from lib.causal_lm import backbones
 
     _, tokenizer = backbones.load_causal_lm(backbones.SMOLLM2, "bfloat16", layers=1)
     vocabulary = RestrictedVocabulary.of(tokenizer, ["Response: in 1867 god spoke"])

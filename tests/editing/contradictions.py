@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Sequence
 
-from lib.editing.edits import Edit
+from lib.causal_lm.edits import Edit
 
 
 def contradictions(edits: Sequence[Edit]) -> tuple[int, int]:

@@ -5,15 +5,15 @@ import copy
 import numpy as np
 import pytest
 import torch
-from test_memit import EDITS, PREFIXES, weights
-from test_rome import moments
-from tiny_models import Letters, both, llama
 
+from lib.causal_lm.edits import Edit
 from lib.editing.alphaedit import AlphaEdit, AlphaEditConfig, null_space
-from lib.editing.edits import Edit
 from lib.editing.located import locate
 from lib.editing.values import at_subjects, optimise
 from lib.errors import UserError
+from tests.editing.test_memit import EDITS, PREFIXES, weights
+from tests.editing.test_rome import moments
+from tests.tiny_models import Letters, both, llama
 
 LAYERS = (0, 1)
 CONFIG = AlphaEditConfig(layers=LAYERS, steps=5, ridge=0.7)

@@ -4,16 +4,16 @@ import copy
 
 import pytest
 import torch
-from tiny_models import Letters, both, gpt2, llama
 from torch import Tensor
 from torch.nn import functional
 from transformers import PreTrainedModel
 
+from lib.causal_lm.edits import Edit
+from lib.causal_lm.encoding import encode
+from lib.causal_lm.layers import down_projection
 from lib.editing.defer import Defer, DeferConfig
-from lib.editing.edits import Edit
-from lib.editing.encoding import encode
-from lib.editing.layers import down_projection
 from lib.errors import UserError
+from tests.tiny_models import Letters, both, gpt2, llama
 
 EDITS = [Edit("a b c", "d"), Edit("b b a e", "f g"), Edit("k l", "m")]
 UNRELATED = ["x y z w", "o p q", "h i", "t u v s"]

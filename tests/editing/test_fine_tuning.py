@@ -4,14 +4,14 @@ import copy
 
 import pytest
 import torch
-from tiny_models import Letters, both, llama
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-from lib.editing.edits import Edit
+from lib.causal_lm.edits import Edit
+from lib.causal_lm.layers import down_projection, matrix
 from lib.editing.fine_tuning import EwcConfig, EwcFineTuning, FineTuning, FineTuningConfig
-from lib.editing.layers import down_projection, matrix
 from lib.errors import UserError
+from tests.tiny_models import Letters, both, llama
 
 EDITS = [Edit("a b c", "d"), Edit("b b a e", "f g h"), Edit("k l", "m n")]
 LAYER = 2

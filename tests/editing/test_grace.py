@@ -6,15 +6,15 @@ import math
 import numpy as np
 import pytest
 import torch
-from tiny_models import Letters, both, gpt2, llama
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from lib.editing.edits import Edit
-from lib.editing.encoding import encode
+from lib.causal_lm.edits import Edit
+from lib.causal_lm.encoding import encode
+from lib.causal_lm.layers import down_projection
 from lib.editing.grace import Codebook, Grace, GraceConfig
-from lib.editing.layers import down_projection
 from lib.errors import UserError
+from tests.tiny_models import Letters, both, gpt2, llama
 
 EDITS = [Edit("a b c", "d"), Edit("b b a e", "f g"), Edit("k l", "m")]
 UNRELATED = ["x y z w", "o p q"]

@@ -4,13 +4,13 @@ import copy
 
 import pytest
 import torch
-from tiny_models import Letters, both, gpt2, llama
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-from lib.editing.edits import Edit
+from lib.causal_lm.edits import Edit
 from lib.editing.lora import LoraConfig, LoraFineTuning
 from lib.errors import UserError
+from tests.tiny_models import Letters, both, gpt2, llama
 
 EDITS = [Edit("a b c", "d"), Edit("b b a e", "f g")]
 

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
-from test_rome import moments
-from tiny_models import Letters, both, llama
 
-from lib.editing.edits import Edit
-from lib.editing.layers import down_projection, matrix
+from lib.causal_lm.edits import Edit
+from lib.causal_lm.layers import down_projection, matrix
 from lib.editing.located import locate
 from lib.editing.memit import Memit, MemitConfig
 from lib.editing.values import at_subjects, optimise
 from lib.errors import UserError
+from tests.editing.test_rome import moments
+from tests.tiny_models import Letters, both, llama
 
 CONFIG = MemitConfig(layers=(0, 1, 2), steps=5, weight=2.0)
 PREFIXES = ("", "m n", "q r s t")

@@ -7,13 +7,13 @@ import torch
 from torch import nn
 from transformers import GPT2LMHeadModel, LlamaForCausalLM
 
-from lib.editing.edits import Edit
-from lib.editing.encoding import encode_edits
-from lib.editing.layers import down_projection, matrix
+from lib.causal_lm.edits import Edit
+from lib.causal_lm.encoding import encode_edits
+from lib.causal_lm.layers import down_projection, matrix
 from lib.editing.mend import Factors, Mend, MendConfig, Transformation, gradient_factors, projections, updated
 from lib.errors import UserError
-from tests.editing.tiny_models import Words as Tokens
-from tests.editing.tiny_models import small_gpt2, small_llama
+from tests.tiny_models import Words as Tokens
+from tests.tiny_models import small_gpt2, small_llama
 
 CONFIG = MendConfig(layers=(1, 2), rank=12, rate=1e-2, edit_rate=0.05, steps=20, accumulated=1, rate_of_rates=0.05)
 EDITS = [

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from tiny_models import Letters, both, llama
 
-from lib.editing.layers import block
+from lib.causal_lm.layers import block
 from lib.editing.moments import second_moments, states
 from lib.errors import UserError
+from tests.tiny_models import Letters, both, llama
 
 TEXTS = ["a b c d e f g", "h", "i j k", "", "l m n o p q r s t u v w x y z a b", "b c"]
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lib.editing.edits import Edit, in_batches
+from lib.causal_lm.edits import Edit, in_batches
 from lib.editing.orders import (
     adversarial_order,
     edit_vectors,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lib.editing.edits import Edit, check
+from lib.causal_lm.edits import Edit, check
 from lib.editing.readers import read_counterfact, read_selfcheckgpt, read_zsre
 from lib.errors import UserError
 

@@ -5,15 +5,15 @@ import copy
 import numpy as np
 import pytest
 import torch
-from tiny_models import Letters, both, llama
 
-from lib.editing.edits import Edit
-from lib.editing.layers import down_projection, matrix
+from lib.causal_lm.edits import Edit
+from lib.causal_lm.layers import down_projection, matrix
 from lib.editing.located import locate
 from lib.editing.moments import second_moments
 from lib.editing.rome import Rome, RomeConfig, add, factor, ridge
 from lib.editing.values import at_subjects, optimise
 from lib.errors import UserError
+from tests.tiny_models import Letters, both, llama
 
 CONFIG = RomeConfig(layer=1, steps=5, clamp=3.0)
 PREFIXES = ("", "m n", "q r s t")

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 from transformers import GPT2LMHeadModel, LlamaForCausalLM
 
+from lib.causal_lm.edits import Edit
 from lib.editing.editor import NoEdit
-from lib.editing.edits import Edit
 from lib.editing.scoring import before, perplexity, score, summary
 from lib.errors import UserError
-from tests.editing.tiny_models import Words as Tokens
-from tests.editing.tiny_models import small_gpt2, small_llama
+from tests.tiny_models import Words as Tokens
+from tests.tiny_models import small_gpt2, small_llama
 
 WORDS = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n", "o", "p"]
 

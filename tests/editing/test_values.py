@@ -2,15 +2,15 @@
 
 import pytest
 import torch
-from tiny_models import Letters, both, gpt2, llama
 from torch.nn import functional
 
-from lib.editing.edits import Edit
+from lib.causal_lm.edits import Edit
+from lib.causal_lm.layers import block, blocks, down_projection
 from lib.editing.from_subject import Upper
-from lib.editing.layers import block, blocks, down_projection
 from lib.editing.located import locate
 from lib.editing.values import ValueConfig, at_subjects, draw_prefixes, optimise
 from lib.errors import UserError
+from tests.tiny_models import Letters, both, gpt2, llama
 
 PREFIXES = ("", "m n", "q r s t", "d b f")
 EDITS = [

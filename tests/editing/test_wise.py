@@ -6,16 +6,16 @@ import pytest
 import torch
 from torch import nn
 
-from lib.editing.edits import Edit
-from lib.editing.encoding import encode_edits
-from lib.editing.layers import down_projection, matrix
+from lib.causal_lm.edits import Edit
+from lib.causal_lm.encoding import encode_edits
+from lib.causal_lm.layers import down_projection, matrix
+from lib.causal_lm.upper_layers import UpperLayers
 from lib.editing.merging import ties
-from lib.editing.upper_layers import UpperLayers
 from lib.editing.wise import Wise, WiseConfig, difference, margin_loss
 from lib.errors import UserError
-from tests.editing.tiny_models import Words as Tokens
-from tests.editing.tiny_models import small_gpt2 as gpt2
-from tests.editing.tiny_models import small_llama as llama
+from tests.tiny_models import Words as Tokens
+from tests.tiny_models import small_gpt2 as gpt2
+from tests.tiny_models import small_llama as llama
 
 IRRELEVANT = ["p o n", "m m p o n", "o p"]
 CONFIG = WiseConfig(layer=1, alpha=0.5, beta=3, gamma=2, optimiser="adam", rate=0.1, steps=30, density=0.5, limit=None)

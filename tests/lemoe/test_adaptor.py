@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from lib.editing.encoding import encode_edits
+from lib.causal_lm.encoding import encode_edits
 from lib.errors import UserError
 from lib.lemoe.adaptor import Adaptor, AdaptorConfig, Edit
 from lib.lemoe.router import Router
-from tests.editing.tiny_models import Words as Tokens
-from tests.editing.tiny_models import small_gpt2 as gpt2
-from tests.editing.tiny_models import small_llama as llama
+from tests.tiny_models import Words as Tokens
+from tests.tiny_models import small_gpt2 as gpt2
+from tests.tiny_models import small_llama as llama
 
 CONFIG = AdaptorConfig(layer=1, router_width=8, rate=1e-2, steps=100)
 EDITS = [[Edit("a b c", "d"), Edit("b b a e", "f g")], [Edit("c c c", "h"), Edit("k l", "m")], [Edit("n o", "p p")]]

@@ -4,10 +4,10 @@ import pytest
 import torch
 from transformers import Gemma2Config, Gemma2ForCausalLM, LlamaConfig, LlamaForCausalLM
 
-from lib.editing.edits import Edit
+from lib.causal_lm.edits import Edit
 from lib.lemoe.adaptor import Adaptor, AdaptorConfig
-from tests.editing.tiny_models import Words as Tokens
-from tests.editing.tiny_models import small_gpt2 as gpt2
+from tests.tiny_models import Words as Tokens
+from tests.tiny_models import small_gpt2 as gpt2
 
 EDITS = [Edit("a b c", "d"), Edit("b b a e", "f g"), Edit("c", "h"), Edit("k l o o p", "m a b")]
 SHAPE = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2}

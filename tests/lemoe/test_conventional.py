@@ -7,16 +7,16 @@ import torch
 from torch.nn import functional
 from transformers import GPT2LMHeadModel, LlamaForCausalLM
 
+from lib.causal_lm.edits import Edit
+from lib.causal_lm.encoding import encode_edits
+from lib.causal_lm.upper_layers import UpperLayers
 from lib.editing.editor import NoEdit
-from lib.editing.edits import Edit
-from lib.editing.encoding import encode_edits
 from lib.editing.scoring import before, score, summary
-from lib.editing.upper_layers import UpperLayers
 from lib.errors import UserError
 from lib.lemoe.conventional import Conventional, ConventionalConfig, Router, mixed, top_k
 from lib.lemoe.experts import Expert
-from tests.editing.tiny_models import Words as Tokens
-from tests.editing.tiny_models import small_gpt2, small_llama
+from tests.tiny_models import Words as Tokens
+from tests.tiny_models import small_gpt2, small_llama
 
 CONFIG = ConventionalConfig(layer=1, router_width=8, rate=1e-2, steps=12)
 EDITS = [[Edit("a b c", "d"), Edit("b b a e", "f g")], [Edit("c c c", "h"), Edit("k l", "m")], [Edit("n o", "p p")]]

@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
 
-from lib.editing.edits import Edit
+from lib.causal_lm.edits import Edit
 from lib.errors import UserError
 from lib.lemoe.adaptor import Adaptor, AdaptorConfig
 from lib.lemoe.editor import LemoeEditor

@@ -7,13 +7,13 @@ import torch
 from torch.nn import functional
 from transformers import GPT2LMHeadModel, LlamaForCausalLM
 
+from lib.causal_lm.edits import Edit
 from lib.editing.editor import NoEdit
-from lib.editing.edits import Edit
 from lib.editing.scoring import before, score, summary
 from lib.errors import UserError
 from lib.lemoe.memoe import Memoe, MemoeConfig
-from tests.editing.tiny_models import Words as Tokens
-from tests.editing.tiny_models import small_gpt2, small_llama
+from tests.tiny_models import Words as Tokens
+from tests.tiny_models import small_gpt2, small_llama
 
 CONFIG = MemoeConfig(layer=1, experts=3, rate=1e-2, steps=12)
 EDITS = [

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lib import readme
+from lib.running import readme
 
 
 def test_the_readme_example_edits_saves_and_gives_the_model_back(

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from lib.editing import layers
+from lib.causal_lm import layers
 from lib.errors import UserError
 from lib.lemoe.adaptor import Adaptor, AdaptorConfig, Edit
 from lib.lemoe.rejection import Rejection, states

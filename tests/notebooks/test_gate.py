@@ -8,12 +8,13 @@ import re
 import shutil
 from pathlib import Path
 
-import gate
 import nbformat
 import nbval.plugin
 import pytest
 
-from lib import contract, paths, tolerances
+from lib import paths
+from lib.running import contract, tolerances
+from tests.notebooks import gate
 
 ROOT = Path(__file__).parents[2]
 FIXTURE = ROOT / "tests/fixtures/notebooks/recorded.ipynb"

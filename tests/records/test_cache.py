@@ -5,11 +5,11 @@ import dataclasses
 import pytest
 import safetensors.torch
 import torch
-from made_records import NAME, Counted, case, make_package, outcome
 
 from lib import paths, records
 from lib.errors import UserError
 from lib.records import Outcome, cache, stamps
+from tests.records.made_records import NAME, Counted, case, make_package, outcome
 
 
 @pytest.fixture

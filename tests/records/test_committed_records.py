@@ -2,9 +2,10 @@
 
 import pytest
 
-from lib import cases, contract, paths, records
+from lib import paths, records
+from lib.running import catalogue, contract
 
-CASES = {case.name: case for case in cases.find([], "cpu")}
+CASES = {case.name: case for case in catalogue.find([], "cpu")}
 NOTEBOOKS = contract.all_notebooks()
 
 
@@ -27,6 +28,6 @@ def test_every_committed_record_belongs_to_a_case() -> None:
 def test_the_records_of_the_gpu_profile_are_current() -> None:
     folder = paths.results("gpu")
     stored = {path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.json")}
-    found = {case.name: records.status(case) for case in cases.find(sorted(stored), "gpu") if case.name in stored}
+    found = {case.name: records.status(case) for case in catalogue.find(sorted(stored), "gpu") if case.name in stored}
     assert found == dict.fromkeys(stored, "current")
     assert stored

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 from lib.records.statements import Code
-from made_records import case, outcome
 
-from lib import environment, files, paths, records
+from lib import files, paths, records
+from lib.machine import environment
 from lib.records import Outcome, cache, stamps
 from lib.records import files as record_files
+from tests.records.made_records import case, outcome
 
 # What forks runs in a process of its own, since forking is safe only in a process without other threads.
 

@@ -10,12 +10,13 @@ import pandas as pd
 import pytest
 import torch
 from lib.records.statements import Code
-from made_records import MODEL, NAME, SENTENCES, Config, Counted, case, edit, make_package, outcome
 from pydantic import create_model
 
-from lib import environment, paths, records
+from lib import paths, records
 from lib.errors import UserError
+from lib.machine import environment
 from lib.records import Outcome, stamps, store
+from tests.records.made_records import MODEL, NAME, SENTENCES, Config, Counted, case, edit, make_package, outcome
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ from itertools import pairwise
 
 import pytest
 
-from lib import facts
 from lib.errors import UserError
+from lib.facts import databases
 from lib.text import bible, dialogue, instruction_sets, instructions
 from lib.text.instruction_sets import Row, canonical, interleaved, most_frequent, plain
 from lib.text.instructions import HELD_OUT, NAMES, SPLITS, TRAINED, Instruction, load, render
@@ -94,7 +94,7 @@ def test_subjects_that_are_described_in_the_test_are_not_asked_about(every):
 
 
 def test_facts_are_those_of_the_sources(every):
-    countries, elements = facts.countries().set_index("name"), facts.elements().set_index("name")
+    countries, elements = databases.countries().set_index("name"), databases.elements().set_index("name")
     kept = 0
     for _, item in every:
         found = re.fullmatch(r"What is the (capital|symbol) of (?:the )?(.+)\?", item.instruction)

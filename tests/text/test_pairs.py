@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from lib import paths
 from lib.errors import UserError
+from lib.ordering import hash_order
 from lib.text import bible, cards, metrics, pairs, verses
-from lib.text.ordering import hash_order
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "pairs"
 BOTH = pytest.mark.parametrize("whole", [False, True], ids=["short", "whole"])

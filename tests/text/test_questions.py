@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from lib import facts
+from lib.facts import databases
 from lib.text import bible, pairs, questions
 from lib.text.phrasings import PHRASINGS
 from lib.text.questions import Fact
@@ -54,12 +54,12 @@ def test_held_out_questions_are_made_of_words_seen_in_training(tables):
 
 def test_told_facts_are_true(tables):
     table = tables["test"]
-    capitals = facts.countries().set_index("name")["capital"].dropna()
+    capitals = databases.countries().set_index("name")["capital"].dropna()
     capitals = {bible.normalise(name): bible.normalise(capital) for name, capital in capitals.items()}
     told = table[table["relation"] == "capital"]
     assert len(told) > 20
     assert all(capitals[re.sub("^the ", "", row.group)] == row.answer for row in told.itertuples())
-    numbers = facts.elements().set_index("name")["number"]
+    numbers = databases.elements().set_index("name")["number"]
     told = table[table["relation"] == "number"]
     assert len(told) > 5
     assert all(str(numbers[row.group.capitalize()]) == row.answer for row in told.itertuples())

@@ -1,1 +1,0 @@
-"""The models that InfoDiffusion is compared with in Table 1, all behind one interface."""

@@ -1,0 +1,1 @@
+"""A pretrained causal language model as all series use it: its layers, encodings and continuations."""

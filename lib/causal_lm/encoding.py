@@ -1,0 +1,98 @@
+"""Edits as a model reads them: token ids with masks of the prompt, the target and the subject.
+
+The policy, for all methods: raw text without a template, no token for the beginning, prompt and target tokenised apart,
+no token for the end in the target, padding on the right.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from lib.causal_lm.edits import Edit, check
+from lib.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+IGNORED = -100  # label of places that are not target
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Sequences of one batch, each tensor (sequences, tokens): ids, mask of what is no padding, of the prompt, labels.
+
+    A label stands at the place of its own token (`IGNORED` elsewhere): logits at place i predict the label at i + 1.
+    """
+
+    ids: Tensor
+    mask: Tensor
+    prompt: Tensor
+    labels: Tensor
+
+    @property
+    def last_prompt(self) -> Tensor:
+        """Return the place of the last prompt token, (sequences,)."""
+        return self.prompt.sum(1) - 1
+
+    def split(self, size: int) -> list["Encoded"]:
+        """Return the sequences in their order, `size` at a time, each part no longer than its longest."""
+        parts = zip(*(part.split(size) for part in (self.ids, self.mask, self.prompt, self.labels)), strict=True)
+        return [Encoded(*(value[:, : int(part[1].sum(1).max())] for value in part)) for part in parts]
+
+
+def tokens(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
+    """Return the ids of a text without special tokens."""
+    return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def encode(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", asked: Sequence[tuple[str, str]]) -> Encoded:
+    """Encode (prompt, target) pairs for a model, on its device.
+
+    Raises `UserError` for no pairs, a prompt or target without tokens, and one longer than the model's context.
+    """
+    if not asked:
+        raise UserError("no edits: give at least one")
+    rows = []
+    for prompt, target in asked:
+        before, after = tokens(tokenizer, prompt), tokens(tokenizer, target)
+        if not before:
+            raise UserError("an edit has an empty prompt: give one")
+        if not after:
+            raise UserError(f"the edit {prompt!r} has an empty target: give one")
+        rows.append((before, after))
+    longest = max(len(before) + len(after) for before, after in rows)
+    context = getattr(model.config, "max_position_embeddings", longest)
+    if longest > context:
+        raise UserError(f"an edit has {longest} tokens, the model's context {context}: shorten it")
+
+    def padded(values: list[list[int]], filling: int) -> Tensor:
+        return torch.tensor([row + [filling] * (longest - len(row)) for row in values], device=model.device)
+
+    return Encoded(
+        padded([before + after for before, after in rows], 0),
+        padded([[1] * (len(before) + len(after)) for before, after in rows], 0),
+        padded([[1] * len(before) for before, _ in rows], 0),
+        padded([[IGNORED] * len(before) + after for before, after in rows], IGNORED),
+    )
+
+
+def encode_edits(
+    model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", edits: Sequence[Edit], needs_subject: bool = False
+) -> Encoded:
+    """Encode prompts and targets of edits; raises `UserError` as `check` and `encode` do."""
+    for edit in edits:
+        check(edit, needs_subject)
+    return encode(model, tokenizer, [(edit.prompt, edit.target) for edit in edits])
+
+
+def subject_places(tokenizer: "PreTrainedTokenizerBase", prompt: str, subject: str) -> tuple[int, int]:
+    """Return the half-open range of the tokens of the (last occurring) subject in a prompt; `UserError` without it."""
+    start = prompt.rfind(subject)
+    if start < 0:
+        raise UserError(f"the subject {subject!r} is not in the prompt {prompt!r}: correct one of them")
+    before = len(tokens(tokenizer, prompt[:start].rstrip()))
+    upto = len(tokens(tokenizer, prompt[: start + len(subject)]))
+    return before, upto

@@ -1,0 +1,1 @@
+"""This computer: its hardware and software, the installation, how fast it multiplies."""

@@ -1,0 +1,230 @@
+"""What a notebook promises: the typed reading of its metadata `reproduction`, for runner, graph and tests.
+
+The head of its first cell, heading and table, is written from it:
+`python -m lib.running.contract --write [NOTEBOOK ...]`.
+"""
+
+import argparse
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from lib import paths
+from lib.errors import UserError, command
+from lib.files import write_text
+
+KEY = "reproduction"
+SUFFIXES = {"figure": (".png", ".pdf", ".json"), "table": (".csv", ".md", ".tex", ".json")}
+
+
+def _inside(stem: str) -> str:
+    """Refuse a stem that leaves the folder of figures, or that hides a file or a suffix."""
+    parts = PurePosixPath(stem).parts
+    if not parts or stem != "/".join(parts) or any(part.startswith((".", "/")) for part in parts):
+        raise ValueError("must be a relative path like series/name")
+    return stem
+
+
+Line = Annotated[str, Field(min_length=1, pattern=r"^[^\n]+$")]
+Stem = Annotated[str, AfterValidator(_inside)]
+
+
+class Minutes(BaseModel):
+    """Measured minutes of one run on 2 cores, records being read; `note` says what it takes without them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    smoke: float = Field(ge=0)
+    cpu: float = Field(ge=0)
+    note: Line | None = None
+
+
+class Contract(BaseModel):
+    """The promise of one notebook: paper item, claim, minutes, load, cases it reads, files it writes, time limit."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    notebook: Path  # its file; not part of the metadata
+    item: Line  # of the paper, like "Figure 3"
+    title: Line
+    claim: Line
+    minutes: Minutes
+    load: Literal["light", "alone"]  # side by side with one thread each, or alone with all
+    cases: list[Stem]  # prefixes of the names of the cases it reads
+    writes: list[Stem]  # figures and tables promised under figures/, without suffix
+    kinds: dict[Stem, Literal["figure", "table"]]
+    timeout: int = Field(gt=0)  # seconds that one cell may take
+    reads_verdicts: bool = False  # of the other notebooks, so that it runs after all of them
+
+    @model_validator(mode="after")
+    def _kinds_of_all(self) -> "Contract":
+        if len(set(self.writes)) != len(self.writes) or set(self.writes) != set(self.kinds):
+            raise ValueError("writes and kinds must name the same files, each once")
+        return self
+
+    @property
+    def name(self) -> str:
+        """Name of the notebook: its path under notebooks/ without the suffix."""
+        return name(self.notebook)
+
+    def reads(self, case: str) -> bool:
+        """Whether the notebook reads the case of that name: one of its prefixes ends with a part of the name."""
+        return any(f"{case}/".startswith(f"{prefix}/") for prefix in self.cases)
+
+    @property
+    def files(self) -> list[str]:
+        """Files promised under figures/, in the order of `writes`."""
+        return [stem + suffix for stem in self.writes for suffix in SUFFIXES[self.kinds[stem]]]
+
+
+def name(notebook: Path) -> str:
+    """Path of a notebook under notebooks/, or its bare name elsewhere, without the suffix."""
+    notebook = Path(notebook)
+    inside = notebook.relative_to(paths.NOTEBOOKS) if notebook.is_relative_to(paths.NOTEBOOKS) else Path(notebook.name)
+    return inside.with_suffix("").as_posix()
+
+
+def read(notebook: Path) -> dict[str, Any]:
+    """Return a notebook as JSON; `UserError` naming the file where it is missing, broken or not format 4."""
+    try:
+        content = json.loads(Path(notebook).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{paths.relative(notebook)}: no such notebook: check the path") from error
+    except ValueError as error:
+        raise UserError(f"{paths.relative(notebook)}: not a notebook ({error}): restore it from git") from error
+    if not isinstance(content, dict) or content.get("nbformat") != 4:
+        raise UserError(f"{paths.relative(notebook)}: not a notebook of format 4: save it again in JupyterLab")
+    return content
+
+
+def load(notebook: Path) -> Contract:
+    """Return the contract of a notebook; `UserError` naming the notebook and the field where it is missing or wrong."""
+    promise = read(notebook).get("metadata", {}).get(KEY)
+    remedy = "mend it under Advanced Tools, Notebook Metadata, in JupyterLab"
+    if not isinstance(promise, dict):
+        raise UserError(f"{paths.relative(notebook)}: no `{KEY}` in the notebook's metadata: {remedy}")
+    try:
+        return Contract.model_validate({**promise, "notebook": Path(notebook)})
+    except ValidationError as error:
+        problem = error.errors()[0]
+        place = ".".join(str(part) for part in (KEY, *problem["loc"]))
+        raise UserError(f"{paths.relative(notebook)}: metadata `{place}`: {problem['msg']}: {remedy}") from error
+
+
+def first_cell(promise: Contract, text: str) -> str:
+    """Return the text of a first cell: heading and table as the contract has them, then the prose of `text`."""
+    lines = text.splitlines()
+    prose = lines[1:] if lines[:1] and lines[0].startswith("# ") else lines
+    bars = [line.startswith("|") for line in prose]
+    if any(bars):
+        start = bars.index(True)
+        end = start + [*bars[start:], False].index(False)
+        prose = [*prose[:start], *prose[end:]]
+    kept = re.sub(r"\n{3,}", "\n\n", "\n".join(prose)).strip()
+    return "\n\n".join([_heading(promise), _table(promise), *([kept] if kept else [])])
+
+
+def opening(notebook: Path) -> str:
+    """Return the text of the first cell of a notebook; `UserError` where that cell is not text."""
+    cells = read(notebook)["cells"]
+    if not cells or cells[0]["cell_type"] != "markdown":
+        raise UserError(
+            f"{paths.relative(notebook)}: the first cell is not text: put one there that says what it is about"
+        )
+    return "".join(cells[0]["source"])
+
+
+def renew(notebook: Path) -> bool:
+    """Write the first cell of a notebook as its contract has it; return whether that changed the file.
+
+    Raises `UserError` for a wrong contract, and where the first cell is not text.
+    """
+    before = opening(notebook)
+    after = first_cell(load(notebook), before)
+    if after != before:
+        content = read(notebook)
+        content["cells"][0]["source"] = after.splitlines(keepends=True)
+        # As nbformat writes it.
+        write_text(notebook, json.dumps(content, indent=1, ensure_ascii=False, sort_keys=True) + "\n")
+    return after != before
+
+
+def link(promise: Contract, stem: str) -> str:
+    """Return the path from a notebook to the JSON of one of its figures or tables, as a link has it."""
+    return f"{'../' * len(PurePosixPath(promise.name).parts)}figures/{stem}.json"
+
+
+def _heading(promise: Contract) -> str:
+    number = re.match(r"\d+(\.\d+)?(?=_)", promise.notebook.stem)
+    return f"# {number[0] if number else ''} {promise.title}".replace("#  ", "# ")
+
+
+def _table(promise: Contract) -> str:
+    minutes = f"{promise.minutes.smoke:g} (`smoke`), {promise.minutes.cpu:g} (`cpu`) on 2 cores"
+    minutes += " with records" if promise.cases else ""
+    files = ", ".join(f"[{stem.rsplit('/', 1)[-1]}]({link(promise, stem)})" for stem in promise.writes)
+    rows = {
+        "Paper item": promise.item,
+        "Claim": promise.claim,
+        "Minutes": "; ".join(part for part in (minutes, promise.minutes.note) if part),
+        "Files": f"{files}: numbers, and the records they come from" if files else "none",
+    }
+    cells = {name: text.replace("|", r"\|") for name, text in rows.items()}
+    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {text} |" for name, text in cells.items())])
+
+
+def all_notebooks() -> list[Contract]:
+    """Return the contracts of all notebooks in reading order; `UserError` for a wrong one, or a file promised twice."""
+    found = sorted(path for path in paths.NOTEBOOKS.rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts)
+    contracts = [load(path) for path in found]
+    owners: dict[str, Contract] = {}
+    for contract in contracts:
+        for file in contract.files:
+            if (other := owners.setdefault(file, contract)) is not contract:
+                raise UserError(
+                    f"{paths.relative(contract.notebook)}: promises {file}, as {other.name} does: rename one"
+                )
+    return contracts
+
+
+def below(prefixes: Sequence[str]) -> list[Contract]:
+    """Return the contracts of the notebooks named, or in the folders named, in reading order; of all for no name.
+
+    A name is a path under notebooks/, with or without `notebooks/` and the suffix. Raises `UserError` for one that
+    names no notebook, and for a wrong contract.
+    """
+    wanted = {prefix: prefix.removeprefix("notebooks/").removesuffix(".ipynb").strip("/") for prefix in prefixes}
+    contracts = all_notebooks()
+    for prefix, stem in wanted.items():
+        if not any(f"{contract.name}/".startswith(f"{stem}/") for contract in contracts):
+            raise UserError(f"{prefix}: no notebook has this name or lies below it: `ls notebooks/*` names them")
+    return [
+        contract
+        for contract in contracts
+        if not wanted or any(f"{contract.name}/".startswith(f"{stem}/") for stem in wanted.values())
+    ]
+
+
+def main() -> int:
+    """Write the first cells from the command line; without --write only name those that differ, and return 1."""
+    parser = argparse.ArgumentParser(prog="python -m lib.running.contract", description=first_cell.__doc__)
+    parser.add_argument("notebooks", nargs="*", help="notebooks, or folders of them; all without")
+    parser.add_argument("--write", action="store_true", help="write the first cells that differ")
+    arguments = parser.parse_args()
+    differ = []
+    for promise in below(arguments.notebooks):
+        text = opening(promise.notebook)
+        if renew(promise.notebook) if arguments.write else first_cell(promise, text) != text:
+            differ.append(promise)
+            print(
+                f"{paths.relative(promise.notebook)}: {'written' if arguments.write else 'not as its contract has it'}"
+            )
+    return 1 if differ and not arguments.write else 0
+
+
+if __name__ == "__main__":
+    command(main)

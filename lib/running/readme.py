@@ -1,0 +1,74 @@
+"""The parts of the READMEs that a script writes: the table of notebooks, and the verdicts on their claims.
+
+The project's README tells of all notebooks, and that of a series, beside its notebooks, of its own.
+"""
+
+import argparse
+import re
+from pathlib import Path
+
+from lib import paths
+from lib.errors import UserError, command
+from lib.files import write_text
+from lib.reporting import tables
+from lib.running import contract, scorecard
+
+READMES = (paths.ROOT / "README.md", *(paths.NOTEBOOKS / series / "README.md" for series in scorecard.PAPERS))
+
+
+def notebook_table(folder: Path) -> str:
+    """Return the Markdown table of the notebooks below a folder, with links from there."""
+    lines = ["| Notebook | Paper item | Minutes (`smoke` / `cpu`) | Writes under `figures/` |", "|---|---|---|---|"]
+    for promise in contract.all_notebooks():
+        if not promise.notebook.is_relative_to(folder):
+            continue
+        link = f"[{promise.notebook.stem}]({promise.notebook.relative_to(folder).as_posix()})"
+        written = ", ".join(f"`{stem.rsplit('/', 1)[-1]}`" for stem in promise.writes) or "–"
+        minutes = f"{promise.minutes.smoke:g} / {promise.minutes.cpu:g}"
+        lines.append(f"| {link} | {tables.escape_markdown(promise.item)} | {minutes} | {written} |")
+    return "\n".join(lines)
+
+
+def renewed(text: str, readme: Path) -> str:
+    """Return a README's text with every generated part written anew; `UserError` where a marker is missing."""
+    parts = {"notebooks": notebook_table(readme.parent), "scorecard": scorecard.markdown(readme.parent)}
+    for name, content in parts.items():
+        pattern = re.compile(rf"(<!-- begin {name} -->\n).*?(<!-- end {name} -->)", re.DOTALL)
+        if not pattern.search(text):
+            raise UserError(
+                f"{paths.relative(readme)}: the markers 'begin {name}' and 'end {name}' are missing: put them back"
+            )
+        text = pattern.sub(lambda found, content=content: f"{found[1]}{content}\n{found[2]}", text)
+    return text
+
+
+def outdated() -> dict[Path, str]:
+    """Return the READMEs whose generated parts are not as they would be written now, each with its new text."""
+    texts = {readme: readme.read_text(encoding="utf-8") for readme in READMES}
+    new = {readme: renewed(text, readme) for readme, text in texts.items()}
+    return {readme: text for readme, text in new.items() if text != texts[readme]}
+
+
+def renew() -> list[Path]:
+    """Write the generated parts of all READMEs anew and return those that changed."""
+    found = outdated()
+    for readme, text in found.items():
+        write_text(readme, text)
+    return list(found)
+
+
+def main() -> int:
+    """Write the generated parts, or with --check only compare: `UserError` names the first that differs."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="compare and write nothing")
+    if not parser.parse_args().check:
+        renew()
+    for readme in outdated():
+        raise UserError(
+            f"{paths.relative(readme)}: its generated parts are out of date: run `python -m lib.running.readme`"
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    command(main)

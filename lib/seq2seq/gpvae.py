@@ -1,0 +1,180 @@
+"""GPVAE-T5: a T5 encoder-decoder between whose halves stands a latent with a Gaussian process as its prior.
+
+After Du et al. (2022). The encoder's states h_1..h_n become latents z_1..z_n, to which the decoder attends in place of
+the states. In each dimension of z the prior is a Gaussian process over the states, with mean h and one kernel for all
+dimensions; the posterior is independent over places and dimensions and reads h alone, as in the released code.
+"""
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lib.seq2seq import nucleus
+
+if TYPE_CHECKING:
+    from transformers import EncoderDecoderCache
+
+# Our choice: the share of independent noise in the prior, which bounds the condition number of K for n words by
+# 1 + 10 n, also where two states are equal.
+JITTER = 0.1
+
+
+class GPVAEConfig(BaseModel):
+    """Shape of the network, its prior and its sampling; the defaults are T5 base's shape and our choices."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    vocabulary: int
+    width: int = 768
+    layers: int = 12  # of the encoder, and again of the decoder
+    heads: int = 12
+    dropout: float = 0.1
+    pad: int = 0
+    end: int = 1
+    scale: float = 1.0  # v: the standard deviation of the prior, in units of the root mean square of fresh states
+    reach: float = 0.5  # r: length scale of the kernel, between states brought to length 1
+    beta: float = 1.0  # weight of the divergence
+    greedy: bool = True  # our choice: the latent alone makes sentences differ; False draws from a nucleus
+
+
+class GPVAE(nn.Module):
+    """T5 from fresh weights with a stochastic layer between encoder and decoder.
+
+    T5's own scales: embeddings start at unit variance, and the output layer, tied to them, reads states divided by
+    sqrt(width). Our choices: decoding starts from END, as in the other models here, and the posterior starts at the
+    prior's mean and variance.
+    """
+
+    def __init__(self, config: GPVAEConfig) -> None:
+        """Build the network with fresh weights from torch's global generator.
+
+        Raises `ValueError` when the heads do not divide the width.
+        """
+        super().__init__()
+        if config.width % config.heads:
+            raise ValueError(f"the width {config.width} must be a multiple of the number of heads, {config.heads}")
+        from transformers import T5Config, T5ForConditionalGeneration  # slow to import
+
+        self.config = config
+        shape = T5Config(
+            vocab_size=config.vocabulary,
+            d_model=config.width,
+            d_kv=config.width // config.heads,
+            d_ff=4 * config.width,
+            num_layers=config.layers,
+            num_heads=config.heads,
+            dropout_rate=config.dropout,
+            pad_token_id=config.pad,
+            eos_token_id=config.end,
+        )
+        self.t5 = T5ForConditionalGeneration(shape)
+        named = self.t5.named_parameters(prefix="t5")
+        # Whose matrices Muon trains: all but the word vectors and the table of relative positions.
+        self.hidden = tuple(n for n, p in named if p.ndim == 2 and ".block." in n and "relative" not in n)
+        self.shift, self.log_variance = nn.Linear(config.width, config.width), nn.Linear(config.width, config.width)
+        for layer in (self.shift, self.log_variance):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def losses(self, source: Tensor, target: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        """Return `likelihood` and `kl`, (sentences,), for word ids `source` and `target` (sentences, words).
+
+        `likelihood` is the mean of -log p(word | earlier words, z) in nats over words and END, with one z drawn from
+        the posterior; `kl` is beta times the divergence of the posterior from the prior in nats, summed over the source
+        words and averaged over the dimensions of z. Our choice, near the released code's weight: the bound itself would
+        sum over dimensions and divide by the counted places.
+        """
+        hidden = self._encode(source)
+        mean, log_variance = hidden + self.shift(hidden).float(), self._log_variance(hidden)
+        z = mean + (log_variance / 2).exp() * _noise(hidden, generator)
+        divergence = kl_to_process(mean, log_variance, hidden, covariance(hidden, self.config.scale, self.config.reach))
+
+        states, _ = self._decode(nucleus.shifted(target, self.config.end), z)
+        return {
+            "likelihood": nucleus.likelihood(states, target, self.config.pad, self._logits),
+            "kl": self.config.beta * divergence / self.config.width,
+        }
+
+    @torch.inference_mode()
+    def sample(self, source: Tensor, places: int, generator: torch.Generator) -> Tensor:
+        """Draw target ids (sentences, places) for `source` (sentences, words); what follows END is PAD.
+
+        z is drawn once per sentence from the prior (our choice: the released code draws it from the posterior), then
+        the words one after another (`GPVAEConfig.greedy`).
+        """
+        hidden = self._encode(source)
+        root = torch.linalg.cholesky(covariance(hidden, self.config.scale, self.config.reach))
+        z = hidden + root @ _noise(hidden, generator)
+        pad, end, cache = self.config.pad, self.config.end, None
+
+        def step(words: Tensor) -> Tensor:
+            nonlocal cache
+            states, cache = self._decode(words, z, cache)
+            logits = self._logits(states[:, -1])
+            if self.config.greedy:
+                logits[:, pad] = -math.inf
+                logits = logits.masked_fill(logits < logits.amax(1, keepdim=True), -math.inf)
+            return logits
+
+        return nucleus.sentences(step, source.new_full((len(source), 1), end), places, pad, end, generator)
+
+    def _encode(self, source: Tensor) -> Tensor:
+        return self.t5.encoder(input_ids=source).last_hidden_state.float()
+
+    def _log_variance(self, hidden: Tensor) -> Tensor:
+        return self.log_variance(hidden).float() + 2 * math.log(self.config.scale)
+
+    def _decode(
+        self, before: Tensor, z: Tensor, cache: "EncoderDecoderCache | None" = None
+    ) -> "tuple[Tensor, EncoderDecoderCache | None]":
+        """Return the decoder's states after the words `before` (sentences, places), and its cache outside training."""
+        found = self.t5.decoder(
+            input_ids=before,
+            encoder_hidden_states=z,
+            past_key_values=cache,
+            use_cache=torch.is_inference_mode_enabled(),
+        )
+        return found.last_hidden_state, found.past_key_values
+
+    def _logits(self, states: Tensor) -> Tensor:
+        return self.t5.lm_head(states * self.config.width**-0.5).float()
+
+
+def _noise(like: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.randn(like.shape, generator=generator).to(like)
+
+
+def covariance(hidden: Tensor, scale: float, reach: float) -> Tensor:
+    """Return K (sentences, words, words) of the prior over the states `hidden` (sentences, words, width).
+
+    K_ij = v^2 (exp(-|u_i - u_j|^2 / (2 r^2)) + jitter [i = j]) / (1 + jitter) in float32, with v = `scale`, r = `reach`
+    and u = h / |h|. Our choices: states of length 1, so that K stays well conditioned however large they grow, and the
+    jitter of 0.1.
+    """
+    with torch.autocast(hidden.device.type, enabled=False):
+        unit = functional.normalize(hidden.float(), dim=-1)
+        # |u_i - u_j|^2 = 2 - 2 u_i.u_j, which rounding may leave slightly below 0 where the two are equal.
+        likeness = torch.exp((unit @ unit.mT - 1).clamp(max=0) / reach**2)
+        same = torch.eye(hidden.shape[1], device=hidden.device)
+        return scale**2 * (likeness + JITTER * same) / (1 + JITTER)
+
+
+def kl_to_process(mean: Tensor, log_variance: Tensor, prior_mean: Tensor, prior: Tensor) -> Tensor:
+    """Return KL(q || p) in nats, (sentences,), summed over words and dimensions.
+
+    q is N(`mean`, exp(`log_variance`)), independent over words and dimensions; p is N(`prior_mean`, `prior`), with one
+    covariance (sentences, words, words) for all dimensions. The three others are (sentences, words, width). Raises
+    `torch.linalg.LinAlgError` unless `prior` is positive definite.
+    """
+    with torch.autocast(mean.device.type, enabled=False):
+        root = torch.linalg.cholesky(prior)
+        same = torch.eye(prior.shape[-1], dtype=prior.dtype, device=prior.device).expand_as(prior)
+        inverse = torch.linalg.solve_triangular(root, same, upper=False)
+        trace = (inverse.square().sum(-2)[..., None] * log_variance.exp()).sum((1, 2))
+        distance = (inverse @ (mean - prior_mean)).square().sum((1, 2))
+        log_determinant = 2 * mean.shape[-1] * root.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        return (trace + distance - mean[0].numel() + log_determinant - log_variance.sum((1, 2))) / 2

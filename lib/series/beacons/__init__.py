@@ -1,0 +1,1 @@
+"""The experiments of Semantic are Beacons (Findings of ACL 2024)."""

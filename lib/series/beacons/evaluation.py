@@ -1,0 +1,196 @@
+"""From records of the Beacons series to scores of facts, interference and arms: pure functions of the raw outputs."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, get_args
+
+import numpy as np
+import pandas as pd
+
+from lib import intervals, records
+from lib.beacons import answers, interference
+from lib.beacons.facts import BeaconFact, Pool, facts
+from lib.intervals import Interval
+
+# Scores of a fact: whether its answer is right (target or alias in it), exact, right on paraphrases (a share); then the
+# distance of the answer, the target's loss.
+SCORES = {
+    "right": "right",
+    "exact": "exact",
+    "paraphrase": "right, paraphrase",
+    "raw": "distance",
+    "loss": "loss (nats a token)",
+}
+Choice = Callable[[pd.DataFrame], pd.Series]  # of the frame of `scores`, which facts count
+
+
+def scores(record: records.Record) -> pd.DataFrame:
+    """Return one row per fact that was asked after a training, indexed by identity: `SCORES`, centred, run, trained.
+
+    Of facts alone (`single_fact.run`) the last reading; there every fact is trained. Targets are the facts' own, or
+    what was taught where they were shuffled.
+    """
+    given = record.frames["answers"]
+    if "readings" in record.frames:
+        readings = record.frames["readings"]
+        frame = readings[readings["step"] == readings["step"].max()].assign(trained=True, run=0)
+    else:
+        frame = record.frames["facts"]
+    frame = frame.set_index("identity")
+    kept = frame[["run", "trained", "loss", "raw", "centred"]]
+    return kept.join(_judged(given, taught(record)))
+
+
+def _judged(given: pd.DataFrame, named: Mapping[str, BeaconFact]) -> pd.DataFrame:
+    """Return right, exact (of the trained prompt) and paraphrase (share of right ones, NaN without any) by identity."""
+    right = [float(answers.is_right(row.answer, named[row.identity])) for row in given.itertuples(index=False)]
+    exact = [float(answers.is_exact(row.answer, named[row.identity])) for row in given.itertuples(index=False)]
+    table = given.assign(right=right, exact=exact).set_index("identity")
+    first = table["prompt"] == 0
+    again = table[~first].groupby("identity")["right"].mean().rename("paraphrase")
+    return table[first][["right", "exact"]].join(again)
+
+
+def taught(record: records.Record) -> dict[str, BeaconFact]:
+    """Return by identity the fact whose target and aliases an answer is held to: where shuffled, another's."""
+    named = _named()
+    if "readings" not in record.frames or record.config["targets"] != "shuffled":
+        return named
+    by_target = {fact.target: fact for fact in named.values()}
+    targets = record.frames["facts"].set_index("identity")["taught"]
+    return {identity: by_target[target] for identity, target in targets.items()}
+
+
+@lru_cache(maxsize=1)
+def _named() -> dict[str, BeaconFact]:
+    return {fact.identity: fact for pool in get_args(Pool) for fact in facts(pool)}
+
+
+def mean(record: records.Record, score: str, choice: Choice | None = None) -> float:
+    """Return the mean of a score over all facts asked, or over those that `choice` marks; NaN where it marks none."""
+    frame = scores(record)
+    return float((frame if choice is None else frame[choice(frame)])[score].mean())
+
+
+def over_seeds(runs: Sequence[records.Record], score: str, choice: Choice | None = None) -> Interval | float | None:
+    """Return the mean over training seeds, with its t interval from three on; None for no run or no fact scored."""
+    return _interval([mean(run, score, choice) for run in runs])
+
+
+def _interval(found: Sequence[float]) -> Interval | float | None:
+    if len(found) == 0 or not np.isfinite(found).all():
+        return None
+    return intervals.t_interval(found) if len(found) >= intervals.MINIMUM_SEEDS else float(np.mean(found))
+
+
+def trained(frame: pd.DataFrame) -> pd.Series:
+    """Mark the facts that were trained on: what a filter keeps."""
+    return frame["trained"].astype(bool)
+
+
+def left_out(frame: pd.DataFrame) -> pd.Series:
+    """Mark the facts that were asked without having been trained on."""
+    return ~frame["trained"].astype(bool)
+
+
+def among(identities: Iterable[str]) -> Choice:
+    """Return the choice of facts by identity: the same facts under another training."""
+    wanted = set(identities)
+    return lambda frame: frame.index.to_series().isin(wanted)
+
+
+def kept(record: records.Record) -> list[str]:
+    """Return the identities of the facts that were trained on, of those that were asked."""
+    frame = scores(record)
+    return frame.index[trained(frame)].tolist()
+
+
+def lost(alone: records.Record, together: records.Record, score: str) -> pd.Series:
+    """Return the interference of each fact asked after both trainings: its score alone minus its score among N."""
+    ours = scores(together)
+    single = scores(alone)
+    return interference.lost(single, ours[ours.index.isin(single.index)], score)
+
+
+def side_by_side(
+    alone: Sequence[records.Record], together: Sequence[records.Record], score: str
+) -> tuple[list[float], list[float]]:
+    """Return a score alone and among N, means over the facts asked after both, one of each per seed."""
+    pairs = [(one, other, lost(one, other, score).index) for one, other in zip(alone, together, strict=True)]
+    return [mean(one, score, among(own)) for one, _, own in pairs], [
+        mean(other, score, among(own)) for _, other, own in pairs
+    ]
+
+
+def interference_row(alone: Sequence[records.Record], together: Sequence[records.Record]) -> dict[str, Any]:
+    """Return a row of the table of interference: right alone and among N, and what was lost of each score.
+
+    Of distance and loss, which are better when low, too: alone minus among N. Intervals over seeds from three on.
+    """
+    row: dict[str, Any] = {}
+    for score, title in SCORES.items():
+        both = side_by_side(alone, together, score)
+        if score == "right":
+            row |= {"right alone": float(np.mean(both[0])), "right among N": float(np.mean(both[1]))}
+        row[f"lost: {title}"] = _interval(np.subtract(*both).tolist())
+    return row
+
+
+def half_width(found: Sequence[float]) -> float:
+    """Return half the width of the t interval over seeds, for a bar of error; 0 for fewer than three seeds."""
+    interval = _interval(found)
+    return interval.high - interval.estimate if isinstance(interval, Interval) else 0.0
+
+
+def weighing_row(runs: Sequence[records.Record], initial: pd.Series) -> dict[str, Any]:
+    """Return a row of the table of weighed losses: all scores, then right answers on the near and the far facts.
+
+    `initial`: each fact's distance before training, by identity; near are those at most at its median.
+    """
+    near = initial <= initial.median()
+    row: dict[str, Any] = {title: over_seeds(runs, score) for score, title in SCORES.items()}
+    row["right, near half"] = over_seeds(runs, "right", among(initial.index[near]))
+    return row | {"right, far half": over_seeds(runs, "right", among(initial.index[~near]))}
+
+
+def arm_row(runs: Sequence[records.Record], plain: Sequence[records.Record]) -> dict[str, Any]:
+    """Return a row of the tables of arms: right on the full set, on the kept facts, on those left out, paraphrases.
+
+    "kept: plain" is what plain training says of the facts that each seed's filter kept; the arms that keep all
+    facts have the full set only.
+    """
+    filters = not scores(runs[0])["trained"].all()
+    same = [mean(one, "right", among(kept(run))) for run, one in zip(runs, plain, strict=False)]
+    return {
+        "full set": over_seeds(runs, "right"),
+        "full set, paraphrase": over_seeds(runs, "paraphrase"),
+        "full set, loss": over_seeds(runs, "loss"),
+        "full set, distance": over_seeds(runs, "raw"),
+        "kept": over_seeds(runs, "right", trained) if filters else None,
+        "kept: plain": _interval(same) if filters else None,
+        "left out": over_seeds(runs, "right", left_out) if filters else None,
+    }
+
+
+def locality(record: records.Record) -> float | None:
+    """Return the share of answers on facts not trained on that are as before; None where none were asked."""
+    if "others" not in record.frames:
+        return None
+    frame = record.frames["others"]
+    return float((frame["before"] == frame["answer"]).mean())
+
+
+def asked(record: records.Record) -> list[BeaconFact]:
+    """Return the facts of a record in its order."""
+    named = _named()
+    return [named[identity] for identity in record.frames["facts"]["identity"]]
+
+
+def cosine_table(record: records.Record) -> pd.DataFrame:
+    """Return the gradients' cosines of all pairs of facts: before, after, and whether they share relation or target."""
+    frame, named = record.frames["cosines"], asked(record)
+    one, other = ([named[place] for place in frame[side]] for side in ("one", "other"))
+    pairs = list(zip(one, other, strict=True))
+    return frame.assign(
+        same_relation=[a.relation == b.relation for a, b in pairs], same_target=[a.target == b.target for a, b in pairs]
+    )

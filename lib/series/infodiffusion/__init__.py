@@ -1,0 +1,1 @@
+"""The experiments of InfoDiffusion (Findings of EMNLP 2023)."""

@@ -1,0 +1,199 @@
+"""The cases of the InfoDiffusion series at a profile's size: rows of Table 1, ablations, sampling sweeps."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from lib import profiles, records
+from lib.diffusion import tracing
+from lib.diffusion.model import DiffusionModel
+from lib.errors import UserError
+from lib.seq2seq import batches, decoding, training
+from lib.series.infodiffusion import sweep, tasks
+from lib.series.infodiffusion.rows import MODELS, ROWS, VARIANTS
+from lib.series.infodiffusion.run import Experiment, RunConfig, train
+from lib.series.infodiffusion.tasks import TASKS
+
+SERIES = "1_infodiffusion"
+TITLES = {name: row.title for name, row in TASKS.items()}  # as Table 1 of the paper names them
+# The pair whose sampling steps are swept, the same two after ten times the training steps, and the model whose weights
+# (first task, first seed) travel with its record.
+PAIR = ("infodiffusion", "diffuseq")
+LONG = {model: f"{model}_long" for model in PAIR}
+PUBLISHED = "infodiffusion"
+FIGURE_6 = "simplification"  # the task that the paper sweeps
+
+
+def tasks_of(profile: str) -> list[str]:
+    """Return the tasks that a profile gives sizes for, in the order of the table."""
+    return [name for name in TASKS if name in profiles.profile(profile).diffusion.tasks]
+
+
+def task_sizes(name: str, profile: str) -> profiles.TaskSizes:
+    """Return the sizes of a task; raises `UserError` for an unknown one, and for one without sizes in the profile."""
+    known = profiles.profile(profile).diffusion.tasks
+    if TASKS[name] and name not in known:
+        raise UserError(f"task {name} has no sizes in profile {profile}: add them in lib/profiles")
+    return known[name]
+
+
+def data(name: str, profile: str) -> tasks.DataConfig:
+    """Return what decides the text of a task at a profile's size; raises as `task_sizes`."""
+    sizes, own = profiles.profile(profile).diffusion, task_sizes(name, profile)
+    return tasks.DataConfig(
+        task=name,
+        data=own.data,
+        vocabulary=sizes.vocabulary,
+        train_pairs=sizes.train_pairs,
+        whole=own.whole_verses > 0,
+        window=batches.Window(*own.window),
+    )
+
+
+def task(name: str, profile: str) -> tasks.Loaded:
+    """Load the pairs of a task at a profile's size, and the vocabulary; raises as `task_sizes` and `tasks.load`."""
+    return tasks.load(data(name, profile))
+
+
+def configuration(name: str, model: str, profile: str) -> RunConfig:
+    """Return the configuration of one row on a task at a profile's size; ablations have a smaller budget."""
+    sizes, own, row = profiles.profile(profile).diffusion, task_sizes(name, profile), ROWS[model]
+    text, ablation = data(name, profile), model in VARIANTS
+    content = tasks.described(text)
+    steps = (sizes.ablation_steps if ablation else row.budget(own)) * row.longer
+    every = max(1, steps // sizes.curve_points)
+    return RunConfig(
+        **dict(text),
+        model=model,
+        test_pairs=sizes.ablation_pairs if ablation else own.test_pairs,
+        whole_verses=own.whole_verses if model in PAIR else 0,
+        watch_at=tuple(range(every, steps + 1, every)),
+        method=row.configure(sizes, content["words"], content["end"]),
+        training=training.TrainingConfig(
+            steps=steps, tokens=sizes.tokens, optimiser=sizes.optimiser, rate=row.rate or sizes.rate
+        ),
+        decoding=decoding.DecodingConfig(candidates=sizes.ablation_candidates if ablation else sizes.candidates),
+        keep=model in (*PAIR, *LONG.values()),  # the sampling sweeps need them again
+        **row.traced(sizes),
+    )
+
+
+def experiment(name: str, model: str, profile: str) -> Experiment:
+    """Return the experiment of one row on a task, its data loaded."""
+    return Experiment.of(configuration(name, model, profile), profiles.profile(profile).device)
+
+
+def cases(profile: str) -> list[records.Case]:
+    """Return every case of the series at a profile's size."""
+    sizes, names = profiles.profile(profile).diffusion, tasks_of(profile)
+    found = [
+        case(name, model, seed, profile) for name in names for model in rows_of(name, profile) for seed in sizes.seeds
+    ]
+    found += [ablation(variant, seed, profile) for variant in VARIANTS for seed in ablation_seeds(variant, profile)]
+    return found + [sampling(name, model, seed, profile) for name in names for model in PAIR for seed in sizes.seeds]
+
+
+def rows_of(name: str, profile: str) -> list[str]:
+    """Return the rows that a task has at a profile's size: all of Table 1, and some of our own."""
+    return [
+        model
+        for model, row in MODELS.items()
+        if (not row.only or name in row.only)
+        and (not row.profiles or profile in row.profiles)
+        and (row.longer == 1 or TASKS[name].longer)
+    ]
+
+
+def ablation_seeds(variant: str, profile: str) -> tuple[int, ...]:
+    """Return the training seeds of a row of the ablations."""
+    seeds_of_all = profiles.profile(profile).diffusion.ablation_seeds
+    return seeds_of_all if VARIANTS[variant].core else seeds_of_all[:1]
+
+
+def case(name: str, model: str, seed: int, profile: str) -> records.Case:
+    """Return the case of one row of Table 1 on one task with one seed."""
+    config = configuration(name, model, profile)
+    if (name, model, seed) == (next(iter(TASKS)), PUBLISHED, profiles.profile(profile).diffusion.seeds[0]):
+        config = config.model_copy(update={"publish": True})
+    return _trained(f"{SERIES}/{name}/{model}/seed{seed}", config, MODELS[model].core, seed, profile)
+
+
+def ablation(variant: str, seed: int, profile: str) -> records.Case:
+    """Return the case of one row of the ablations, on paraphrase."""
+    config = configuration("paraphrase", variant, profile)
+    return _trained(f"{SERIES}/ablation/{variant}/seed{seed}", config, VARIANTS[variant].core, seed, profile)
+
+
+def swept_row(name: str, model: str, profile: str) -> str:
+    """Return the row whose weights stand for a model of the pair in the sampling sweep of a task.
+
+    On the paper's task it is the longer training, where the profile has it: a model that cannot write yet has no
+    plateau.
+    """
+    return LONG[model] if name == FIGURE_6 and LONG[model] in rows_of(name, profile) else model
+
+
+def sampling(name: str, model: str, seed: int, profile: str) -> records.Case:
+    """Return the case that draws with a trained model in all numbers of steps, by both samplers (Figure 6)."""
+    sizes = profiles.profile(profile).diffusion
+    trained = case(name, swept_row(name, model, profile), seed, profile)
+    return records.Case(
+        name=f"{SERIES}/sampling/{name}/{model}/seed{seed}",
+        profile=profile,
+        config=sweep.SweepConfig(trained=trained.config, steps=sizes.swept_steps, pairs=sizes.swept_pairs),
+        data=trained.data,
+        seed=seed,
+        compute=sweep.draw,
+        inputs={"model": trained},
+        row=_row(False, profile),
+    )
+
+
+def _row(core: bool, profile: str) -> Literal["core", "extended"]:
+    """Return the kind of row; at tiny sizes all are core, so that every table and figure is drawn."""
+    return "core" if core or profile == "smoke" else "extended"
+
+
+def _trained(full_name: str, config: RunConfig, core: bool, seed: int, profile: str) -> records.Case:
+    return records.Case(
+        name=full_name,
+        profile=profile,
+        config=config,
+        data=tasks.described(config)["hashes"],
+        seed=seed,
+        compute=train,
+        row=_row(core, profile),
+    )
+
+
+def candidates(record: records.Record, split: str = "test") -> list[list[str]]:
+    """Return the sentences that a record holds for every item of a split, "test" or "whole"."""
+    frame = record.frames["outputs"]
+    frame = frame[frame["split"] == split].sort_values(["item", "candidate"])
+    return [list(texts) for _, texts in frame.groupby("item")["text"]]
+
+
+@dataclass(frozen=True)
+class Writer:
+    """A trained diffusion model that rewrites one sentence at a time, from the weights published with its record."""
+
+    model: DiffusionModel
+    run: Experiment
+
+    @classmethod
+    def of(cls, record: records.Record) -> "Writer":
+        """Build the model of a record of Table 1; raises `KeyError` where no weights are published with it."""
+        config = RunConfig.model_validate(record.config)
+        run = Experiment.of(config, profiles.profile(record.profile).device)
+        return cls(run.load(record.weights("model")), run)
+
+    def steps(self, source: str, seed: int) -> dict[int, str]:
+        """Return {sampling step: text of the estimate} for a source of words separated by blanks.
+
+        Raises `UserError` for an empty sentence and for one longer than the window takes.
+        """
+        vocabulary, window = self.run.data.vocabulary, self.run.config.window
+        words = vocabulary.encode(source)
+        if not words or len(words) >= window.most:
+            raise UserError(f"the sentence has {len(words)} words: give 1 to {window.most - 1}")
+        drawn = tracing.estimates(self.model, self.model.config.sampling, vocabulary, [source], window, seed)[0]
+        return {step + 1: vocabulary.decode(words) for step, words in enumerate(drawn.tolist())}

@@ -1,0 +1,85 @@
+"""From the records of the series to numbers: scores of every row on a task, and when a curve reaches its plateau."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from lib import intervals, records
+from lib.intervals import Interval
+from lib.series.infodiffusion import cases
+from lib.text import metrics, scores
+from lib.text.pairs import PairSet
+
+COPY, REFERENCE = "copy the source", "reference"
+
+
+def on_test(runs: Mapping[str, records.Record], pairs: PairSet, split: str = "test") -> dict[str, pd.DataFrame]:
+    """Return the scores per item of every run (title: record), of copying the source, and of the references.
+
+    Items are the first test sentences of `pairs`, as many as all runs have written for `split`; raises as
+    `scores.compare`, and `ValueError` without any run.
+    """
+    written = {title: cases.candidates(run, split) for title, run in runs.items()}
+    count = min(map(len, written.values()))
+    systems = {title: candidates[:count] for title, candidates in written.items()}
+    sources, references = pairs.sources("test")[:count], pairs.targets("test")[:count]
+    systems |= {COPY: [[text] for text in sources], REFERENCE: [[text] for text in references]}
+    return scores.compare(systems, references)
+
+
+def by_group(values: ArrayLike, pairs: PairSet) -> np.ndarray:
+    """Return the means of test items over the groups (verse, conversation, subject) of `pairs`, (groups,).
+
+    Items of one group are not independent: two questions on one country share its name. Groups in sorted order.
+    """
+    groups = pairs["test"]["group"][: len(np.asarray(values))]
+    return pd.Series(np.asarray(values, dtype=float)).groupby(list(groups)).mean().to_numpy()
+
+
+def swept(record: records.Record, references: Sequence[str]) -> pd.DataFrame:
+    """Return BLEU (of the first candidate) and Diverse-4 of a sweep: rows sampler, steps, item, bleu, diverse_4."""
+    frame = record.frames["outputs"].sort_values(["sampler", "steps", "item", "candidate"])
+    rows = []
+    for (sampler, steps), part in frame.groupby(["sampler", "steps"]):
+        texts = [list(found) for _, found in part.groupby("item")["text"]]
+        bleu = metrics.bleu([several[0] for several in texts], list(references[: len(texts)]))
+        diverse = metrics.diverse_4(texts)
+        rows += [
+            {"sampler": sampler, "steps": steps, "item": item, "bleu": b, "diverse_4": d}
+            for item, (b, d) in enumerate(zip(bleu, diverse, strict=True))
+        ]
+    return pd.DataFrame(rows)
+
+
+def plateau_step(steps: Sequence[int], values: ArrayLike, share: float = 0.95) -> int:
+    """Return the first of `steps` from which on all `values` reach `share` of the last one; values (steps,).
+
+    Our definition of the step at which a curve reaches its plateau.
+    """
+    enough = np.asarray(values) >= share * np.asarray(values)[-1]
+    return int(steps[len(enough) - int(np.argmin(enough[::-1])) if not enough.all() else 0])
+
+
+def plateau_interval(steps: Sequence[int], items: ArrayLike, resamples: int = 2000, seed: int = 0) -> Interval:
+    """Return `plateau_step` of the mean curve of `items` (items, steps), with its bootstrap interval over items."""
+    items = np.asarray(items, dtype=float)
+    generator = np.random.default_rng(seed)
+    drawn = generator.integers(len(items), size=(resamples, len(items)))
+    found = [plateau_step(steps, items[rows].mean(0)) for rows in drawn]
+    low, high = np.quantile(found, [0.025, 0.975], method="nearest")
+    return Interval(plateau_step(steps, items.mean(0)), float(low), float(high))
+
+
+def order_correlation(frame: pd.DataFrame, x: str, y: str) -> Interval:
+    """Return the mean over sentences of Spearman's correlation of two columns within each, with its interval.
+
+    `frame` has a column `item`. Sentences of fewer than four words, or in which a column is constant, take no part
+    (our choice): the bootstrap is over the sentences left, and all three numbers are NaN for fewer than two.
+    """
+    found = []
+    for _, part in frame.groupby("item"):
+        if len(part) >= 4 and part[x].nunique() > 1 and part[y].nunique() > 1:
+            found.append(part[x].corr(part[y], method="spearman"))
+    return intervals.mean_interval(np.array(found)) if len(found) > 1 else Interval(np.nan, np.nan, np.nan)

@@ -1,0 +1,81 @@
+"""One trained model sampled in few and in many steps, by DDIM and by ancestral sampling (Figure 6)."""
+
+import time
+from collections.abc import Sequence
+
+import pandas as pd
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+
+from lib import records
+from lib.diffusion.model import DiffusionModel
+from lib.diffusion.sampling import SamplingConfig
+from lib.seq2seq import decoding
+from lib.series.infodiffusion.run import Experiment, RunConfig
+
+SAMPLERS = ("ddim", "ancestral")
+CARRIED = "ddim, carried e"  # the far end of a step keeps the e of the step before: our comparison
+
+
+class SweepConfig(BaseModel):
+    """Which numbers of sampling steps a trained model is tried in, on how many test sentences, how often on each."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    trained: RunConfig
+    steps: tuple[int, ...]
+    pairs: int
+    candidates: int = 3  # as many as diversity is measured on
+
+
+def draw(case: records.Case) -> records.Outcome:
+    """Draw with the trained model of a case, its input `model`, in all numbers of steps."""
+    config: SweepConfig = case.config
+    experiment = Experiment.of(config.trained, case.device)
+    network = experiment.load(records.trained_weights(case.inputs["model"], "model"))
+    outputs, seconds = run(network, experiment, config, case.seed)
+    return records.Outcome(values={}, frames={"outputs": outputs}, cost={"seconds_a_sentence": seconds})
+
+
+def run(
+    model: DiffusionModel, experiment: Experiment, config: SweepConfig, seed: int
+) -> tuple[pd.DataFrame, dict[str, dict[str, float]]]:
+    """Return the sentences as rows (sampler, steps, item, candidate, text) and seconds a sentence by sampler and steps.
+
+    The same noise x_T serves every number of steps of all samplers. Where the schedule follows information, DDIM is
+    also walked with the carried e.
+    """
+    walks = {sampler: SamplingConfig(sampler=sampler) for sampler in SAMPLERS}
+    if model.config.process.schedule == "information":
+        walks[CARRIED] = SamplingConfig(sampler="ddim", information="carried")
+    rows, seconds = [], {sampler: {} for sampler in walks}
+    sources = list(experiment.data.splits["test"][0][: config.pairs])
+    how = experiment.config.decoding.model_copy(update={"candidates": config.candidates})
+    for sampler, walk in walks.items():
+        for steps in config.steps:
+            began = time.perf_counter()
+            written = _decode(model, experiment, how, walk.model_copy(update={"steps": steps}), sources, seed)
+            seconds[sampler][str(steps)] = round((time.perf_counter() - began) / (len(sources) * config.candidates), 4)
+            rows += [
+                {"sampler": sampler, "steps": steps, "item": item, "candidate": candidate, "text": text}
+                for item, texts in enumerate(written)
+                for candidate, text in enumerate(texts)
+            ]
+    return pd.DataFrame(rows), seconds
+
+
+def _decode(
+    model: DiffusionModel,
+    experiment: Experiment,
+    how: decoding.DecodingConfig,
+    walk: SamplingConfig,
+    sources: Sequence[str],
+    seed: int,
+) -> list[list[str]]:
+    def sample(source: Tensor, places: int, generator: torch.Generator) -> Tensor:
+        return model.reverse(source, places, generator, walk)
+
+    return decoding.decode(
+        sample, how, experiment.data.vocabulary, sources, experiment.config.window, seed, experiment.device
+    )

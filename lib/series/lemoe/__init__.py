@@ -1,0 +1,1 @@
+"""The experiments of LEMoE (EMNLP 2024)."""

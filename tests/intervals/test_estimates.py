@@ -1,0 +1,174 @@
+"""Statistics against closed forms, scipy, hand-worked examples and simulated coverage."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from lib import intervals
+from lib.intervals import Interval
+
+
+def test_t_interval_equals_the_textbook_formula():
+    # Mean 2, standard deviation 1, n = 3; t with 2 degrees of freedom at 0.975 is 4.30265.
+    interval = intervals.t_interval([1.0, 2.0, 3.0])
+    half = 4.302652729911275 / np.sqrt(3)
+    assert interval == pytest.approx((2.0, 2.0 - half, 2.0 + half))
+
+
+@pytest.mark.parametrize("margin", [-0.5, 0.0, 0.3])
+def test_t_interval_and_p_value_agree_with_scipy(margin):
+    values = np.random.default_rng(1).normal(0.4, 0.3, 6)
+    test = stats.ttest_1samp(values, margin)
+    assert intervals.t_p_value(values, margin) == pytest.approx(test.pvalue)
+    assert intervals.t_interval(values, 0.9)[1:] == pytest.approx(tuple(test.confidence_interval(0.9)))
+
+
+def test_t_interval_leaves_the_margin_out_exactly_below_its_p_value():
+    values, margin = [0.11, 0.15, 0.08, 0.2], 0.05
+    p = intervals.t_p_value(values, margin)
+    assert intervals.t_interval(values, 1 - p * 1.001).low > margin
+    # One bit of slack on the other side: at level 1 - p the interval ends on the margin.
+    assert intervals.t_interval(values, 1 - p * 0.999).low < margin
+
+
+def test_equal_differences_have_no_spread():
+    assert intervals.t_interval([0.25] * 3) == Interval(0.25, 0.25, 0.25)
+    assert intervals.t_p_value([0.25] * 3) == 0.0
+    assert intervals.t_p_value([0.25] * 3, 0.25) == 1.0
+    assert intervals.paired_bootstrap([1.0] * 5, [0.5] * 5) == Interval(0.5, 0.5, 0.5)
+
+
+@pytest.mark.parametrize("seeds", [[], [0.1], [0.1, 0.2]])
+def test_fewer_than_three_seeds_are_refused(seeds):
+    with pytest.raises(ValueError, match="at least 3"):
+        intervals.t_interval(seeds)
+
+
+def test_paired_bootstrap_equals_scipy_and_a_plain_loop():
+    rng = np.random.default_rng(2)
+    a = rng.normal(0.5, 0.2, 60)
+    b = a - rng.normal(0.02, 0.05, 60)
+    interval = intervals.paired_bootstrap(a, b, 0.9, resamples=2000, seed=3)
+    test = stats.bootstrap((a - b,), np.mean, n_resamples=2000, confidence_level=0.9, method="percentile", rng=4)
+    loop_rng = np.random.default_rng(5)
+    loop = [np.mean((a - b)[loop_rng.integers(0, 60, 60)]) for _ in range(4000)]
+    assert interval.estimate == pytest.approx(np.mean(a) - np.mean(b))
+    # Other draws: equal up to the noise of 2000 resamples, a few percent of the width.
+    width = interval.high - interval.low
+    assert interval[1:] == pytest.approx(tuple(test.confidence_interval), abs=0.08 * width)
+    assert interval[1:] == pytest.approx(tuple(np.quantile(loop, [0.05, 0.95])), abs=0.08 * width)
+
+
+def test_pairing_removes_what_items_share():
+    rng = np.random.default_rng(6)
+    difficulty = rng.normal(0, 10, 100)
+    a, b = difficulty + rng.normal(0.5, 0.1, 100), difficulty + rng.normal(0, 0.1, 100)
+    assert intervals.paired_bootstrap(a, b, resamples=1000).low > 0.4
+
+
+def test_bootstrap_is_determined_by_its_seed():
+    a, b = np.random.default_rng(7).normal(size=(2, 30))
+    first = intervals.paired_bootstrap(a, b, resamples=500, seed=1)
+    assert first == intervals.paired_bootstrap(a, b, resamples=500, seed=1)
+    assert first != intervals.paired_bootstrap(a, b, resamples=500, seed=2)
+
+
+def test_bootstrap_p_value_is_dual_to_the_interval():
+    rng = np.random.default_rng(8)
+    a, b = rng.normal(0.2, 1, 80), rng.normal(0, 1, 80)
+    p = intervals.paired_bootstrap_p_value(a, b, 0.0, resamples=4000)
+    wide = intervals.paired_bootstrap(a, b, 1 - 0.8 * p, resamples=4000)
+    narrow = intervals.paired_bootstrap(a, b, 1 - 1.2 * p, resamples=4000)
+    assert wide.low <= 0 <= wide.high
+    assert not narrow.low <= 0 <= narrow.high
+    assert p == pytest.approx(stats.ttest_1samp(a - b, 0).pvalue, abs=0.05)
+
+
+def test_bootstrap_p_value_is_never_zero():
+    assert intervals.paired_bootstrap_p_value([5.0, 6, 7], [0.0, 0, 0], resamples=999) == pytest.approx(2 / 1000)
+
+
+def test_intervals_cover_the_truth_as_often_as_they_say():
+    rng = np.random.default_rng(9)
+    seeds, items = [], []
+    for trial in range(300):
+        seeds.append(intervals.t_interval(rng.normal(0.3, 0.1, 3), 0.9))
+        # Skewed scores with mean 1, as sentence scores are.
+        items.append(intervals.mean_interval(rng.exponential(1, 60), 0.9, resamples=500, seed=trial))
+    # Four standard errors of a share of 300 around 0.9 are 0.07; the bootstrap of skewed data runs a little low.
+    assert np.mean([low <= 0.3 <= high for _, low, high in seeds]) == pytest.approx(0.9, abs=0.07)
+    assert np.mean([low <= 1 <= high for _, low, high in items]) == pytest.approx(0.89, abs=0.07)
+
+
+def test_holm_on_a_hand_worked_example():
+    # Sorted 0.005, 0.01, 0.03, 0.04; times 4, 3, 2, 1: 0.02, 0.03, 0.06, 0.04; the running maximum makes the last 0.06.
+    assert intervals.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert intervals.holm([0.7, 0.8]) == pytest.approx([1.0, 1.0])
+
+
+def test_holm_levels_on_a_hand_worked_example():
+    # 0.005 <= 0.05/4 and 0.01 <= 0.05/3 are rejected; 0.03 > 0.05/2 is not, and Holm stops: 0.04 keeps that level.
+    levels = intervals.holm_levels([0.01, 0.04, 0.03, 0.005])
+    assert levels == pytest.approx([1 - 0.05 / 3, 0.975, 0.975, 1 - 0.05 / 4])
+    assert intervals.holm_levels([0.2]) == pytest.approx([0.95])
+
+
+def test_holm_levels_reject_exactly_where_the_adjusted_p_values_do():
+    rng = np.random.default_rng(10)
+    for _ in range(300):
+        p_values = (rng.random(rng.integers(1, 7)) ** 3).tolist()
+        by_level = [p <= 1 - level for p, level in zip(p_values, intervals.holm_levels(p_values), strict=True)]
+        assert by_level == [p <= 0.05 for p in intervals.holm(p_values)]
+
+
+def test_spearman_equals_scipy_with_ties():
+    rng = np.random.default_rng(11)
+    x = rng.integers(0, 6, 50).astype(float)
+    y = x + rng.normal(0, 2, 50)
+    interval = intervals.spearman_interval(x, y, resamples=1000)
+    assert interval.estimate == pytest.approx(stats.spearmanr(x, y).statistic)
+    assert interval.low < interval.estimate < interval.high
+
+
+def test_partial_correlation_equals_the_closed_form_and_residuals():
+    rng = np.random.default_rng(12)
+    z, w = rng.normal(size=(2, 80))
+    x, y = z + rng.normal(size=80), -z + w + rng.normal(size=80)
+    xy, xz, yz = (stats.spearmanr(*pair).statistic for pair in [(x, y), (x, z), (y, z)])
+    closed = (xy - xz * yz) / np.sqrt((1 - xz**2) * (1 - yz**2))
+    assert intervals.partial_correlation(x, y, [z], resamples=200).estimate == pytest.approx(closed)
+    ranks = [stats.rankdata(values) for values in (x, y, z, w)]
+    design = np.column_stack([np.ones(80), *ranks[2:]])
+    left = [values - design @ np.linalg.lstsq(design, values)[0] for values in ranks[:2]]
+    both = intervals.partial_correlation(x, y, [z, w], resamples=200)
+    assert both.estimate == pytest.approx(stats.pearsonr(*left).statistic)
+
+
+def test_a_confounder_explains_the_correlation_away():
+    rng = np.random.default_rng(13)
+    z = rng.normal(size=300)
+    x, y = z + 0.5 * rng.normal(size=(2, 300))
+    assert intervals.spearman_interval(x, y, resamples=500).low > 0.5
+    interval = intervals.partial_correlation(x, y, [z], resamples=500)
+    assert interval.low < 0 < interval.high
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: intervals.t_interval([1, 2, np.nan]), "not finite at position 2"),
+        (lambda: intervals.t_interval([1, 2, 3], 95), "between 0 and 1"),
+        (lambda: intervals.paired_bootstrap([1, 2, 3], [1, 2]), "equal lengths"),
+        (lambda: intervals.paired_bootstrap([[1, 2]], [[1, 2]]), "one row"),
+        (lambda: intervals.mean_interval([1.0]), "at least 2"),
+        (lambda: intervals.holm([0.5, 1.2]), "outside"),
+        (lambda: intervals.holm([]), "at least 1"),
+        (lambda: intervals.spearman_interval([1, 2, 3, 4], [1, 1, 1, 1]), "constant"),
+        (lambda: intervals.spearman_interval([1, 2, 3, 4], [1, 2, 3]), "at least 4"),
+        (lambda: intervals.spearman_interval([1, 2, 3, 4], [1, 2, 3, 4, 5]), "unequal length"),
+        (lambda: intervals.partial_correlation([1, 2, 4, 3, 6], [2, 1, 3, 5, 4], [[1, 2, 4, 3, 6]]), "determine"),
+    ],
+)
+def test_bad_input_is_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
