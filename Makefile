@@ -4,10 +4,10 @@ PROFILE ?= cpu
 RUN := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help environment setup reproduce test fuzz lab smoke notebooks prove bench lint lock clean distclean
+.PHONY: help environment setup reproduce test fuzz check-all lab smoke notebooks prove bench lint lock clean distclean
 
 help:
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 environment:
 	@command -v $(PYTHON) > /dev/null || { echo "error: $(PYTHON): not found: install Python 3.11 to 3.13 or set PYTHON" >&2; exit 1; }
@@ -17,7 +17,7 @@ environment:
 setup: environment ## create .venv from the lock; fetch models and texts into data/external
 	@$(RUN) -m lib.sources.setup
 
-reproduce: setup ## run the notebooks (ONLY=... some), renew figures/; FRESH=1 (core) or all: from scratch; SET=... a try
+reproduce: setup ## run the notebooks (ONLY=... some), renew figures/; FRESH=1 (core) or all: from scratch; SET=... try
 	@$(RUN) -m lib.running.reproduce --profile $(PROFILE) $(if $(ONLY),--only $(ONLY)) $(if $(FRESH),--fresh $(FRESH)) $(if $(SET),--set $(SET))
 
 test: setup ## the tests, and every notebook against its stored outputs
@@ -25,6 +25,9 @@ test: setup ## the tests, and every notebook against its stored outputs
 
 fuzz: setup ## the property tests alone, on fresh random examples (in `make test` they are always the same)
 	@$(RUN) -m pytest -n 2 --dist loadgroup -m hypothesis --hypothesis-profile fresh $(ARGS)
+
+check-all: setup ## all tests: those of make test, and more of the same
+	@$(RUN) -m pytest -n 2 --dist loadgroup -m "thorough or not thorough" $(ARGS)
 
 lab: setup ## open the notebooks in JupyterLab
 	@$(RUN) -m jupyterlab notebooks/0_start_here.ipynb
@@ -36,7 +39,7 @@ smoke: setup ## every notebook, from scratch, in tiny sizes
 notebooks: setup ## record the committed notebooks (ONLY=... some) again, and the READMEs' tables
 	@$(RUN) -m lib.running.reproduce --profile cpu --record $(if $(ONLY),--only $(ONLY))
 
-prove: setup ## stamp records anew where tiny twins prove that a change gives the same bits; AGAINST=commit before it
+prove: setup ## stamp records anew where tiny twins prove that a change gives the same bits; AGAINST=commit before
 	@$(RUN) -m lib.running.catalogue prove --profile cpu --rows all --against $(or $(AGAINST),HEAD)
 
 bench: setup ## time training, sampling and the choice of candidates against plain code, and what each series costs
@@ -45,9 +48,13 @@ bench: setup ## time training, sampling and the choice of candidates against pla
 	@$(RUN) -m lib.benchmarks.lemoe
 	@$(RUN) -m lib.benchmarks.distillation
 
-lint: environment ## check style and format, notebooks too, and that the README is current
+lint: environment ## check style, notebooks too, which room imports which, types, and the tables of the READMEs
 	@$(RUN) -m ruff check .
 	@$(RUN) -m ruff format --check .
+	@mkdir -p build
+	@.venv/bin/lint-imports --no-cache > build/lint_imports.log 2>&1 || { sed -n '/^Contracts$$/,$$p' build/lint_imports.log; \
+		echo "error: a room imports one that it may not: move the import or what it needs; the rules stand in pyproject.toml" >&2; exit 1; }
+	@$(RUN) -m mypy
 	@$(RUN) -m lib.running.readme --check
 
 # No hashes: with them pip takes only the registry's torch, a CPU wheel beside it never, and wants CUDA's packages listed too.

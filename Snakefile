@@ -50,8 +50,8 @@ def group(case):
 
 
 def seats(name):
-    """Return the cores that a group of cases takes: one, or all where one of them computes on two threads."""
-    return CORES if any(f"{PROFILE} {case}" in ON_ALL for case in PENDING if group(case) == name) else 1
+    """Return the cores that a group of cases takes: one, or all beside a GPU and where one computes on two threads."""
+    return CORES if GPUS or any(f"{PROFILE} {case}" in ON_ALL for case in PENDING if group(case) == name) else 1
 
 
 def stamps(notebook):

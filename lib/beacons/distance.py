@@ -170,7 +170,7 @@ def _ids(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
     return tokens(tokenizer, f" {text.strip()}") if text.strip() else []
 
 
-def _sequence(rows: Sequence[Sequence[int]] | Sequence[Tensor]) -> Tensor:
+def _sequence(rows: Sequence[Sequence[int] | Tensor]) -> Tensor:
     return torch.tensor([number for number, row in enumerate(rows) for _ in range(len(row))], dtype=torch.long)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -42,7 +42,7 @@ class Progress:
 
     step: int = 0
     losses: list[float] = field(default_factory=list)
-    weights: Tensor | None = None
+    weights: Tensor | Any = None  # None: all count the same
 
 
 def batches(facts: int, batch: int, seed: int, epoch: int) -> list[Tensor]:

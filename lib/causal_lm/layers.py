@@ -1,6 +1,6 @@
 """The parts of a Llama- or GPT-2-style model that editing methods reach for."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from torch import Tensor, nn
 
@@ -8,9 +8,15 @@ from lib.errors import UserError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+    from transformers.models.gpt2.modeling_gpt2 import GPT2Block
+    from transformers.models.llama.modeling_llama import LlamaDecoderLayer
+    from transformers.pytorch_utils import Conv1D
+
+    Block: TypeAlias = LlamaDecoderLayer | GPT2Block
+    LinearMap: TypeAlias = nn.Linear | Conv1D
 
 
-def blocks(model: "PreTrainedModel") -> nn.ModuleList:
+def blocks(model: "PreTrainedModel") -> Any:  # an `nn.ModuleList`, which does not say what it holds
     """Return the transformer blocks; raises `UserError` for an architecture without a part `mlp` in them."""
     found = getattr(model.base_model, "layers", None) or getattr(model.base_model, "h", None)
     if found is None or not hasattr(found[0], "mlp"):
@@ -18,7 +24,7 @@ def blocks(model: "PreTrainedModel") -> nn.ModuleList:
     return found
 
 
-def block(model: "PreTrainedModel", layer: int) -> nn.Module:
+def block(model: "PreTrainedModel", layer: int) -> "Block":
     """Return the transformer block of a layer; `UserError` where there is none."""
     found = blocks(model)
     if not 0 <= layer < len(found):
@@ -26,12 +32,12 @@ def block(model: "PreTrainedModel", layer: int) -> nn.Module:
     return found[layer]
 
 
-def down_projection(model: "PreTrainedModel", layer: int) -> nn.Module:
+def down_projection(model: "PreTrainedModel", layer: int) -> "LinearMap":
     """Return the last linear map of a layer's feed-forward part (`down_proj` of Llama, `c_proj` of GPT-2)."""
     mlp = block(model, layer).mlp
     return mlp.down_proj if hasattr(mlp, "down_proj") else mlp.c_proj
 
 
-def matrix(module: nn.Module) -> Tensor:
+def matrix(module: "LinearMap") -> Tensor:
     """Return the weight of a linear map as a view (outputs, inputs): GPT-2's Conv1D stores it transposed."""
     return module.weight if isinstance(module, nn.Linear) else module.weight.T

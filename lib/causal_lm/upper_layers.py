@@ -21,6 +21,8 @@ from lib.causal_lm.layers import blocks
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from lib.causal_lm.layers import Block
+
 Loss = Literal["last_position", "teacher_forcing"]
 Change = Callable[[Tensor, Tensor], Tensor]  # a module's new output, of its inputs and its own output
 Call = tuple[tuple[Any, ...], dict[str, Any]]  # a block's other arguments: masks, rotary embeddings
@@ -83,7 +85,7 @@ class UpperLayers:
         kept = self._kept
         hidden = kept.start
         if kept.output is not None:
-            hidden = hidden + (kept.output if change is None else change(kept.inner, kept.output))
+            hidden = hidden + (kept.output if change is None else change(kept.inner, kept.output))  # type: ignore[arg-type]
         for part, (arguments, named) in kept.calls:
             hidden = _stream(part(hidden, *arguments, **named))
         return kept.head(kept.norm(hidden[places])).float()
@@ -200,7 +202,7 @@ def _run(model: "PreTrainedModel", encoded: Encoded, layer: int, site: nn.Module
     return Kept(start, inner, output, calls, norm, head)
 
 
-def _residual(block: nn.Module, seen: dict[nn.Module, _Seen]) -> Tensor | None:
+def _residual(block: "Block", seen: dict[nn.Module, _Seen]) -> Tensor | None:
     """Return what the feed-forward part's output is added to: what enters the norm before that part, if it is one."""
     feed = seen[block.mlp].entering if block.mlp in seen else None
     before = [seen[child].entering for child in block.children() if child in seen and seen[child].output is feed]

@@ -43,6 +43,7 @@ class DiffusionModel(nn.Module):
     """A diffusion over word embeddings that is trained and sampled as any sequence-to-sequence model."""
 
     hidden = ("denoiser.blocks.",)  # whose matrices Muon trains
+    values: Tensor
 
     def __init__(self, config: DiffusionConfig, values: Tensor) -> None:
         """Build the denoiser; `values` is H of every word, (vocabulary,), as `information` returns it."""
@@ -62,7 +63,7 @@ class DiffusionModel(nn.Module):
         terms = process.losses(self.denoiser, config, source, target, e, t, generator, conditioned)
         factors = {"squared_error": config.squared_error, "rounding": config.rounding, "prior": 1.0}
         terms = {name: factors[name] * term for name, term in terms.items()}
-        self.timesteps.record(t.cpu(), sum(terms.values()).detach().float().cpu())
+        self.timesteps.record(t.cpu(), sum(terms.values()).detach().float().cpu())  # type: ignore[union-attr]  # no int
         return {name: weights * term for name, term in terms.items()}
 
     def sample(self, source: Tensor, places: int, generator: torch.Generator) -> Tensor:

@@ -11,6 +11,9 @@ HISTORY = 10  # losses kept for each t, as released
 class Timesteps(nn.Module):
     """Draws t in 1..T with the weight that keeps the loss's expectation where that is promised."""
 
+    history: Tensor
+    count: Tensor
+
     def __init__(self, config: ProcessConfig) -> None:
         """Start with an empty history, kept in buffers so that it is saved with the model."""
         super().__init__()

@@ -1,7 +1,8 @@
 """Divergences between the next-token distributions of teacher p and student q: pure functions, one value per token.
 
 All take logits or log-probabilities (tokens, vocabulary), student first, and return nats (tokens,). A class that the
-teacher gives no mass (logit -inf) adds nothing to the forward divergences and makes reverse ones infinite.
+teacher gives no mass (logit -inf) adds nothing to the forward divergences and makes reverse ones infinite. None is ever
+negative: what rounding leaves below zero is zero.
 """
 
 from collections.abc import Callable
@@ -21,13 +22,13 @@ def forward_kl(student: Tensor, teacher: Tensor) -> Tensor:
     Raises `UserError`, as all of this module do, where the two are not over the same classes.
     """
     log_q, log_p = _logs(student, teacher)
-    return _relative_entropy(log_p, log_q)
+    return _not_negative(_relative_entropy(log_p, log_q))
 
 
 def reverse_kl(student: Tensor, teacher: Tensor) -> Tensor:
     """Return KL(q || p), MiniLLM's objective read token by token: (tokens,) nats."""
     log_q, log_p = _logs(student, teacher)
-    return _relative_entropy(log_q, log_p)
+    return _not_negative(_relative_entropy(log_q, log_p))
 
 
 def jensen_shannon(student: Tensor, teacher: Tensor, beta: float = 0.5) -> Tensor:
@@ -42,7 +43,7 @@ def jensen_shannon(student: Tensor, teacher: Tensor, beta: float = 0.5) -> Tenso
         return reverse_kl(student, teacher) if beta else forward_kl(student, teacher)
     log_q, log_p = _logs(student, teacher)
     log_m = _mixture(log_p, log_q, beta)
-    return beta * _relative_entropy(log_p, log_m) + (1 - beta) * _relative_entropy(log_q, log_m)
+    return _not_negative(beta * _relative_entropy(log_p, log_m) + (1 - beta) * _relative_entropy(log_q, log_m))
 
 
 def skewed_kl(student: Tensor, teacher: Tensor, alpha: float = 0.1) -> Tensor:
@@ -51,7 +52,7 @@ def skewed_kl(student: Tensor, teacher: Tensor, alpha: float = 0.1) -> Tensor:
     Raises `ValueError` for an alpha outside [0, 1].
     """
     log_q, log_p = _logs(student, teacher)
-    return _relative_entropy(log_p, _mixture(log_p, log_q, _between("alpha", alpha, 0, 1)))
+    return _not_negative(_relative_entropy(log_p, _mixture(log_p, log_q, _between("alpha", alpha, 0, 1))))
 
 
 def skewed_reverse_kl(student: Tensor, teacher: Tensor, alpha: float = 0.1) -> Tensor:
@@ -60,7 +61,7 @@ def skewed_reverse_kl(student: Tensor, teacher: Tensor, alpha: float = 0.1) -> T
     Raises `ValueError` for an alpha outside [0, 1].
     """
     log_q, log_p = _logs(student, teacher)
-    return _relative_entropy(log_q, _mixture(log_q, log_p, _between("alpha", alpha, 0, 1)))
+    return _not_negative(_relative_entropy(log_q, _mixture(log_q, log_p, _between("alpha", alpha, 0, 1))))
 
 
 def adaptive_kl(student: Tensor, teacher: Tensor, mu: float = 0.5) -> Tensor:
@@ -79,7 +80,7 @@ def adaptive_kl(student: Tensor, teacher: Tensor, mu: float = 0.5) -> Tensor:
         head[..., 0] = True
         first, whole = (gap * head).sum(-1), gap.sum(-1)
         share = torch.where(whole > 0, first / whole.clamp_min(torch.finfo(whole.dtype).tiny), 0.5)
-    return share * _relative_entropy(log_p, log_q) + (1 - share) * _relative_entropy(log_q, log_p)
+    return _not_negative(share * _relative_entropy(log_p, log_q) + (1 - share) * _relative_entropy(log_q, log_p))
 
 
 def alpha_beta(student: Tensor, teacher: Tensor, alpha: float = 0.2, beta: float = 0.7) -> Tensor:
@@ -93,12 +94,12 @@ def alpha_beta(student: Tensor, teacher: Tensor, alpha: float = 0.2, beta: float
         raise ValueError(f"alpha {alpha}, beta {beta}: neither may be negative, and not both zero")
     log_q, log_p = _logs(student, teacher)
     if beta == 0:
-        return _power_entropy(log_p, log_q, alpha)
+        return _not_negative(_power_entropy(log_p, log_q, alpha))
     if alpha == 0:
-        return _power_entropy(log_q, log_p, beta)
+        return _not_negative(_power_entropy(log_q, log_p, beta))
     both = alpha + beta
     total = alpha / both * (both * log_p).exp() + beta / both * (both * log_q).exp()
-    return (total - (alpha * log_p + beta * log_q).exp()).sum(-1) / (alpha * beta)
+    return _not_negative((total - (alpha * log_p + beta * log_q).exp()).sum(-1) / (alpha * beta))
 
 
 # By the names that a case carries.
@@ -146,6 +147,11 @@ def _relative_entropy(log_p: Tensor, log_q: Tensor) -> Tensor:
     """Return sum p (log p - log q) over the last axis; a class with p = 0 adds nothing, also where log p is -inf."""
     p = log_p.exp()
     return torch.where(p > 0, p * (log_p - log_q), 0).sum(-1)
+
+
+def _not_negative(values: Tensor) -> Tensor:
+    """Return a divergence that rounding has left just below zero as zero; gradients are as they were."""
+    return torch.where(values < 0, values - values.detach(), values)
 
 
 def _mixture(first: Tensor, second: Tensor, share: float) -> Tensor:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from torch import Tensor, nn
 
@@ -11,12 +11,10 @@ from lib.distillation.alignment import Alignment
 from lib.distillation.divergences import DIVERGENCES, token_mean
 from lib.distillation.hidden_states import DISTANCES
 from lib.distillation.layer_maps import LayerMap
+from lib.distillation.objective_config import ObjectiveConfig
 from lib.distillation.teacher_cache import Signals, over_classes
 from lib.errors import UserError
 from lib.registry import Registry
-
-if TYPE_CHECKING:
-    from lib.distillation.objectives import ObjectiveConfig
 
 
 class Setting(NamedTuple):
@@ -50,7 +48,7 @@ class OutputLoss:
 
     name = "output"
 
-    def __init__(self, config: "ObjectiveConfig", setting: Setting) -> None:
+    def __init__(self, config: ObjectiveConfig, setting: Setting) -> None:
         """Take the divergence of the configuration."""
         del setting  # it compares what both predict, whatever their states
         self.modules: dict[str, nn.Module] = {}
@@ -68,7 +66,7 @@ class MiddleLoss:
 
     name = "middle"
 
-    def __init__(self, config: "ObjectiveConfig", setting: Setting) -> None:
+    def __init__(self, config: ObjectiveConfig, setting: Setting) -> None:
         """Draw the alignment modules; raises `UserError` without a layer map."""
         if not setting.mapping:
             raise UserError("a middle loss without a layer map: give one")

@@ -6,10 +6,9 @@ configuration of this.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import torch
-from pydantic import BaseModel, ConfigDict, computed_field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -20,52 +19,13 @@ from lib.distillation.batches import Batch, Example
 from lib.distillation.divergences import token_mean
 from lib.distillation.layer_maps import LayerMap
 from lib.distillation.losses import LOSSES, Reading, Setting
+from lib.distillation.objective_config import ObjectiveConfig
 from lib.distillation.teacher import Teacher, on, states_of
 from lib.distillation.teacher_cache import Classes, Signals, TeacherCache
 from lib.errors import UserError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-
-class ObjectiveConfig(BaseModel):
-    """One arm: the weights of the three losses, zero for one that is left out, and the form of each.
-
-    With `on_policy` that share of the batches carries responses drawn from the student, on which only the output loss
-    is taken (GKD, Agarwal et al. 2024).
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    ce: float = 1.0
-    output: float = 0.0
-    middle: float = 0.0
-    divergence: str = "forward_kl"
-    settings: dict[str, float] = {}  # of the divergence: alpha, beta, mu
-    rule: str = "uniform"  # of the layers
-    distance: str = "mse"
-    alignment: str = "per_pair"
-    proportions: str = "fixed"
-    on_policy: float = 0.0
-    pairing: str = "same"  # of tokens, see own_tokenizer
-
-    @model_validator(mode="before")
-    @classmethod
-    def _drop_derived(cls, given: Any) -> Any:
-        """Take a stored configuration, which names its losses, as one that does not: they follow from the weights."""
-        return {name: value for name, value in given.items() if name != "losses"} if isinstance(given, dict) else given
-
-    @computed_field
-    @property
-    def losses(self) -> tuple[str, ...]:
-        """Return the names of the losses that read the teacher: those whose weight is above zero."""
-        weights = {"output": self.output, "middle": self.middle}
-        return tuple(f"{name}_loss" for name, weight in weights.items() if weight > 0)
-
-    @property
-    def needs_teacher(self) -> bool:
-        """Tell whether a loss reads the teacher."""
-        return bool(self.losses)
 
 
 class Source(Protocol):

@@ -19,7 +19,8 @@ from lib.distillation.batches import Batch, Example
 from lib.distillation.divergences import token_mean
 from lib.distillation.layer_maps import LayerMap
 from lib.distillation.losses import LOSSES, MiddleLoss, OutputLoss, Reading, Setting
-from lib.distillation.objectives import ObjectiveConfig, Source
+from lib.distillation.objective_config import ObjectiveConfig
+from lib.distillation.objectives import Source
 from lib.distillation.other_tokenizers import Side
 from lib.distillation.teacher import Teacher, final_norm, on, states_of
 from lib.distillation.teacher_cache import Signals
@@ -117,7 +118,7 @@ class OwnTokenizer:
         for start in range(0, len(rows), size):
             chosen = rows[start : start + size]
             collated = (batches.collate([examples[row] for row in chosen], one.pad) for examples, one in sides)
-            found.append(Part(chosen, *collated, *lengths))
+            found.append(Part(chosen, *collated, *lengths))  # type: ignore[arg-type]  # two and two
         return found
 
     def losses(self, part: Part) -> dict[str, Tensor]:

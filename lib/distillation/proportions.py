@@ -19,6 +19,7 @@ class Fixed(nn.Module):
     """Weights that stay as they were given; the parent of the other rules, all of which start from given weights."""
 
     needs_norms = False
+    start: Tensor
 
     def __init__(self, start: Mapping[str, float]) -> None:
         """Take the weight of each loss by name; raises `UserError` for a negative or not finite one, and for all zero.
@@ -71,6 +72,9 @@ class Fixed(nn.Module):
 
 class Linear(Fixed):
     """The weights go in a straight line to `end` over the steps of the training, and stay there."""
+
+    end: Tensor
+    step: Tensor
 
     def __init__(self, start: Mapping[str, float], end: Mapping[str, float], steps: int) -> None:
         """Take both ends by name; raises as `Fixed` does, and `ValueError` for no steps or other names at the end."""
@@ -125,6 +129,8 @@ class DynamicAverage(Fixed):
     the window before (the paper's are epochs). Until two windows are full the weights are those of the start.
     """
 
+    seen: Tensor
+
     def __init__(self, start: Mapping[str, float], window: int = 10, temperature: float = 2.0) -> None:
         """Take the given weights; raises as `Fixed` does, and `ValueError` for a window or temperature not above 0."""
         super().__init__(start)
@@ -162,6 +168,8 @@ class GradNorm(Fixed):
     """
 
     needs_norms = True
+    now: Tensor
+    first: Tensor
     least = 1e-3  # of a weight, in units of the mean weight
 
     def __init__(self, start: Mapping[str, float], alpha: float = 0.12, rate: float = 0.025) -> None:

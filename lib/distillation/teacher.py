@@ -22,6 +22,7 @@ from lib.errors import UserError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+    from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 
 @contextmanager
@@ -58,7 +59,7 @@ def states_of(model: "PreTrainedModel", layers: Sequence[int]) -> Iterator[dict[
         yield seen
 
 
-def final_norm(model: "PreTrainedModel") -> nn.Module:
+def final_norm(model: "PreTrainedModel") -> "LlamaRMSNorm | nn.LayerNorm":
     """Return the norm between the last block and the head, of models in Llama's or GPT-2's style."""
     return getattr(model.base_model, "norm", None) or model.base_model.ln_f
 
@@ -70,6 +71,10 @@ def on(batch: Batch, device: torch.device) -> Batch:
 
 class Teacher:
     """A model that is only read: its words are the kept tokens, and what fell on others is told as lost mass."""
+
+    model: "PreTrainedModel"
+    _head: Tensor
+    _other: Tensor
 
     def __init__(self, model: "PreTrainedModel", kept: Tensor, dtype: torch.dtype = torch.float32) -> None:
         """Copy a model and cut it down to `kept` (vocabulary,), ids of its own tokenizer in ascending order.

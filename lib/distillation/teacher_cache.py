@@ -32,7 +32,7 @@ class Classes(NamedTuple):
     top_k: int = 0  # 0: every token
 
     @property
-    def count(self) -> int:
+    def count(self) -> int:  # type: ignore[override]  # in place of a tuple's, which nobody calls
         """Return the number of classes."""
         return self.top_k + 1 if self.top_k else self.vocabulary
 

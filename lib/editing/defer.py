@@ -1,7 +1,7 @@
 """DEFER: one gate and one replacement output shared by all edits; GRACE's baseline (arXiv 2211.11031)."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -56,8 +56,8 @@ class Defer(OutputReplacing):
         super().__init__(model, tokenizer, config.layer)
         self.config, self._unrelated = config, list(unrelated)
         self._negatives: Tensor | None = None
-        self.replacing: nn.Linear | None = None
-        self.gate: nn.Linear | None = None
+        self.replacing: nn.Linear | Any = None  # both None until the first edit
+        self.gate: nn.Linear | Any = None
 
     def edit(self, batch: Sequence[Edit]) -> None:
         """Train both parts further on a batch; raises `UserError` for no edits and those that `check` refuses."""

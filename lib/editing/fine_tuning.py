@@ -82,6 +82,8 @@ class OneMatrix(Editor):
 class FineTuning(OneMatrix):
     """FT-L: Adam on one down projection, each weight clamped within eps of its start."""
 
+    config: FineTuningConfig
+
     def __init__(
         self, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", config: FineTuningConfig
     ) -> None:
@@ -110,6 +112,8 @@ class EwcFineTuning(OneMatrix):
 
     F is the mean squared gradient, at theta*, of the losses of the last edits before the batch, each edit on its own.
     """
+
+    config: EwcConfig
 
     def __init__(self, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", config: EwcConfig) -> None:
         """Take a model; raises `UserError` for a layer that does not exist."""

@@ -34,7 +34,7 @@ class Upper:
         self.prefixes = torch.tensor(per_edit, device=device) - 1
         head = max(row.place for row in rows)
         # The last target token is only predicted, never read.
-        used = [row.ids[: len(row.ids) - (row.targets > 0)] for row in rows]
+        used: list[Any] = [row.ids[: len(row.ids) - (row.targets > 0)] for row in rows]
         longest = head + max(len(ids) - row.place for ids, row in zip(used, rows, strict=True))
         laid, mask = [], []
         for ids, row in zip(used, rows, strict=True):

@@ -127,7 +127,7 @@ class Grace(OutputReplacing):
     def replacement(self, inputs: Tensor) -> Tensor:
         """Return the value of each sequence's entry, (sequences, 1, outputs)."""
         del inputs
-        return self._values[:, None]
+        return self._values[:, None]  # type: ignore[index]  # `decide` has set them
 
     def is_empty(self) -> bool:
         """Tell whether the codebook is empty."""

@@ -22,6 +22,8 @@ from lib.errors import UserError
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from lib.causal_lm.layers import LinearMap
+
 
 class LoraConfig(BaseModel):
     """LoRA in sequence; defaults are those of the common editing library for LLaMA-2-7B, without its dropout."""
@@ -42,7 +44,7 @@ class LoraConfig(BaseModel):
 class LowRank(nn.Module):
     """W + alpha / rank B A for a weight W (outputs, inputs), or its transpose for GPT-2's; B starts at zero."""
 
-    def __init__(self, linear: nn.Module, config: LoraConfig, generator: torch.Generator) -> None:
+    def __init__(self, linear: "LinearMap", config: LoraConfig, generator: torch.Generator) -> None:
         """Draw A uniformly within 1 / sqrt(inputs), in float32 on the device of the weight."""
         super().__init__()
         outputs, inputs = matrix(linear).shape

@@ -46,6 +46,9 @@ class Transformation(nn.Module):
     mean zero and deviation one and what g adds is scaled back, so that an untrained g is gradient descent all the same.
     """
 
+    mean: Tensor
+    deviation: Tensor
+
     def __init__(self, config: MendConfig, inputs: int, outputs: int) -> None:
         """Build an untrained transformation for weights (outputs, inputs)."""
         super().__init__()

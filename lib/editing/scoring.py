@@ -59,7 +59,7 @@ def score(
         target = tuple(tokens(editor.tokenizer, edit.target))
         right = [_agreement(found[prompt, edit.target], target) for prompt in (edit.prompt, *edit.rephrases)]
         kept = [] if edit.locality is None else [_agreement(found[edit.locality], before[edit.locality])]
-        row = {"identity": edit.identity}
+        row: dict[str, str | float] = {"identity": edit.identity}
         for name, shares in (("rel", right[:1]), ("gen", right[1:]), ("loc", kept)):
             row[name] = float(np.mean(shares)) if shares else float("nan")
             row[f"{name}_exact"] = float(np.mean([share == 1 for share in shares])) if shares else float("nan")

@@ -105,7 +105,7 @@ class Wise(Switchable, Editor):
     def _reset(self) -> None:
         self.merged: Tensor | None = None  # each a change (outputs, inputs) in float32
         self.waiting: list[Tensor] = []
-        self.open: Tensor | None = None
+        self.open: Tensor | Any = None  # None until an edit opens a shard
         self.free: Tensor | None = None  # which coordinates the open shard may change
         self.smallest = float("inf")  # the smallest difference of the edits so far
         self.route: Tensor | None = None  # the memory of each sequence read last, -1 for the main one
@@ -204,13 +204,13 @@ class Wise(Switchable, Editor):
                     total += loss.item()
                 if total < config.enough:
                     break
-                change.grad.mul_(self.free)
+                change.grad.mul_(self.free)  # type: ignore[union-attr, arg-type]  # a shard is open, with a gradient
                 optimiser.step()
                 if config.limit is not None:
                     change.data.clamp_(-config.limit, config.limit)
         self.open, self._groups = change.detach(), self._groups + 1
 
-    def _losses(self, upper: UpperLayers, change: Tensor, drawn: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    def _losses(self, upper: UpperLayers, change: Tensor, drawn: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Return -log P of all target tokens, summed, in nats, and L_a; `drawn` are activations of irrelevant texts."""
         config, shifts = self.config, []
 

@@ -167,7 +167,7 @@ def _partial(*columns: Vector, axis: int = -1) -> Vector:
     known = np.isfinite(matrix).all(axis=(-1, -2), keepdims=True)
     inverse = np.linalg.pinv(np.where(known, matrix, np.eye(len(columns))), hermitian=True)
     values = -inverse[..., 0, 1] / np.sqrt(inverse[..., 0, 0] * inverse[..., 1, 1])
-    return np.where(known[..., 0, 0], values, np.nan)
+    return np.where(known[..., 0, 0], values, np.nan)  # type: ignore[index]  # an array, as `matrix` is
 
 
 def _bootstrapped_means(values: Vector, resamples: int, seed: int) -> Vector:

@@ -82,6 +82,9 @@ class TokenMixture(Editor):
     served its tokens in the last step of its training, (tokens, k); `losses` those of the last batch, in nats a token.
     """
 
+    losses: list[float]
+    last: TokenRoute | Any  # None before the first pass
+
     def __init__(self, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", config: MixtureConfig) -> None:
         """Take a model; `UserError` for an architecture or a layer that is not there."""
         self.block = block(model, config.layer)
@@ -145,12 +148,12 @@ class TokenMixture(Editor):
         """Hang the adaptor on the model; returns the hooks' handles."""
         return [self.block.mlp.register_forward_hook(self._add_experts)]
 
-    def context(self, read: Encoded) -> Tensor | None:
+    def context(self, read: Encoded) -> Any:
         """Return what the router is told of sequences beside their hidden states; it stays while they are trained."""
         del read
         return None
 
-    def training(self, context: Tensor | None) -> AbstractContextManager[object]:
+    def training(self, context: Any) -> AbstractContextManager[object]:
         """Return the block within which a step of training runs on the sequences of a context."""
         del context
         return nullcontext()
@@ -204,9 +207,9 @@ class TokenMixture(Editor):
         self.experts: nn.ModuleList = nn.ModuleList()
         self.router: nn.Module = nn.Module()
         self.learnt = 0  # batches
-        self.last: TokenRoute | None = None
+        self.last = None
         self.trained: dict[Asked, Tensor] = {}
-        self.losses: list[float] = []
+        self.losses = []
         self._hooks = []
 
     def _record(self, chunk: Sequence[Edit], read: Encoded) -> None:
@@ -249,6 +252,7 @@ class Conventional(TokenMixture):
     """
 
     config: ConventionalConfig
+    router: Router
 
     def __init__(
         self, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", config: ConventionalConfig | None = None

@@ -44,7 +44,7 @@ class LemoeEditor(Editor):
         unrelated = () if len(self.adaptor.experts) or self.config.way_out is None else self.unrelated
         self.losses.append(self.adaptor.edit(self.tokenizer, batch, unrelated))
 
-    def reading(self, prompt: Tensor) -> AbstractContextManager[object]:
+    def reading(self, prompt: Tensor) -> AbstractContextManager[object]:  # type: ignore[override]  # no generator's
         """Return the block within which the route is decided by the tokens of `prompt`, a mask (sequences, tokens)."""
         return nullcontext() if self.adaptor is None else self.adaptor.prompt(prompt)
 
@@ -81,6 +81,6 @@ class OracleEditor(LemoeEditor):
         finally:
             self.serving = None
 
-    def reading(self, prompt: Tensor) -> AbstractContextManager[object]:
+    def reading(self, prompt: Tensor) -> AbstractContextManager[object]:  # type: ignore[override]  # no generator's
         """Return the block within which everything is served by the expert of batch `serving`."""
         return nullcontext() if self.adaptor is None else self.adaptor.prompt(prompt, forced=self.serving)

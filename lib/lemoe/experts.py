@@ -68,7 +68,7 @@ def shares(route: Route) -> list[Share]:
 
 
 def with_experts(
-    experts: Sequence[nn.Module], served: Sequence[Share], hidden: Tensor, output: Tensor, scale: float
+    experts: nn.ModuleList, served: Sequence[Share], hidden: Tensor, output: Tensor, scale: float
 ) -> Tensor:
     """Return W0(x) + lambda sum_i g_i f_i(x): `output` (sequences, tokens, width), `hidden` (sequences, tokens, any).
 
@@ -82,7 +82,7 @@ def with_experts(
         return output + (scale * found).to(output.dtype)
     added = torch.zeros_like(output)
     for number, rows, gate in served:
-        at = rows.to(hidden.device)
+        at = rows.to(hidden.device)  # type: ignore[union-attr]  # only one that serves alone has no rows
         found = experts[number](hidden[at].float()) * gate.to(hidden.device)[:, None, None]
         added.index_add_(0, at, (scale * found).to(output.dtype))
     return output + added

@@ -42,6 +42,14 @@ class Memoe(TokenMixture):
     """
 
     config: MemoeConfig
+    router: nn.Linear
+    anchored: int
+    fallbacks: int
+    _subjects: set[tuple[int, ...]]
+    _anchor: Tensor
+    _noise: torch.Generator | None
+    _stream: torch.Generator | None
+    _streams: int | None
 
     def __init__(
         self, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", config: MemoeConfig | None = None
@@ -128,12 +136,12 @@ class Memoe(TokenMixture):
 
     def _reset(self) -> None:
         super()._reset()
-        self._subjects: set[tuple[int, ...]] = set()
+        self._subjects = set()
         self.anchored = self.fallbacks = 0
-        self._anchor: Tensor = torch.empty(0)
-        self._noise: torch.Generator | None = None
-        self._stream: torch.Generator | None = None
-        self._streams: int | None = None
+        self._anchor = torch.empty(0)
+        self._noise = None
+        self._stream = None
+        self._streams = None
 
     def _decide_anchors(self, _: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
         """Decide the anchors of a forward pass; one that continues a cache keeps those of its prompt."""

@@ -27,6 +27,13 @@ Measured = Literal["anchor", "value", "key"]
 class Rejection(nn.Module):
     """What rejection has to remember; all of it is saved with the adaptor."""
 
+    edits: Tensor
+    unrelated: Tensor
+    states: Tensor
+    null: Tensor
+    threshold: Tensor
+    size: Tensor
+
     STATES = 1024  # unrelated hidden states kept for the locality loss, at most
 
     def __init__(self, kind: Kind | None, measured: Measured, false_positives: float, seed: int) -> None:

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import TextIO
 
 from lib.errors import UserError, command
 
@@ -59,11 +60,11 @@ def install() -> None:
     STAMP.write_text(wanted())
 
 
-def _run(line: list[str], log: object, packages: int = 0) -> int:
+def _run(line: list[str], log: TextIO, packages: int = 0) -> int:
     """Run a command into the log, counting packages on a terminal; return its exit status."""
     process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT)
     count, shown = 0, packages and sys.stdout.isatty()
-    for output in process.stdout:
+    for output in process.stdout or ():
         log.write(output)
         if output.startswith("Collecting ") and shown:
             count += 1

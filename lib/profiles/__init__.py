@@ -34,24 +34,24 @@ PROFILES: Registry[Profile] = Registry(
 def profile(name: str) -> Profile:
     """Return a profile; raises `UserError` for an unknown name."""
     changes = os.environ.get("REPRODUCTION_SET", "")
-    return _changed(PROFILES[name], changes) if changes else PROFILES[name]
+    return _changed(name, changes) if changes else PROFILES[name]
 
 
 @lru_cache(maxsize=16)
-def _changed(chosen: Profile, changes: str) -> Profile:
+def _changed(name: str, changes: str) -> Profile:
     """Return a profile with other sizes: `editing.steps=60 beacons.seeds=[0]`, values as JSON.
 
     Raises `UserError` for what is no size, and for a value that does not fit it.
     """
-    content = chosen.model_dump()
+    content = PROFILES[name].model_dump()
     for change in changes.split():
-        name, _, value = change.partition("=")
-        *rooms, last = name.split(".")
+        size, _, value = change.partition("=")
+        *rooms, last = size.split(".")
         place: Any = content
         for room in rooms:
             place = place.get(room) if isinstance(place, dict) else None
         if not isinstance(place, dict) or last not in place:
-            raise UserError(f"{change}: profiles have no size {name!r}: notebook 0 lists them, as in editing.steps=60")
+            raise UserError(f"{change}: profiles have no size {size!r}: notebook 0 lists them, as in editing.steps=60")
         try:
             place[last] = json.loads(value)
         except ValueError:

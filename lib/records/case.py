@@ -12,6 +12,7 @@ import torch
 from pydantic import BaseModel
 
 from lib import paths, profiles
+from lib.records.frames import Schemas
 
 Tensors = Mapping[str, torch.Tensor]
 # Dots would blur where the name of a case ends and the name of one of its files begins.
@@ -52,6 +53,7 @@ class Case:
     compute: Callable[["Case"], Outcome]
     row: Literal["core", "extended"] = "core"
     inputs: Mapping[str, "Case"] = field(default_factory=dict)
+    frames: Schemas = field(default_factory=dict)  # of what it leaves; none given: not checked
     threads: int = 0  # 0: as many as its record was computed with, one where there is none
 
     def __post_init__(self) -> None:

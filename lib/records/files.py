@@ -69,6 +69,7 @@ class Record:
     published: dict[str, dict[str, Any]]
     provenance: dict[str, Any]
     content_digest: str
+    outputs_digest: str  # of values, frames and weights alone, whatever computed them
     historic: dict[str, Any] | None = None
 
     def weights(self, name: str) -> dict[str, torch.Tensor]:
@@ -84,6 +85,7 @@ def record(path: Path, stored: dict[str, Any]) -> Record:
         frames=Frames(path, stored["frames"]),
         weight_digests=stored["weights"],
         content_digest=stored["checksums"]["content"],
+        outputs_digest=_outputs_checksum(stored),
         historic=stored.get("historic"),
         **{name: stored[name] for name in names},
     )
@@ -131,9 +133,13 @@ def outputs_digest(path: Path) -> str:
     """Return the digest of what a record holds, whatever made it; "missing" where there is none."""
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
-        return _checksum({name: stored[name] for name in ("values", "frames", "weights", "published")})
+        return _outputs_checksum(stored)
     except (OSError, ValueError, KeyError, TypeError):
         return "missing"
+
+
+def _outputs_checksum(stored: Mapping[str, Any]) -> str:
+    return _checksum({name: stored[name] for name in ("values", "frames", "weights", "published")})
 
 
 def write(path: Path, content: dict[str, Any], provenance: dict[str, Any]) -> None:

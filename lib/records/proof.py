@@ -94,7 +94,8 @@ def _covering(
     series, *rest = case.name.split("/")
     candidates = [name for name in now if name.startswith(f"{series}/") and name in before]
     candidates.sort(key=lambda name: -sum(one == other for one, other in zip(name.split("/")[1:], rest, strict=False)))
-    found, left = [], removed | added
+    found: list[str] = []
+    left = removed | added
     for name in candidates:
         covered = left & ((before[name] & removed) | (now[name] & added))
         if covered or not found:

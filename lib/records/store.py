@@ -18,14 +18,14 @@ from pydantic import ValidationError
 from lib import paths
 from lib.errors import UserError
 from lib.machine import environment
-from lib.records import cache, files, pending, stamps
+from lib.records import cache, files, frames, pending, stamps
 from lib.records.case import Case
 from lib.records.files import DamagedError, Record
 from lib.statements.reach import edited_since_start, entry_of, plain
 
 
 class Read(NamedTuple):
-    """A record that this process has read or computed, and the digest of its content."""
+    """A record that this process has read or computed, and the digest of what it holds."""
 
     case: str
     path: Path
@@ -215,6 +215,8 @@ def _compute(case: Case) -> Record:
     began = time.perf_counter()
     outcome = _on_threads_of(case, lambda: case.compute(case))
     seconds = time.perf_counter() - began
+    if case.frames:
+        frames.check(outcome.frames, case.frames, case.name)
     folder = cache.folder("weights", case, stamp)
     content = {
         "case": case.name,
@@ -282,13 +284,13 @@ def _lock(case: Case) -> filelock.FileLock:
 
 def _tally(case: Case, action: str, record: Record) -> None:
     """Append one line to the file named by `REPRODUCTION_TALLY`; a single write, as several processes share it."""
-    read = Read(case.name, record.path, record.content_digest, record.historic is not None)
+    read = Read(case.name, record.path, record.outputs_digest, record.historic is not None)
     _READ.append(read)
     for listener in _LISTENERS:
         listener(read)
     name = os.environ.get("REPRODUCTION_TALLY")
     if name:
-        told = {"case": case.name, "profile": case.profile, "action": action, "digest": record.content_digest}
+        told = {"case": case.name, "profile": case.profile, "action": action, "digest": record.outputs_digest}
         handle = os.open(name, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
             os.write(handle, (json.dumps(told) + "\n").encode())

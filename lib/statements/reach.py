@@ -6,6 +6,7 @@ What stores and measures (`ASIDE`) can change no number and lies outside; what i
 import hashlib
 import importlib
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -14,7 +15,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from lib.errors import UserError
-from lib.statements.parsing import Class, Code, External, Registered, Statement, Target
+from lib.statements.names import Class, External, Registered, Statement, Target
+from lib.statements.parsing import Code
 
 # The package this process runs, which may be a modified copy beside the real data.
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -22,6 +24,7 @@ PACKAGE = Path(__file__).resolve().parents[1]
 # Rooms that store, fetch, measure and announce. Everything else that a computation reaches is in its stamp.
 ASIDE = (
     "lib.records",
+    "lib.statements",
     "lib.machine",
     "lib.sources",
     "lib.paths",
@@ -42,8 +45,16 @@ def _code(signature: tuple[tuple[str, int, int], ...]) -> Code:
 
 def code_now() -> Code:
     """Return the package as it is on disk now, read again only where a file changed."""
-    found = sorted((path.as_posix(), path.stat().st_mtime_ns, path.stat().st_size) for path in PACKAGE.rglob("*.py"))
-    return _code(tuple(found))
+    found, folders = [], [str(PACKAGE)]
+    while folders:
+        with os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                if entry.name.endswith(".py"):
+                    state = entry.stat()
+                    found.append((entry.path, state.st_mtime_ns, state.st_size))
+                elif entry.is_dir() and entry.name != "__pycache__":
+                    folders.append(entry.path)
+    return _code(tuple(sorted(found)))
 
 
 class Reach:
@@ -81,6 +92,12 @@ class Reach:
 
     def _short(self, target: Target) -> str:
         """Digest of what a name stands for by itself, so that two things of one name are told apart."""
+        known = self.code.shorts
+        if target not in known:
+            known[target] = self._shortened(target)
+        return known[target]
+
+    def _shortened(self, target: Target) -> str:
         if _aside(target.module) or target.name == "*":
             return target.name
         found = self.code.source(target.module).definition(target.name)
@@ -129,7 +146,8 @@ class Reach:
 
     def _overrides(self, target: Target, name: str) -> bool:
         """Tell whether a method stands in place of a library's, which may then call it."""
-        for base in self.code.source(target.module).definition(target.name).bases:
+        definition = self.code.source(target.module).definition(target.name)
+        for base in definition.bases if isinstance(definition, Class) else ():
             if isinstance(base, External) and name in _attributes_of(base.name):
                 return True
             if isinstance(base, Target) and not _aside(base.module):
@@ -241,10 +259,10 @@ def words(content: Any) -> Iterator[str]:
 
 def _classes(config: Any) -> Iterator[str]:
     """Classes of the package that a config is made of."""
+    if type(config).__module__.split(".")[0] == "lib":
+        yield entry_of(type(config))
     match config:
         case BaseModel():
-            if type(config).__module__.split(".")[0] == "lib":
-                yield entry_of(type(config))
             for name in type(config).model_fields:
                 yield from _classes(getattr(config, name))
         case Mapping():

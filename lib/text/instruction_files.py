@@ -55,7 +55,7 @@ def read(name: str, path: Path) -> list[Instruction]:
 def _parsed(content: Mapping[str, Any], layout: _Layout, place: str) -> Iterator[tuple[str, str, tuple[str, ...]]]:
     """Yield instruction, input and outputs of each instance on one line; `place` names file and line in errors."""
     instruction = _text(content, _key(content, layout.instruction, place), place)
-    instances = content.get(layout.nested, [content])
+    instances = content.get(layout.nested, [content])  # type: ignore[arg-type]  # None is no field's name
     if not isinstance(instances, list) or not instances or not all(isinstance(one, dict) for one in instances):
         raise UserError(f'{place}: field "{layout.nested}" is not a list of objects; mend or remove the line')
     for one in instances:

@@ -92,11 +92,6 @@ class Vocabulary:
         ids = [number for text in texts for number in self.encode(text)]
         return ids.count(self.unk), len(ids)
 
-    def unknown_share(self, texts: Iterable[str]) -> float:
-        """Return the share of unknown words in the texts, in [0, 1]; 0 for no words."""
-        unknown, total = self.unknown(texts)
-        return unknown / total if total else 0.0
-
     def check_coverage(self, texts: Iterable[str], name: str) -> None:
         """Raise `UserError` when more than 5 % of the words of the texts, called `name`, are unknown."""
         unknown, total = self.unknown(texts)

@@ -20,6 +20,7 @@ STEPS = 5
 IDS = torch.randint(3, 30, (3, 7), generator=torch.Generator().manual_seed(0))
 LABELS = torch.cat([torch.full((3, 4), -100), IDS[:, 4:]], 1)
 every = pytest.mark.parametrize("method", METHODS)
+DRAWN = ("lora", "dora", "adalora", "loha", "prefix", "bottleneck")  # whose start is a matter of luck
 
 
 @pytest.fixture
@@ -95,7 +96,7 @@ def test_the_start_follows_from_the_seed_alone(method: str, model: nn.Module) ->
         with attach(model, method, ADAPTER, STEPS, seed) as handle:
             drawn.append(torch.cat([value.detach().flatten() for value in handle.parameters()]))
     assert torch.equal(drawn[0], drawn[1])
-    assert torch.equal(drawn[0], drawn[2]) == (method in ("ia3", "full"))  # which draw nothing
+    assert method not in DRAWN or not torch.equal(drawn[0], drawn[2])
 
 
 def test_the_penalty_is_the_one_that_peft_adds(model: nn.Module) -> None:

@@ -5,7 +5,8 @@ import torch
 
 from lib.distillation import students
 from lib.distillation.batches import Example, order
-from lib.distillation.objectives import Distillation, Live, ObjectiveConfig
+from lib.distillation.objective_config import ObjectiveConfig
+from lib.distillation.objectives import Distillation, Live
 from lib.distillation.own_tokenizer import NearestTokens, OwnTokenizer, SortedProbabilities, TwoSpaces, token_texts
 from lib.distillation.teacher import Teacher
 from lib.distillation.teacher_cache import Classes

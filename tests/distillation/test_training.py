@@ -8,7 +8,8 @@ import torch
 
 from lib.distillation import students
 from lib.distillation.batches import Example, collate, order
-from lib.distillation.objectives import Cached, Distillation, Live, ObjectiveConfig
+from lib.distillation.objective_config import ObjectiveConfig
+from lib.distillation.objectives import Cached, Distillation, Live
 from lib.distillation.teacher import Teacher
 from lib.distillation.teacher_cache import Classes, TeacherCache
 from lib.distillation.training import DivergedError, TrainingConfig, optimisers, rate_factor, train

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from lib.records.statements import Code
 from pydantic import BaseModel
 
-from lib.records import Case, Outcome, stamps
+from lib.records import Case, Outcome
+from lib.statements import reach
+from lib.statements.parsing import Code
 
 NAME = "1_series/task/seed0"
 MODEL = '"""Model."""\n\n\ndef loss(x: float) -> float:\n    return x - 1.0  # why\n'
@@ -26,8 +27,8 @@ def make_package(tmp_path, monkeypatch) -> Path:
     (root / "training.py").write_text("from lib import model\n\n\ndef train(case):\n    return model.loss(1.0)\n")
     (root / "model.py").write_text(MODEL)
     (root / "unreached.py").write_text("")
-    monkeypatch.setattr(stamps, "PACKAGE", root)
-    monkeypatch.setattr(stamps, "AT_START", Code.on_disk(root))
+    monkeypatch.setattr(reach, "PACKAGE", root)
+    monkeypatch.setattr(reach, "AT_START", Code.on_disk(root))
     monkeypatch.setenv("REPRODUCTION_WORK_ROOT", str(tmp_path / "work"))
     for name in ("REPRODUCTION_RECORDS", "REPRODUCTION_STALE", "REPRODUCTION_TALLY"):
         monkeypatch.delenv(name, raising=False)

@@ -10,12 +10,13 @@ import time
 from pathlib import Path
 
 import pytest
-from lib.records.statements import Code
 
 from lib import files, paths, records
 from lib.machine import environment
-from lib.records import Outcome, cache, stamps
+from lib.records import Outcome, cache
 from lib.records import files as record_files
+from lib.statements import reach
+from lib.statements.parsing import Code
 from tests.records.made_records import case, outcome
 
 # What forks runs in a process of its own, since forking is safe only in a process without other threads.
@@ -36,8 +37,8 @@ def forks(tmp_path_factory):
 def fork() -> None:
     """Print the results of the functions that fork, each with an empty work root of its own."""
     found = {}
-    stamps.AT_START = Code({"lib.training": "def train(case): ..."})
-    stamps.code_now = lambda: stamps.AT_START
+    reach.AT_START = Code({"lib.training": "def train(case): ..."})
+    reach.code_now = lambda: reach.AT_START
     for action in (compute_in_two_processes, kill_at_every_line):
         os.environ["REPRODUCTION_WORK_ROOT"] = str(Path(sys.argv[1]) / action.__name__ / "work")
         found[action.__name__] = action()

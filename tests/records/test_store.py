@@ -9,13 +9,14 @@ import shutil
 import pandas as pd
 import pytest
 import torch
-from lib.records.statements import Code
 from pydantic import create_model
 
 from lib import paths, records
 from lib.errors import UserError
 from lib.machine import environment
-from lib.records import Outcome, stamps, store
+from lib.records import Outcome, store
+from lib.statements import reach
+from lib.statements.parsing import Code
 from tests.records.made_records import MODEL, NAME, SENTENCES, Config, Counted, case, edit, make_package, outcome
 
 
@@ -139,7 +140,7 @@ STALE = {
 def test_stale_records_are_never_used_silently(package, monkeypatch, what):
     old, compute = records.get(case()), Counted(0.7)
     stale = case(compute, **STALE[what](package))
-    monkeypatch.setattr(stamps, "AT_START", Code.on_disk(package))  # as in a process that begins now
+    monkeypatch.setattr(reach, "AT_START", Code.on_disk(package))  # as in a process that begins now
     part = {"seed": "config", "data": "data (pairs)"}.get(what, what)
     assert records.status(stale) == f"stale: {part}"
     monkeypatch.setenv("REPRODUCTION_RECORDS", "read")
@@ -327,7 +328,7 @@ def test_every_read_is_noted_in_the_process(package):
     record = records.get(case())
     records.stored(case())
     assert [(one.case, one.path, one.digest) for one in records.reads()[before:]] == [
-        (NAME, record.path, record.content_digest)
+        (NAME, record.path, record.outputs_digest)
     ] * 2
 
 

@@ -79,7 +79,7 @@ def project(tmp_path):
     shutil.copytree(ROOT / "lib", tmp_path / "lib", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "Snakefile", tmp_path)
     shutil.copytree(ROOT / "cluster", tmp_path / "cluster")
-    for name, source in [("cases", TOY_CASES), ("sources/setup", "")]:
+    for name, source in [("running/catalogue", TOY_CASES), ("sources/setup", "")]:
         (tmp_path / f"lib/{name}.py").write_text(source)
     add_notebook(tmp_path, "0_good", "well_behaved", cases=["0_toy"], load="alone")
     add_notebook(tmp_path, "1_series/1.1_bad", "raises")
@@ -295,8 +295,14 @@ def test_what_is_tiny_has_one_thread_and_a_series_one_process(project):
     assert "threads" not in tiny
     assert " OMP_NUM_THREADS=1 " in tiny
     assert "0_toy/a 0_toy/b" in tiny
+    first, second = described("cpu")  # cases name one thread, so two groups run side by side
+    assert all("threads" not in job and " OMP_NUM_THREADS=1 " in job for job in (first, second))
+    (project / "data/results").mkdir(parents=True)
+    (project / "data/results/two_threads").write_text("cpu 0_toy/b\n")
     first, second = described("cpu")
-    assert all("threads: 2" in job and "OMP_NUM_THREADS" not in job for job in (first, second))
+    assert "threads" not in first
+    assert "threads: 2" in second
+    assert "OMP_NUM_THREADS" not in second
 
 
 @pytest.mark.parametrize(("record", "failed", "written"), [(True, False, 1), (True, True, 0), (False, False, 0)])

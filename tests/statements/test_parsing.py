@@ -8,11 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from lib.records.statements import Code
 
 from lib.errors import UserError
-from lib.records import stamps
-from lib.records.stamps import Reach
+from lib.statements import reach
+from lib.statements.parsing import Code
+from lib.statements.reach import Reach
 
 MODEL = '''"""A model."""
 
@@ -59,6 +59,8 @@ class Base:
 class Net(nn.Module, Base):
     def forward(self, x):
         return self.scaled(x)
+
+    scale: float
 
     def scaled(self, x):
         return x * self.config.width
@@ -167,6 +169,7 @@ SILENT = {
     "annotation of a result": ("lib.series.model", "-> float", "-> 'float | None'"),
     "annotation of a variable": ("lib.series.model", "scale: float =", "scale ="),
     "annotation of a field": ("lib.series.model", "rate: float =", "rate: int ="),
+    "a bare annotation of a plain class": ("lib.series.model", "    scale: float\n\n    def scaled", "    def scaled"),
     "import for annotations": ("lib.series.model", "import Sequence", "import Callable, Sequence"),
     "imports sorted otherwise": (
         "lib.series.training",
@@ -268,13 +271,13 @@ def test_every_operator_and_number_of_a_tree_counts():
     assert tuple(original) not in seen
 
 
-OURS = sorted(stamps.PACKAGE.rglob("*.py"))
+OURS = sorted(reach.PACKAGE.rglob("*.py"))
 CORPUS = [*OURS, *(Path(module.__file__) for module in (dataclasses, ast))]
 
 
 def whole(source: str) -> list[tuple[str, str]]:
     """Every statement of one module by name and digest."""
-    from lib.records.statements import Class, Registered
+    from lib.statements.names import Class, Registered
 
     module = Code({"lib.one": source}).source("lib.one")
     found = list(module.side)
@@ -308,27 +311,22 @@ def test_equal_on_every_supported_python(version, tmp_path):
     if not interpreter or subprocess.run(probe, capture_output=True, text=True).stdout.strip() != version:
         pytest.skip(f"no working python{version} on this machine")
     (tmp_path / "tricky.py").write_text(TRICKY)
-    # The module is loaded by its file: the package around it needs libraries that the other Python may lack.
     script = (
-        "import importlib.util, pathlib, sys, types\n"
-        "lib = types.ModuleType('lib'); errors = types.ModuleType('lib.errors'); errors.UserError = Exception\n"
-        "sys.modules |= {'lib': lib, 'lib.errors': errors}\n"
-        "spec = importlib.util.spec_from_file_location('statements', sys.argv[1])\n"
-        "statements = importlib.util.module_from_spec(spec); sys.modules['statements'] = statements\n"
-        "spec.loader.exec_module(statements)\n"
-        "for name in sys.argv[2:]:\n"
-        "    source = statements.Code({'lib.one': pathlib.Path(name).read_text(encoding='utf-8')}).source('lib.one')\n"
+        "import pathlib, sys\n"
+        "from lib.statements import names, parsing\n"
+        "for name in sys.argv[1:]:\n"
+        "    source = parsing.Code({'lib.one': pathlib.Path(name).read_text(encoding='utf-8')}).source('lib.one')\n"
         "    for key in source.definitions:\n"
         "        found = source.definition(key)\n"
-        "        parts = [found.skeleton] if isinstance(found, statements.Class) else found\n"
+        "        parts = [found.skeleton] if isinstance(found, names.Class) else found\n"
         "        print(key, *(one.digest for one in parts) if isinstance(parts, list) else ())\n"
     )
-    from lib.records import statements
-
+    environment = {"PYTHONPATH": str(reach.PACKAGE.parent)}
     names = [str(path) for path in [tmp_path / "tricky.py", *OURS]]
     lines = [
         subprocess.run(
-            [python, "-W", "ignore", "-c", script, statements.__file__, *names],
+            [python, "-W", "ignore", "-c", script, *names],
+            env=environment,
             capture_output=True,
             text=True,
             check=True,

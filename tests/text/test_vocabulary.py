@@ -97,8 +97,8 @@ def test_frequency_is_relative_to_all_words_of_the_corpus():
 
 
 def test_coverage(vocabulary):
-    assert vocabulary.unknown_share(["the cow sat", "the"]) == 0.25
-    assert vocabulary.unknown_share([]) == 0.0
+    assert vocabulary.unknown(["the cow sat", "the"]) == (1, 4)
+    assert vocabulary.unknown([]) == (0, 0)
     vocabulary.check_coverage(["the " * 19 + "cow"], "five in a hundred")
     with pytest.raises(UserError, match=r"^cows\.jsonl: 2 of 39 words \(5\.1%\) are not among the 8 .*larger$"):
         vocabulary.check_coverage(["the " * 37 + "cow cow"], "cows.jsonl")

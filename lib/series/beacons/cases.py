@@ -12,7 +12,7 @@ from lib.beacons.facts import Pool
 from lib.beacons.methods import METHODS
 from lib.profiles.sizes import BeaconSizes
 from lib.records import Case, Outcome, digests
-from lib.series.beacons import arms, reading, run, workbench
+from lib.series.beacons import arms, frames, reading, run, workbench
 from lib.series.beacons.config import AloneConfig, Filter, GradientsConfig, KnownConfig, RunConfig, TextConfig, Weighing
 from lib.series.beacons.rows import BUDGETS, COMPARED, FILTERS, PAIR, WEIGHINGS, Budget
 
@@ -277,6 +277,7 @@ def _case(
         compute=compute,
         row="core" if core or profile == "smoke" else "extended",
         inputs=inputs or {},
+        frames=frames.OF_COMPUTED[compute.__name__],
     )
 
 

@@ -128,3 +128,11 @@ TOGETHER: Schemas = {"facts": Facts, "answers": Answers, "others": Others, "curv
 ALONE: Schemas = {"facts": Taught, "answers": AnswersAlone, "readings": Readings}
 KNOWN: Schemas = {"facts": Initial, "answers": Asked, "cosines": Anisotropy}
 GRADIENTS: Schemas = {"facts": Identities, "cosines": Gradients}
+# By the name of what computes them.
+OF_COMPUTED: dict[str, Schemas] = {
+    "train": TOGETHER,
+    "learn_alone": ALONE,
+    "ask_base": KNOWN,
+    "read_text": {},
+    "compare_gradients": GRADIENTS,
+}

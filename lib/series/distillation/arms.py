@@ -10,7 +10,8 @@ from torch import Tensor
 
 from lib.distillation import decoding, hidden_states, layer_maps, students, training
 from lib.distillation.layer_maps import LayerMap
-from lib.distillation.objectives import Cached, Distillation, Live, ObjectiveConfig, Source, depth
+from lib.distillation.objective_config import ObjectiveConfig
+from lib.distillation.objectives import Cached, Distillation, Live, Source, depth
 from lib.distillation.own_tokenizer import NearestTokens, OwnTokenizer, SortedProbabilities, TwoSpaces
 from lib.distillation.teacher import on, states_of
 from lib.errors import UserError

@@ -9,10 +9,10 @@ from pydantic import BaseModel
 
 from lib import profiles, records
 from lib.distillation.decoding import DecodingConfig
-from lib.distillation.objectives import ObjectiveConfig
+from lib.distillation.objective_config import ObjectiveConfig
 from lib.distillation.training import TrainingConfig
 from lib.records import digests
-from lib.series.distillation import run, slices
+from lib.series.distillation import frames, run, slices
 from lib.series.distillation.arms import RunConfig, StudentConfig
 from lib.series.distillation.rows import ABLATIONS, METHODS, OWN_TOKENIZER, Method
 from lib.series.distillation.run import CostConfig, KeepConfig
@@ -76,6 +76,7 @@ def teacher(profile: str) -> records.Case:
         data={"instructions": _instructions(config.data.suite)},
         seed=0,
         compute=run.adapted_teacher,
+        frames=frames.TRAINED,
     )
 
 
@@ -151,6 +152,7 @@ def on_slice(name: str, who: str, profile: str) -> records.Case:
         seed=first,
         compute=slices.answered,
         row="extended",
+        frames=frames.ON_SLICE,
         inputs={"teacher": adapted, "learnt": adapted if who == "teacher" else main(who, first, profile)},
     )
 
@@ -232,5 +234,6 @@ def _case(
         seed=seed,
         compute=compute,
         row=kind,
+        frames=frames.TRAINED,
         inputs={"teacher": teacher(profile)},
     )

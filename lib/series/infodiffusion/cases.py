@@ -8,13 +8,13 @@ from lib.diffusion import tracing
 from lib.diffusion.model import DiffusionModel
 from lib.errors import UserError
 from lib.seq2seq import batches, decoding, training
-from lib.series.infodiffusion import sweep, tasks
+from lib.series.infodiffusion import frames, sweep, tasks
 from lib.series.infodiffusion.rows import MODELS, ROWS, VARIANTS
 from lib.series.infodiffusion.run import Experiment, RunConfig, train
 from lib.series.infodiffusion.tasks import TASKS
 
 SERIES = "1_infodiffusion"
-TITLES = {name: row.title for name, row in TASKS.items()}  # as Table 1 of the paper names them
+TITLES = {name: row.title for name, row in TASKS.items()}
 # The pair whose sampling steps are swept, the same two after ten times the training steps, and the model whose weights
 # (first task, first seed) travel with its record.
 PAIR = ("infodiffusion", "diffuseq")
@@ -26,6 +26,17 @@ FIGURE_6 = "simplification"  # the task that the paper sweeps
 def tasks_of(profile: str) -> list[str]:
     """Return the tasks that a profile gives sizes for, in the order of the table."""
     return [name for name in TASKS if name in profiles.profile(profile).diffusion.tasks]
+
+
+def tasks_shown(profile: str) -> list[str]:
+    """Return the tasks that notebooks show: the paper's, and others whose pair of models is recorded, or is tiny."""
+    seed = profiles.profile(profile).diffusion.seeds[0]
+
+    def recorded(name: str) -> bool:
+        found = [case(name, model, seed, profile) for model in PAIR]
+        return all(one.row == "core" or records.status(one) == "current" for one in found)
+
+    return [name for name in tasks_of(profile) if TASKS[name].core or recorded(name)]
 
 
 def task_sizes(name: str, profile: str) -> profiles.TaskSizes:
@@ -114,7 +125,8 @@ def case(name: str, model: str, seed: int, profile: str) -> records.Case:
     config = configuration(name, model, profile)
     if (name, model, seed) == (next(iter(TASKS)), PUBLISHED, profiles.profile(profile).diffusion.seeds[0]):
         config = config.model_copy(update={"publish": True})
-    return _trained(f"{SERIES}/{name}/{model}/seed{seed}", config, MODELS[model].core, seed, profile)
+    core = MODELS[model].core and TASKS[name].core
+    return _trained(f"{SERIES}/{name}/{model}/seed{seed}", config, core, seed, profile)
 
 
 def ablation(variant: str, seed: int, profile: str) -> records.Case:
@@ -143,6 +155,7 @@ def sampling(name: str, model: str, seed: int, profile: str) -> records.Case:
         data=trained.data,
         seed=seed,
         compute=sweep.draw,
+        frames=frames.SAMPLED,
         inputs={"model": trained},
         row=_row(False, profile),
     )
@@ -161,6 +174,7 @@ def _trained(full_name: str, config: RunConfig, core: bool, seed: int, profile: 
         data=tasks.described(config)["hashes"],
         seed=seed,
         compute=train,
+        frames=frames.TRAINED,
         row=_row(core, profile),
     )
 

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pandas as pd
 from pydantic import BaseModel
@@ -25,9 +25,29 @@ from lib.text.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from lib.profiles import DiffusionSizes, TaskSizes
-    from lib.series.infodiffusion.run import RunConfig
+    from lib.seq2seq.batches import Window
 
 SHOWN = 20  # test sentences whose decoding is kept step by step
+
+
+class Watched(Protocol):
+    """What `Row.watch` reads of a run's configuration."""
+
+    @property
+    def window(self) -> "Window":
+        """Return the lengths that sentences have."""
+
+    @property
+    def shown(self) -> int:
+        """Return how many test sentences are kept step by step."""
+
+    @property
+    def traced_steps(self) -> int:
+        """Return the sampling steps in which the settling of words is measured."""
+
+    @property
+    def traced_pairs(self) -> int:
+        """Return on how many test sentences it is measured."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +87,7 @@ class Row(registry.Row, ABC):
         return None
 
     def watch(
-        self, model: nn.Module, vocabulary: Vocabulary, sources: Sequence[str], config: "RunConfig", seed: int
+        self, model: nn.Module, vocabulary: Vocabulary, sources: Sequence[str], config: Watched, seed: int
     ) -> dict[str, pd.DataFrame]:
         """Return tables of how the trained model writes test sentences; none unless the row says otherwise."""
         return {}
@@ -115,7 +135,7 @@ class Diffusion(Row):
         return forward_flops(method.shape) * (3 + method.process.self_conditioning)
 
     def watch(
-        self, model: DiffusionModel, vocabulary: Vocabulary, sources: Sequence[str], config: "RunConfig", seed: int
+        self, model: DiffusionModel, vocabulary: Vocabulary, sources: Sequence[str], config: Watched, seed: int
     ) -> dict[str, pd.DataFrame]:
         """Return every word of the first sentences while they are decoded, and when the words of more settle."""
         how = tracing.TracingConfig(shown=config.shown, steps=config.traced_steps, pairs=config.traced_pairs)

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from lib import profiles, records
 from lib.records import digests
 from lib.registry import Registry
-from lib.series.lemoe import baseline, edit_sets, locality, run, slices
+from lib.series.lemoe import baseline, edit_sets, frames, locality, run, slices
 from lib.series.lemoe import workbench as benches
 from lib.series.lemoe.edit_sets import edit_set
 from lib.series.lemoe.rows import METHODS as REGISTRY
@@ -294,4 +294,5 @@ def _made(
 ) -> records.Case:
     """Return a case of the series; in smoke each is a core one."""
     row: Literal["core", "extended"] = "core" if core or profile == "smoke" else "extended"
-    return records.Case(f"{SERIES}/{name}", profile, config, data, seed, compute, row)
+    schemas = frames.STUDIED if compute is locality.study else frames.EDITED
+    return records.Case(f"{SERIES}/{name}", profile, config, data, seed, compute, row, frames=schemas)

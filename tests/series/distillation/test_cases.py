@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from lib.distillation.objectives import ObjectiveConfig
+from lib.distillation.objective_config import ObjectiveConfig
 from lib.profiles import profile as sizes_of
 from lib.records import Case
 from lib.series.distillation import cases

@@ -11,7 +11,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from lib import records
 from lib.causal_lm import backbones
 from lib.distillation.decoding import DecodingConfig
-from lib.distillation.objectives import ObjectiveConfig
+from lib.distillation.objective_config import ObjectiveConfig
 from lib.distillation.training import TrainingConfig
 from lib.distillation.vocabularies import TrainedVocabulary
 from lib.errors import UserError

@@ -64,8 +64,8 @@ def pixels(picture: bytes) -> np.ndarray:
 def test_widgets_need_a_kernel_and_somebody_who_looks(
     monkeypatch: pytest.MonkeyPatch, enabled: bool, shell: object, expected: bool
 ) -> None:
-    monkeypatch.setattr(widgets.progress, "enabled", lambda: enabled)
-    monkeypatch.setattr(widgets, "get_ipython", lambda: shell)
+    monkeypatch.setattr(interactive.progress, "enabled", lambda: enabled)
+    monkeypatch.setattr(interactive, "get_ipython", lambda: shell)
     assert interactive.interactive() is expected
 
 

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from lib.errors import UserError
+from lib.records.stamps import stamp
 from lib.series.lemoe import cases, slices
 from lib.series.lemoe.edit_sets import edit_set
 
@@ -47,12 +48,12 @@ def test_the_file_that_was_reported_on_is_read(monkeypatch, tmp_path):
     assert [(edit.prompt, edit.target) for edit in edit_set("zsre").edits] == [("Where is Rome?", " Peru")]
 
 
-def test_a_case_has_the_same_fingerprint_with_and_without_the_file(monkeypatch, tmp_path):
+def test_a_case_has_the_same_stamp_with_and_without_the_file(monkeypatch, tmp_path):
     monkeypatch.delenv("BENCHMARK_DIR", raising=False)
     without = cases.on_slice("zsre", "lemoe", "cpu")
     monkeypatch.setenv("BENCHMARK_DIR", str(tmp_path))
-    assert cases.on_slice("zsre", "lemoe", "cpu").fingerprint() == without.fingerprint()
+    assert stamp(cases.on_slice("zsre", "lemoe", "cpu")) == stamp(without)
     other = dataclasses.replace(without, data={**without.data, "edits": "0"})
-    assert other.fingerprint() != without.fingerprint()
+    assert stamp(other) != stamp(without)
     with pytest.raises(UserError, match="no such file"):
         without.compute(without)
