@@ -30,7 +30,7 @@ check-all: setup ## all tests: those of make test, and more of the same
 	@$(RUN) -m pytest -n 2 --dist loadgroup -m "thorough or not thorough" $(ARGS)
 
 lab: setup ## open the notebooks in JupyterLab
-	@$(RUN) -m jupyterlab notebooks/0_start_here.ipynb
+	@$(RUN) -m jupyterlab --ServerApp.root_dir="$(CURDIR)" notebooks/0_start_here.ipynb  # links lead to figures/
 
 smoke: setup ## every notebook, from scratch, in tiny sizes
 	@rm -rf build/smoke
