@@ -64,6 +64,10 @@ def cosine_distance(**options: Any) -> Any:
 
 
 def _faults(frame: pd.DataFrame, schema: type[Frame]) -> list[str]:
+    if frame.empty:  # without a value no column has a type to be wrong
+        columns = list(schema.to_schema().columns)
+        same = set(frame.columns) in (set(), set(columns))
+        return [] if same else [f"columns {list(frame.columns)}, not {columns}"]
     try:
         schema.validate(frame, lazy=True)
     except SchemaErrors as errors:

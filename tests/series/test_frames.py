@@ -67,3 +67,11 @@ def test_a_frame_without_a_schema_is_refused_and_one_that_is_not_there_is_not():
     with pytest.raises(ValueError, match="s/a: scores: no schema"):
         check({"scores": pd.DataFrame()}, {}, "s/a")
     check({}, schemas("3_lemoe/main"), "s/a")
+
+
+def test_an_empty_frame_is_held_to_its_columns_alone():
+    schema = {"scores": schemas("3_lemoe/main")["scores"]}
+    columns = list(schema["scores"].to_schema().columns)
+    check({"scores": pd.DataFrame(columns=columns)}, schema, "s/a")
+    with pytest.raises(ValueError, match="s/a: scores: columns"):
+        check({"scores": pd.DataFrame(columns=columns[1:])}, schema, "s/a")
