@@ -43,8 +43,8 @@ def lines(cases: Iterable[Case]) -> dict[str, list[str]]:
 def prove(commit: str, stale: Sequence[Case], twins: Sequence[Case], command: Sequence[str]) -> list[Verdict]:
     """Compare the twins of stale cases between a commit and the working tree; nothing is stamped here.
 
-    `command` runs the cases of this project: `list statements` prints them, `run` computes. Raises `UserError` for a
-    commit that is not there or whose cases cannot be listed.
+    `command` is that of this project: its `lines` prints the statements of cases, `run` computes. Raises `UserError`
+    for a commit that is not there or whose cases cannot be listed.
     """
     tree, root = _checked_out(commit)
     profiles = sorted({case.profile for case in stale})
