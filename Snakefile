@@ -13,8 +13,9 @@ import re
 import shlex
 import sys
 
-from lib.running import contract, execution, last_runs
 from lib import paths
+from lib.machine.threads import VARIABLES
+from lib.running import contract, last_runs
 
 PROFILE = config.get("profile", "cpu")
 ROWS = config.get("rows", "core")
@@ -25,7 +26,7 @@ PYTHON = shlex.quote(sys.executable)
 CORES = workflow.cores
 GPUS = 1 if PROFILE in ("gpu", "paper") else 0
 TINY = PROFILE == "smoke"  # too small for two threads, and its seconds are never quoted
-ONE_THREAD = "".join(f"{variable}=1 " for variable in execution.THREADS)
+ONE_THREAD = "".join(f"{variable}=1 " for variable in VARIABLES)
 TWO = paths.DATA / "results" / "two_threads"  # the cases whose records are of two threads; all others take one
 ON_ALL = set(TWO.read_text().split("\n")) if TWO.is_file() and not TINY else set()
 

@@ -15,13 +15,10 @@ from pathlib import Path
 
 from lib import paths
 from lib.errors import UserError
+from lib.machine import threads
 from lib.records import files, stamps, store
 from lib.records.case import Case
 from lib.statements.reach import entry_of, reach
-
-ONE_THREAD = dict.fromkeys(
-    ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"
-)
 
 Lines = Mapping[str, frozenset[str]]  # the statements of a case by its name, as `Reach.lines` gives them
 
@@ -123,7 +120,7 @@ def _checked_out(commit: str) -> tuple[Path, Path]:
 
 
 def _environment(tree: Path, root: Path | None = None) -> dict[str, str]:
-    changes = {"PYTHONPATH": str(tree), **ONE_THREAD}
+    changes = {"PYTHONPATH": str(tree), **threads.ONE}
     kept = {name: value for name, value in os.environ.items() if not name.startswith("REPRODUCTION_")}
     return kept | changes | ({"REPRODUCTION_WORK_ROOT": str(root)} if root else {})
 

@@ -16,7 +16,7 @@ import filelock
 
 from lib import paths, records
 from lib.errors import UserError
-from lib.machine import environment
+from lib.machine import threads
 from lib.records import Case
 from lib.records import files as record_files
 
@@ -64,7 +64,7 @@ def plan(cases: Sequence[Case], streams: int) -> str:
 def start(file: Path, arguments: Sequence[str], streams: int) -> int:
     """Run the streams of a queue and wait for them; returns 1 if a case of any failed."""
     line = [sys.executable, "-m", "lib.running.catalogue", "run", "--queue", str(file), *arguments]
-    variables = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    variables = {**os.environ, **threads.ONE}
     running = [
         subprocess.Popen([*line, "--stream", str(number), "--streams", str(streams)], env=variables)
         for number in range(streams)
@@ -104,8 +104,3 @@ def _place(name: str) -> Path:
     folder = paths.cache() / "locks" / "queue"
     folder.mkdir(parents=True, exist_ok=True)
     return folder / f"{name}.lock"
-
-
-def limit() -> None:
-    """Leave the other cores to the other streams: torch takes each case's own threads."""
-    environment.limit_threads(1)

@@ -132,7 +132,6 @@ def work(cases: Sequence[Case], options: argparse.Namespace) -> int:
         print(case_queue.plan(cases, options.streams), flush=True)
         arguments = ["--profile", options.profile]
         return case_queue.start(options.queue, arguments, options.streams)
-    case_queue.limit()
     return run(case_queue.taken(cases, options.stream, options.streams), again=True)
 
 

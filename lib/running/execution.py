@@ -22,13 +22,13 @@ from papermill.execute import ERROR_MARKER_TAG
 
 from lib import files, paths, profiles
 from lib.errors import UserError, command
+from lib.machine import threads
 from lib.running import contract, last_runs, parameters
 from lib.running.contract import Contract
 from lib.running.last_runs import Run
 
 KERNEL = "python3"
 START_TIMEOUT = 180  # seconds; a busy machine needs some for a kernel that imports torch
-THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
 # From 7.3 on, each kernel warns that its sockets on this machine are not encrypted.
 QUIET_KERNEL = ["--IPKernelApp.log_level=CRITICAL"]
@@ -128,7 +128,7 @@ def kernel_environment(load: str) -> dict[str, str]:
     }
     if root := paths.work_root():
         variables["REPRODUCTION_WORK_ROOT"] = str(root.absolute())
-    return variables | (dict.fromkeys(THREADS, "1") if load == "light" else {})
+    return variables | (threads.ONE if load == "light" else {})
 
 
 @contextmanager
