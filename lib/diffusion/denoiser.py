@@ -3,17 +3,15 @@
 import math
 
 import torch
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 from torch.nn import functional
 
 from lib.seq2seq.blocks import Block, rotary_angles
+from lib.settings import Settings
 
 
-class DenoiserConfig(BaseModel):
+class DenoiserConfig(Settings):
     """Shape of the network; the defaults are the paper's (BERT base, embeddings of 128)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     vocabulary: int
     embedding: int = 128

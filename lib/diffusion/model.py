@@ -3,22 +3,20 @@
 from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from lib import seeds
 from lib.diffusion import process, sampling, schedule
 from lib.diffusion.denoiser import Denoiser, DenoiserConfig
 from lib.diffusion.timesteps import Timesteps
+from lib.settings import Settings
 from lib.text.vocabulary import Vocabulary
 
 Information = Literal["self-information", "entropy", "shuffled"]
 
 
-class DiffusionConfig(BaseModel):
+class DiffusionConfig(Settings):
     """A diffusion model: shape, process, sampling, and which values stand for the information of words."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     shape: DenoiserConfig
     process: process.ProcessConfig

@@ -3,19 +3,17 @@
 from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 from torch.nn import functional
 
 from lib.diffusion import schedule as noise_schedule
 from lib.diffusion.denoiser import Denoiser
 from lib.seq2seq.counts import Count
+from lib.settings import Settings
 
 
-class ProcessConfig(BaseModel):
+class ProcessConfig(Settings):
     """The process of one model; the defaults are InfoDiffusion's, as published or released."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     steps: Count = 2000  # T
     schedule: noise_schedule.ScheduleName = "information"

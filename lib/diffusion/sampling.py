@@ -4,7 +4,6 @@ import itertools
 from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 from torch.nn import functional
 
@@ -12,12 +11,11 @@ from lib.diffusion import process, schedule
 from lib.diffusion.denoiser import Denoiser
 from lib.errors import UserError
 from lib.seq2seq.counts import Count
+from lib.settings import Settings
 
 
-class SamplingConfig(BaseModel):
+class SamplingConfig(Settings):
     """How the reverse process is walked."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     steps: Count = 2000  # sampling steps, at most T
     sampler: Literal["ddim", "ancestral"] = "ancestral"

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import pandas as pd
 import torch
-from pydantic import BaseModel, ConfigDict
 
 from lib import seeds
 from lib.diffusion import settling
@@ -12,15 +11,14 @@ from lib.diffusion.model import DiffusionModel
 from lib.diffusion.sampling import SamplingConfig
 from lib.seq2seq import decoding
 from lib.seq2seq.batches import Window
+from lib.settings import Settings
 from lib.text.vocabulary import Vocabulary
 
 SENTENCES = 128  # watched at once
 
 
-class TracingConfig(BaseModel):
+class TracingConfig(Settings):
     """How many sentences are shown word by word, and in how many steps the settling of how many more is measured."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     shown: int
     steps: int

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 from transformers import (
     LogitsProcessorList,
@@ -15,18 +14,17 @@ from transformers import (
 
 from lib import seeds
 from lib.causal_lm.continuations import Choice, Prompts, sampled
+from lib.settings import Settings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-class DecodingConfig(BaseModel):
+class DecodingConfig(Settings):
     """How responses are drawn; the defaults are the field's: T = 1 and top-p 1 (sheet, "Protocol of the field").
 
     The public code of MiniLLM forbids repeated 6-grams without saying so; here nothing is forbidden unless it is set.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     tokens: int  # most of a response
     temperature: float = 1.0

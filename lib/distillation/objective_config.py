@@ -2,23 +2,23 @@
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, computed_field, model_validator
+from pydantic import Field, computed_field, model_validator
+
+from lib.settings import Settings
 
 
-class ObjectiveConfig(BaseModel):
+class ObjectiveConfig(Settings):
     """One arm: the weights of the three losses, zero for one that is left out, and the form of each.
 
     With `on_policy` that share of the batches carries responses drawn from the student, on which only the output loss
     is taken (GKD, Agarwal et al. 2024).
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     ce: float = 1.0
     output: float = 0.0
     middle: float = 0.0
     divergence: str = "forward_kl"
-    settings: dict[str, float] = {}  # of the divergence: alpha, beta, mu
+    settings: dict[str, float] = Field({})  # of the divergence: alpha, beta, mu
     rule: str = "uniform"  # of the layers
     distance: str = "mse"
     alignment: str = "per_pair"

@@ -12,24 +12,22 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import torch
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from lib import progress, seeds
 from lib.causal_lm import training_states
 from lib.distillation import proportions
 from lib.errors import UserError
+from lib.settings import Settings
 
 
-class TrainingConfig(BaseModel):
+class TrainingConfig(Settings):
     """The budget and the optimiser; a budget is a number of steps, never a clock.
 
     Decay and clipping are the field's for students of GPT-2's size (sheet, "Protocol"). "muon" takes Muon for the
     matrices of the student's blocks and AdamW for all else (our choice: from scratch, in a few hundred steps, AdamW
     alone learns half as fast); "adamw" takes AdamW for everything.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     steps: int
     batch: int  # rows of a step

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -14,15 +14,14 @@ from lib.causal_lm.layers import matrix
 from lib.causal_lm.upper_layers import chunked, targets
 from lib.editing.output_replacing import OutputReplacing
 from lib.errors import UserError
+from lib.settings import Settings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
-class DeferConfig(BaseModel):
+class DeferConfig(Settings):
     """DEFER; threshold and steps are the authors', the rates are ours (theirs, 0.1 for both parts, is for T5)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     layer: int = 27  # as GRACE
     rate: float = 1e-3  # of the replacement

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -15,15 +15,14 @@ from lib.causal_lm.encoding import encode_edits
 from lib.causal_lm.layers import block, down_projection, matrix
 from lib.causal_lm.upper_layers import Change, Loss, UpperLayers, chunked, descend
 from lib.editing.editor import Editor
+from lib.settings import Settings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
-class FineTuningConfig(BaseModel):
+class FineTuningConfig(Settings):
     """FT-L; rate, steps and the kind of loss as in ROME's and WISE's runs."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     layer: int = 21  # the common choice for LLaMA-2-7B
     rate: float = 5e-4
@@ -35,10 +34,8 @@ class FineTuningConfig(BaseModel):
     chunk: int = Field(32, ge=1)  # edits that run at once in a step; bounds memory, leaves the gradient as it is
 
 
-class EwcConfig(BaseModel):
+class EwcConfig(Settings):
     """FT-EWC, as in GRACE's comparison."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     layer: int = 21  # our choice: the same as FT-L's
     rate: float = 1e-2

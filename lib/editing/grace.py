@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
 from lib import seeds
@@ -14,6 +14,7 @@ from lib.causal_lm.encoding import IGNORED, Encoded, encode_edits
 from lib.causal_lm.layers import matrix
 from lib.causal_lm.upper_layers import chunked
 from lib.editing.output_replacing import OutputReplacing
+from lib.settings import Settings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -68,10 +69,8 @@ class Codebook:
         return len(self) - 1
 
 
-class GraceConfig(BaseModel):
+class GraceConfig(Settings):
     """GRACE; defaults are those of its authors' code, whose layers were chosen by model."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     layer: int = 27  # of LLaMA-2-7B's 32
     radius: float = 1.0  # eps of a new entry

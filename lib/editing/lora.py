@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
@@ -18,6 +18,7 @@ from lib.causal_lm.layers import block, blocks, matrix
 from lib.causal_lm.upper_layers import chunked, descend
 from lib.editing.editor import Editor
 from lib.errors import UserError
+from lib.settings import Settings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -25,10 +26,8 @@ if TYPE_CHECKING:
     from lib.causal_lm.layers import LinearMap
 
 
-class LoraConfig(BaseModel):
+class LoraConfig(Settings):
     """LoRA in sequence; defaults are those of the common editing library for LLaMA-2-7B, without its dropout."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     rank: int = 8
     alpha: float = 32.0  # the change is alpha / rank B A

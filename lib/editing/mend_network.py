@@ -4,16 +4,15 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 
 from lib import seeds
+from lib.settings import Settings
 
 
-class MendConfig(BaseModel):
+class MendConfig(Settings):
     """MEND; defaults are the paper's unless marked ours."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     layers: tuple[int, ...] = Field((29, 30, 31), min_length=1)  # the paper: the last three blocks (here of 32)
     rank: int = Field(1920, ge=1)  # of the network's two maps; no more than the factors' sizes together

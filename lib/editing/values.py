@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from lib import seeds
@@ -18,15 +17,14 @@ from lib.causal_lm.layers import down_projection
 from lib.editing.from_subject import Upper
 from lib.editing.located import Located
 from lib.editing.moments import states
+from lib.settings import Settings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
-class ValueConfig(BaseModel):
+class ValueConfig(Settings):
     """How values are found; defaults are those of ROME and MEMIT as published, else our choices."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     steps: int = 25  # of Adam; ROME and MEMIT: 20 to 25
     rate: float = 0.5

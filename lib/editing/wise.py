@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
@@ -22,15 +22,14 @@ from lib.editing.editor import Editor, Switchable
 from lib.editing.merging import ties
 from lib.editing.moments import states
 from lib.errors import UserError
+from lib.settings import Settings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
-class WiseConfig(BaseModel):
+class WiseConfig(Settings):
     """WISE; defaults are the paper's and its released configuration's for LLaMA-2-7B on ZsRE, unless marked ours."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     layer: int = 27  # of 32
     memories: Literal["merge", "retrieve"] = "merge"

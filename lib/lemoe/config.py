@@ -2,19 +2,18 @@
 
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from lib.errors import UserError
 from lib.lemoe import rejection, router
+from lib.settings import Settings
 
 
-class AdaptorConfig(BaseModel):
+class AdaptorConfig(Settings):
     """The adaptor; defaults are the paper's where it gives them, else our choices, which a notebook compares.
 
     A gradient reaches keys and projection from two sources: the gate, where it is no constant, and `auxiliary`.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     layer: int = Field(18, ge=0)  # paper: the layer of LLaMA-2-7B
     scale: float = 1.0  # paper: lambda

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -24,6 +24,7 @@ from lib.causal_lm.upper_layers import UpperLayers, targets
 from lib.editing.editor import Editor
 from lib.errors import UserError
 from lib.lemoe.experts import Expert
+from lib.settings import Settings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -31,10 +32,8 @@ if TYPE_CHECKING:
 Asked = tuple[str, str]  # a prompt and its answer
 
 
-class MixtureConfig(BaseModel):
+class MixtureConfig(Settings):
     """What adaptors with a router over tokens share; layer, lambda, top-1 and rate are LEMoE's, the rest our choice."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     layer: int = 18
     k: int = Field(1, ge=1)  # experts that serve a token

@@ -2,17 +2,14 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from lib.profiles.sizes import BeaconSizes, DiffusionSizes, DistillationSizes, EditingSizes
+from lib.settings import Settings
 
 SMOLLM2 = "SmolLM2-135M-Instruct (Q4_1, dequantised)"
 
 
-class Profile(BaseModel):
+class Profile(Settings):
     """One size of everything: what runs, on what, and how long it may take."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: Literal["smoke", "cpu", "gpu", "paper"]
     about: str

@@ -2,13 +2,11 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from lib.settings import Settings
 
 
-class TaskSizes(BaseModel):
+class TaskSizes(Settings):
     """Sizes of one task of the InfoDiffusion series; all its models get the same budget."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     data: str  # "embedded", "replies" (often given ones), or the name of a folder of JSON lines under BENCHMARK_DIR
     training_steps: int  # optimiser steps of the diffusion models
@@ -18,10 +16,8 @@ class TaskSizes(BaseModel):
     whole_verses: int = 0  # test sentences of up to 40 words, a second row
 
 
-class DiffusionSizes(BaseModel):
+class DiffusionSizes(Settings):
     """Sizes of the InfoDiffusion series; a training budget is a number of optimiser steps."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     tasks: dict[str, TaskSizes]
     seeds: tuple[int, ...]
@@ -54,10 +50,8 @@ class DiffusionSizes(BaseModel):
     rate: float
 
 
-class EditingSizes(BaseModel):
+class EditingSizes(Settings):
     """Sizes of the LEMoE series, and where in the backbone its methods act."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     dtype: Literal["float32", "bfloat16"]
     layer: int  # whose feed-forward part adaptors, codebooks and side memories stand beside
@@ -80,10 +74,8 @@ class EditingSizes(BaseModel):
     tuning: int  # edits of the tuning split that settings are chosen on
 
 
-class BeaconSizes(BaseModel):
+class BeaconSizes(Settings):
     """Sizes of the Beacons series; adapters stand in the upper layers, below which everything is computed once."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     dtype: Literal["float32", "bfloat16"]  # of the backbone; adapters are float32 in either
     full_dtype: Literal["float32", "bfloat16"]  # where its own weights are trained
@@ -108,10 +100,8 @@ class BeaconSizes(BaseModel):
     text_tokens: int  # of general text, for perplexity
 
 
-class DistillationSizes(BaseModel):
+class DistillationSizes(Settings):
     """Sizes of the distillation series; every arm gets the same number of optimiser steps."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     suite: Literal["embedded", "minillm"]  # our five instruction sets, or the MiniLLM suite from BENCHMARK_DIR
     examples: int  # training rows of a set

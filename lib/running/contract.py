@@ -11,11 +11,12 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, ValidationError, model_validator
 
 from lib import paths
 from lib.errors import UserError, command
 from lib.files import write_text
+from lib.settings import Settings
 
 KEY = "reproduction"
 SUFFIXES = {"figure": (".png", ".pdf", ".json"), "table": (".csv", ".md", ".tex", ".json")}
@@ -33,20 +34,20 @@ Line = Annotated[str, Field(min_length=1, pattern=r"^[^\n]+$")]
 Stem = Annotated[str, AfterValidator(_inside)]
 
 
-class Minutes(BaseModel):
+class Minutes(Settings):
     """Measured minutes of one run on 2 cores, records being read; `note` says what it takes without them."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(strict=True)
 
     smoke: float = Field(ge=0)
     cpu: float = Field(ge=0)
     note: Line | None = None
 
 
-class Contract(BaseModel):
+class Contract(Settings):
     """The promise of one notebook: paper item, claim, minutes, load, cases it reads, files it writes, time limit."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(strict=True)
 
     notebook: Path  # its file; not part of the metadata
     item: Line  # of the paper, like "Figure 3"

@@ -4,20 +4,18 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 
 import torch
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from lib import progress, seeds
 from lib.seq2seq.batches import Window
+from lib.settings import Settings
 from lib.text.vocabulary import Vocabulary
 
 Sampler = Callable[[Tensor, int, torch.Generator], Tensor]
 
 
-class DecodingConfig(BaseModel):
+class DecodingConfig(Settings):
     """How many sentences are drawn, and how many at once."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     candidates: int = 10
     sentences: int = 64  # sources (times candidates) drawn at once

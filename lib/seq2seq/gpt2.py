@@ -7,21 +7,19 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 import torch
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 from torch.nn import functional
 
 from lib.causal_lm import backbones
 from lib.errors import UserError
 from lib.seq2seq import nucleus
+from lib.settings import Settings
 from lib.sources import hub
 from lib.text.vocabulary import Vocabulary
 
 
-class Gpt2Config(BaseModel):
+class Gpt2Config(Settings):
     """Shape of the network; the defaults are GPT-2 base, and GPT-2 large has width 1280, 36 layers, 20 heads."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     vocabulary: int
     width: int = 768
@@ -102,10 +100,8 @@ class Gpt2(nn.Module):
             )
 
 
-class PretrainedConfig(BaseModel):
+class PretrainedConfig(Settings):
     """Which language model is fine-tuned, and how much of it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = backbones.SMOLLM2  # or a hub name or folder: "gpt2" and "gpt2-large" are the paper's
     layers: int | None = None  # keep only the first so many (the smoke profile)

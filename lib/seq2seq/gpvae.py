@@ -9,11 +9,11 @@ import math
 from typing import TYPE_CHECKING
 
 import torch
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 from torch.nn import functional
 
 from lib.seq2seq import nucleus
+from lib.settings import Settings
 
 if TYPE_CHECKING:
     from transformers import EncoderDecoderCache
@@ -23,10 +23,8 @@ if TYPE_CHECKING:
 JITTER = 0.1
 
 
-class GPVAEConfig(BaseModel):
+class GPVAEConfig(Settings):
     """Shape of the network, its prior and its sampling; the defaults are T5 base's shape and our choices."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     vocabulary: int
     width: int = 768

@@ -1,17 +1,15 @@
 """Recurrent baseline: a bidirectional GRU reads the source, a GRU with attention writes the target."""
 
 import torch
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 from torch.nn import functional
 
 from lib.seq2seq import nucleus
+from lib.settings import Settings
 
 
-class GruConfig(BaseModel):
+class GruConfig(Settings):
     """Shape of the network; the defaults are our choice, of the order of a Transformer-base (no size is published)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     vocabulary: int
     width: int = 1024  # of the states and of the word vectors; each direction of the encoder has half of it

@@ -7,22 +7,20 @@ gap, and which word stands at a placeholder. Decoding starts from the empty sent
 import math
 
 import torch
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 from torch.nn import functional
 
 from lib.seq2seq import word_edits
 from lib.seq2seq.blocks import Block, attention, rotary_angles, rotate
+from lib.settings import Settings
 
 Memory = list[tuple[Tensor, Tensor]]  # keys and values of the source, one pair per layer of the decoder
 Angles = tuple[Tensor, Tensor]
 KEEP, DELETE = 0, 1
 
 
-class LevenshteinConfig(BaseModel):
+class LevenshteinConfig(Settings):
     """Shape of the model; the defaults are those of Transformer base and of the model's paper."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     vocabulary: int
     pad: int = 0

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from lib import paths, progress, seeds
@@ -17,12 +16,11 @@ from lib.causal_lm import training_states
 from lib.errors import UserError
 from lib.seq2seq import batches
 from lib.seq2seq.counts import Count
+from lib.settings import Settings
 
 
-class TrainingConfig(BaseModel):
+class TrainingConfig(Settings):
     """The budget and the optimiser; a budget is a number of steps, never a clock."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     steps: Count
     tokens: Count = 4096  # source and target words in a batch

@@ -3,19 +3,17 @@
 import math
 
 import torch
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 from torch.nn import functional
 
 from lib.seq2seq import nucleus
+from lib.settings import Settings
 
 Kept = tuple[Tensor, Tensor]  # keys and values (sentences, heads, words, head)
 
 
-class TransformerConfig(BaseModel):
+class TransformerConfig(Settings):
     """Shape of the network; the defaults are those of Transformer-base."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     vocabulary: int
     width: int = 512

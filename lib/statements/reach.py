@@ -29,6 +29,7 @@ ASIDE = (
     "lib.sources",
     "lib.paths",
     "lib.files",
+    "lib.settings",
     "lib.errors",
     "lib.progress",
     "lib.registry",

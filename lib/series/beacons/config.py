@@ -2,19 +2,16 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from lib.beacons.adapters import AdapterConfig
 from lib.beacons.facts import Pool
+from lib.settings import Settings
 
 Filter = Literal["all", "a", "b", "random", "lowest_loss", "half_known", "reversed"]
 Weighing = Literal["plain", "distance", "flipped", "token", "permuted"]
 
 
-class BackboneConfig(BaseModel):
+class BackboneConfig(Settings):
     """The model that everything starts from."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     backbone: str
     layers: int | None  # None: all
@@ -70,10 +67,8 @@ class AloneConfig(AdaptedConfig):
     answer_tokens: int
 
 
-class GradientsConfig(BaseModel):
+class GradientsConfig(Settings):
     """The directions in which facts pull: of a training together, and of each fact alone for so many steps."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     training: RunConfig
     alone: int

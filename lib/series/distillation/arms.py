@@ -5,7 +5,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from lib.distillation import decoding, hidden_states, layer_maps, students, training
@@ -17,15 +16,14 @@ from lib.distillation.teacher import on, states_of
 from lib.errors import UserError
 from lib.registry import Registry
 from lib.series.distillation.world import DataConfig, World
+from lib.settings import Settings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-class StudentConfig(BaseModel):
+class StudentConfig(Settings):
     """The student's build."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     width: int
     layers: int
@@ -35,10 +33,8 @@ class StudentConfig(BaseModel):
     tokenizer: str = "teacher"  # its restricted tokens, or "own": some trained on the data
 
 
-class RunConfig(BaseModel):
+class RunConfig(Settings):
     """All that decides the outcome of one arm, besides the teacher, data, code and seed."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     objective: ObjectiveConfig
     student: StudentConfig

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import pandas as pd
 import torch
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from lib import files, paths, records
@@ -25,6 +24,7 @@ from lib.errors import UserError
 from lib.series.distillation import arms
 from lib.series.distillation.arms import RunConfig
 from lib.series.distillation.world import READING, TeacherConfig, World, world_of
+from lib.settings import Settings
 from lib.text import instructions
 from lib.text.instructions import Instruction
 
@@ -35,10 +35,8 @@ if TYPE_CHECKING:
 GREEDY = -1  # in the column of decoding seeds
 
 
-class KeepConfig(BaseModel):
+class KeepConfig(Settings):
     """What is kept of a teacher: the states that some rules map a student of so many blocks to, and its output."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     rules: tuple[str, ...]
     student: int
@@ -46,10 +44,8 @@ class KeepConfig(BaseModel):
     cache_gib: float
 
 
-class CostConfig(BaseModel):
+class CostConfig(Settings):
     """Which arms are timed, by name, and over how many steps."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     rows: dict[str, RunConfig]
     steps: int

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from lib import paths, records, seeds
@@ -21,6 +20,7 @@ from lib.distillation.teacher_cache import Classes, TeacherCache
 from lib.distillation.training import TrainingConfig
 from lib.distillation.vocabularies import RestrictedVocabulary, TrainedVocabulary, Vocabulary
 from lib.registry import Registry
+from lib.settings import Settings
 from lib.text import instructions, suites
 from lib.text.instructions import Instruction
 
@@ -31,10 +31,8 @@ READING = 64  # rows of a batch that is only read
 CALIBRATION = 256  # training rows that layers are compared on: more response tokens than the states have dimensions
 
 
-class DataConfig(BaseModel):
+class DataConfig(Settings):
     """Which sets are read, how much of each, and how long prompts and responses may be in tokens."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     suite: suites.Name
     examples: int
@@ -43,10 +41,8 @@ class DataConfig(BaseModel):
     longest: tuple[int, int]
 
 
-class TeacherConfig(BaseModel):
+class TeacherConfig(Settings):
     """The teacher: a backbone adapted from `layer` up, and what it is read in."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     backbone: str
     layers: int | None

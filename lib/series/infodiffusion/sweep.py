@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 import pandas as pd
 import torch
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from lib import records
@@ -13,15 +12,14 @@ from lib.diffusion.model import DiffusionModel
 from lib.diffusion.sampling import SamplingConfig
 from lib.seq2seq import decoding
 from lib.series.infodiffusion.run import Experiment, RunConfig
+from lib.settings import Settings
 
 SAMPLERS = ("ddim", "ancestral")
 CARRIED = "ddim, carried e"  # the far end of a step keeps the e of the step before: our comparison
 
 
-class SweepConfig(BaseModel):
+class SweepConfig(Settings):
     """Which numbers of sampling steps a trained model is tried in, on how many test sentences, how often on each."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     trained: RunConfig
     steps: tuple[int, ...]

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from lib import registry, sources
 from lib.records import digests
 from lib.registry import Registry
 from lib.seq2seq.batches import Window
+from lib.settings import Settings
 from lib.sources import own_files
 from lib.text import dialogue, pairs, questions, replies, verses
 from lib.text.pairs import Recipe
@@ -65,10 +65,8 @@ TASKS: Registry[Task] = Registry(
 )
 
 
-class DataConfig(BaseModel):
+class DataConfig(Settings):
     """Which sentences a model learns from and is tested on, and the vocabulary that it sees them in."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     task: str
     data: str  # one of the task's own sets, or the name of a folder of JSON lines under BENCHMARK_DIR

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict
 
 from lib.causal_lm.edits import Edit
 from lib.causal_lm.encoding import encode_edits
@@ -14,12 +13,11 @@ from lib.records import Case, Outcome
 from lib.series.lemoe import fact_edits
 from lib.series.lemoe.edit_sets import edit_set
 from lib.series.lemoe.workbench import BenchConfig, Workbench, workbench
+from lib.settings import Settings
 
 
-class KnownConfig(BaseModel):
+class KnownConfig(Settings):
     """Of how many edits of a set a backbone is asked the true answer."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     edits: str
     count: int
@@ -28,10 +26,8 @@ class KnownConfig(BaseModel):
     dtype: str
 
 
-class LatencyConfig(BaseModel):
+class LatencyConfig(Settings):
     """An adaptor, the numbers of experts that it holds in turn, and the prompts that go through the model."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     settings: AdaptorConfig
     held: tuple[int, ...]

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import pandas as pd
 import torch
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 from torch.nn import functional
 
@@ -23,14 +22,13 @@ from lib.records import Case, Outcome
 from lib.series.lemoe.edit_sets import edit_set
 from lib.series.lemoe.run import RunConfig, bench_of, rolled_back
 from lib.series.lemoe.workbench import Workbench
+from lib.settings import Settings
 
 TOGETHER = 32  # texts of a forward pass
 
 
-class LocalityConfig(BaseModel):
+class LocalityConfig(Settings):
     """A run of LEMoE, and the scales of the experts' output after training that are compared."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     run: RunConfig
     scales: tuple[float, ...]

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from lib import registry
 from lib.editing.alphaedit import AlphaEdit, AlphaEditConfig
@@ -24,6 +24,7 @@ from lib.lemoe.memoe import Memoe, MemoeConfig
 from lib.profiles import EditingSizes
 from lib.registry import Registry
 from lib.series.lemoe.workbench import Workbench
+from lib.settings import Settings
 
 Build = Callable[[Workbench, Any], Editor]
 Sized = Callable[[EditingSizes], dict[str, Any]]
@@ -32,10 +33,8 @@ MEMIT_PREFIXES = ((10, 5),)
 MOST_EXPERTS = 64  # of LEMoE: more than any run has batches
 
 
-class NoConfig(BaseModel):
+class NoConfig(Settings):
     """The configuration of a row that has none."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, SerializeAsAny, ValidationInfo, field_validator
+from pydantic import BaseModel, SerializeAsAny, ValidationInfo, field_validator
 
 from lib import progress
 from lib.causal_lm import edits as editing
@@ -21,6 +21,7 @@ from lib.registry import Registry
 from lib.series.lemoe.edit_sets import edit_set
 from lib.series.lemoe.variants import ROWS
 from lib.series.lemoe.workbench import BenchConfig, Workbench, workbench
+from lib.settings import Settings
 
 ORDERS: Registry[Callable[[np.ndarray, int, int], list[int]]] = Registry(
     "order",
@@ -34,10 +35,8 @@ ORDERS: Registry[Callable[[np.ndarray, int, int], list[int]]] = Registry(
 )
 
 
-class RunConfig(BaseModel):
+class RunConfig(Settings):
     """All that decides the outcome of one case, besides data, code and seed."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     method: str  # the last part of `row`
     row: str  # among all rows, `variants.ROWS`

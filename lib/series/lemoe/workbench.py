@@ -6,7 +6,6 @@ Each part is made when it is first asked for; a case that asks for none of them 
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from lib.causal_lm import backbones
@@ -14,15 +13,14 @@ from lib.editing import moments
 from lib.editing.mend import Mend, MendConfig, Transformation
 from lib.facts import factbook
 from lib.series.lemoe.fact_edits import fact_edits
+from lib.settings import Settings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
-class BenchConfig(BaseModel):
+class BenchConfig(Settings):
     """What a workbench prepares for the methods that need it; nothing by default."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     moment_layers: tuple[int, ...] = ()  # whose second moments are taken
     moment_tokens: int = 0  # of text that they are the mean over
