@@ -4,7 +4,7 @@ PROFILE ?= cpu
 RUN := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help environment setup reproduce test fuzz check-all lab smoke notebooks prove bench lint lock clean distclean
+.PHONY: help environment setup reproduce test fuzz check-all lab smoke notebooks prove mutants bench lint lock clean distclean
 
 help:
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,12 @@ notebooks: setup ## record the committed notebooks (ONLY=... some) again, and th
 
 prove: setup ## stamp records anew where tiny twins prove that a change gives the same bits; AGAINST=commit before
 	@$(RUN) -m lib.running.catalogue prove --profile cpu --rows all --against $(or $(AGAINST),HEAD)
+
+mutants: setup ## change losses, routers, metrics and verdicts in 400 places: which changes does no test notice
+	@test -x build/mutation/venv/bin/cosmic-ray || { $(PYTHON) -m venv build/mutation/venv && \
+		build/mutation/venv/bin/python -m pip install --quiet cosmic-ray==8.7.0; }
+	@build/mutation/venv/bin/python tests/mutation/draw.py build/mutation/drawn.json
+	@$(RUN) tests/mutation/run.py
 
 bench: setup ## time training, sampling and the choice of candidates against plain code, and what each series costs
 	@$(RUN) -m lib.benchmarks.infodiffusion

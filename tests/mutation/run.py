@@ -1,0 +1,170 @@
+"""Run the tests of its module on each drawn mutant, and name those that no test notices (`make mutants`).
+
+Everything but `lib` is imported once; each mutant is a fork in a copy of the project. It goes on where it was stopped.
+"""
+
+import hashlib
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+HERE = ROOT / "build/mutation"
+OUTCOMES = HERE / "outcomes.jsonl"
+WORKERS = int(os.environ.get("MUTATION_WORKERS", "2"))
+# A mutant that loops for ever is noticed by its time: so many seconds, or so often what the tests take without it.
+PATIENCE, FACTOR = 30.0, 6.0
+NEEDED = 0.95
+
+
+def main() -> int:
+    """Run what was not run yet, print the outcome, and fail where more than one mutant in twenty survives."""
+    drawn = json.loads((HERE / "drawn.json").read_text(encoding="utf-8"))
+    tests = json.loads((ROOT / "tests/mutation/modules.json").read_text(encoding="utf-8"))
+    preload()
+    known = {outcome["key"] for outcome in outcomes()}
+    waiting = [mutant for mutant in drawn if key(mutant) not in known]
+    parts = [waiting[number::WORKERS] for number in range(WORKERS)]
+    workers = [
+        multiprocessing.get_context("fork").Process(target=work, args=(number, part, tests))
+        for number, part in enumerate(parts)
+    ]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    if any(worker.exitcode for worker in workers):
+        return 1
+    return told(drawn)
+
+
+def preload() -> None:
+    """Import what nearly all tests import, so that no fork has to."""
+    os.environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONDONTWRITEBYTECODE": "1"}
+    import hypothesis  # noqa: F401
+    import matplotlib.pyplot  # noqa: F401
+    import pandas  # noqa: F401
+    import peft  # noqa: F401
+    import pytest  # noqa: F401
+    import rouge_score.rouge_scorer  # noqa: F401
+    import sacrebleu  # noqa: F401
+    import scipy.stats  # noqa: F401
+    import torch
+    import transformers  # noqa: F401
+    import trl  # noqa: F401
+
+    torch.set_num_threads(1)
+    sys.dont_write_bytecode = True
+
+
+def work(number: int, mutants: list[dict], tests: dict[str, list[str]]) -> None:
+    """Run a share of the mutants in a copy of the project, one after the other."""
+    tree = HERE / f"tree{number}"
+    shutil.rmtree(tree, ignore_errors=True)
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in listed.splitlines():
+        if (ROOT / name).is_file():
+            (tree / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, tree / name)
+    (tree / "data/external").symlink_to((ROOT / "data/external").resolve())
+    seconds: dict[str, float] = {}
+    for mutant in mutants:
+        module = mutant["module"]
+        if module not in seconds:
+            passed, seconds[module] = attempt(tree, tests[module], 600)
+            if not passed:
+                sys.exit(f"{module}: its tests fail without a mutant")
+        path = tree / module
+        original = path.read_bytes()
+        path.write_text(mutant["source"], encoding="utf-8")
+        try:
+            survived, taken = attempt(tree, tests[module], PATIENCE + FACTOR * seconds[module])
+        finally:
+            path.write_bytes(original)
+        outcome = {"key": key(mutant), "survived": survived, "seconds": round(taken, 1)}
+        with open(OUTCOMES, "a", encoding="utf-8") as stream:
+            stream.write(json.dumps(outcome) + "\n")
+
+
+def attempt(tree: Path, tests: list[str], limit: float) -> tuple[bool, float]:
+    """Run tests in a fork within `tree`; return whether all passed within `limit` seconds, and the seconds taken."""
+    began = time.monotonic()
+    child = os.fork()
+    if child == 0:
+        os.setsid()
+        os.chdir(tree)
+        sys.path.insert(0, str(tree))
+        quiet = os.open(os.devnull, os.O_WRONLY)
+        log = os.open(tree / "tests.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(log, 1)
+        os.dup2(quiet, 2)
+        import pytest
+
+        code = 1
+        try:
+            code = int(pytest.main([*tests, "-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:nbval"]))
+        finally:
+            os._exit(code)
+    while time.monotonic() - began < limit:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            return status == 0, time.monotonic() - began
+        time.sleep(0.02)
+    os.killpg(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return False, time.monotonic() - began
+
+
+def key(mutant: dict) -> str:
+    """Return what a mutant is known by: the module with its one change."""
+    return hashlib.sha256(f"{mutant['module']}\n{mutant['source']}".encode()).hexdigest()[:16]
+
+
+def name(mutant: dict) -> str:
+    """Return a mutant as `equivalent.txt` lists it: without line numbers, which move."""
+    return f"{mutant['module']}: {mutant['before']} -> {mutant['after']}"
+
+
+def outcomes() -> list[dict]:
+    """Return the outcomes so far; a last line that a kill cut off does not count."""
+    lines = OUTCOMES.read_text(encoding="utf-8").splitlines() if OUTCOMES.is_file() else []
+    return [json.loads(line) for line in lines if line.endswith("}")]
+
+
+def equivalent() -> dict[str, str]:
+    """Return the mutants that give the same values, with the reason for each."""
+    found = {}
+    for line in (ROOT / "tests/mutation/equivalent.txt").read_text(encoding="utf-8").splitlines():
+        if line.strip() and not line.startswith("#"):
+            mutant, _, reason = line.rpartition(" | ")
+            found[mutant] = reason
+    return found
+
+
+def told(drawn: list[dict]) -> int:
+    """Print the survivors and the count of each outcome; return 1 where too many survive."""
+    survived = {outcome["key"] for outcome in outcomes() if outcome["survived"]}
+    same = equivalent()
+    count: Counter[str] = Counter()
+    for mutant in drawn:
+        if key(mutant) not in survived:
+            count["noticed"] += 1
+        elif name(mutant) in same:
+            count["equivalent"] += 1
+        else:
+            count["survived"] += 1
+            print(f"line {mutant['line']}: {name(mutant)}")
+    share = count["noticed"] / max(count["noticed"] + count["survived"], 1)
+    print(f"{len(drawn)} mutants: {dict(count)}; {share:.1%} of those that can be noticed are")
+    return int(share < NEEDED)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
