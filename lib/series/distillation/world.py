@@ -188,6 +188,9 @@ class World:
             "teacher": self._identity,
             "data": self.splits.digest(),
             "tokenizer": self.vocabulary.content_hash(),
+            "longest": str(
+                tuple(self.config.data.longest)
+            ),  # prompts are cut to it, which changes the teacher's states
         }
         digest = hashlib.sha256(repr((sorted(identity.items()), classes)).encode()).hexdigest()
         cache = TeacherCache(self._folder / digest[:16], identity, lengths, classes)
