@@ -145,7 +145,8 @@ def _tick_labels(axis: Axis) -> tuple[list[Text], list[Text]]:
     """Tick labels of an axis: those drawn, and those that matplotlib keeps but does not draw."""
     low, high = sorted(axis.get_view_interval())
     slack = 1e-9 * (high - low)
-    drawn, hidden = [], []
+    drawn: list[Text] = []
+    hidden: list[Text] = []
     for tick in [*axis.get_major_ticks(), *axis.get_minor_ticks()]:
         inside = axis.get_visible() and tick.get_visible() and low - slack <= tick.get_loc() <= high + slack
         for text in (tick.label1, tick.label2):
@@ -156,7 +157,7 @@ def _tick_labels(axis: Axis) -> tuple[list[Text], list[Text]]:
 
 def _label_faults(figure: Figure) -> Iterator[str]:
     for name, axis in _axis_pairs(figure):
-        shared = figure.get_supxlabel() if axis.axis_name == "x" else figure.get_supylabel()
+        shared = figure.get_supxlabel() if name.startswith("x") else figure.get_supylabel()
         label = axis.get_label_text().strip() or shared
         if not label and _tick_labels(axis)[0]:
             yield f"the {name} has no label"
@@ -223,7 +224,7 @@ def _lines(axes: Axes) -> list[tuple[str, Line2D]]:
     """Every line that shows data: labelled, or drawn through three points or more; a bare reference line has two."""
     labelled = _labelled(axes)
     known = {line for _, line in labelled}
-    others = [line for line in axes.lines if line not in known and line.get_visible() and len(line.get_xdata()) > 2]
+    others = [line for line in axes.lines if line not in known and line.get_visible() and np.size(line.get_xdata()) > 2]
     return labelled + [(str(line.get_label()), line) for line in others if line.get_linestyle() != "None"]
 
 

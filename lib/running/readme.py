@@ -5,6 +5,7 @@ The project's README tells of all notebooks, and that of a series, beside its no
 
 import argparse
 import re
+from functools import partial
 from pathlib import Path
 
 from lib import paths
@@ -38,8 +39,12 @@ def renewed(text: str, readme: Path) -> str:
             raise UserError(
                 f"{paths.relative(readme)}: the markers 'begin {name}' and 'end {name}' are missing: put them back"
             )
-        text = pattern.sub(lambda found, content=content: f"{found[1]}{content}\n{found[2]}", text)
+        text = pattern.sub(partial(_filled, content), text)
     return text
+
+
+def _filled(content: str, found: re.Match[str]) -> str:
+    return f"{found[1]}{content}\n{found[2]}"
 
 
 def outdated() -> dict[Path, str]:
