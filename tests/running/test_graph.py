@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -185,6 +186,7 @@ def end_at_once(process, number=signal.SIGTERM) -> float:
     return time.monotonic() - began
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_run_that_is_ended_ends_its_cases_and_frees_the_lock(project, number):
     (project / "notebooks/1_series/1.1_bad.ipynb").unlink()
@@ -230,6 +232,7 @@ def test_a_run_that_is_ended_ends_its_notebook_and_what_that_started(project):
     assert status == 0, output
 
 
+@pytest.mark.thorough
 def test_one_notebook_that_is_ended_ends_its_kernel(project):
     notebook = project / "notebooks/0_good.ipynb"
     content = json.loads(notebook.read_text())
@@ -239,6 +242,36 @@ def test_one_notebook_that_is_ended_ends_its_kernel(project):
     wait_for((project / "started").exists, process)
     assert end_at_once(process) < 5
     assert process.returncode == 143
+
+
+@pytest.mark.thorough
+def test_a_run_killed_at_random_moments_goes_on_to_the_same_end(project):
+    """Seven kills of the whole graph: set-up, cases, notebook and publishing."""
+    (project / "notebooks/1_series/1.1_bad.ipynb").unlink()
+    began = time.monotonic()
+    status, output = finish(project)
+    assert status == 0, output
+    lasts = time.monotonic() - began
+    results = project / "data/results"
+
+    def left() -> tuple[dict[str, bytes], list[float], bytes]:
+        halves = [json.loads(path.read_text())["half"] for path in sorted(results.rglob("*.json"))]
+        published = {path.name: path.read_bytes() for path in (project / "figures").rglob("*.*")}
+        return published, halves, (project / "build/notebooks/cpu/0_good.ipynb").read_bytes()
+
+    expected, draw = left(), random.Random(5)
+    for _ in range(7):
+        if draw.random() < 0.6:
+            shutil.rmtree(results)
+            shutil.rmtree(project / "figures")
+        process = start(project)
+        time.sleep(draw.uniform(0.1, lasts))
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        status, output = finish(project)
+        assert status == 0, output
+        assert left() == expected
+        assert not list(project.rglob(f"{files.PARTIAL}*"))
 
 
 def test_a_queue_that_is_ended_ends_its_streams(tmp_path):
