@@ -72,6 +72,24 @@ def write_text(path: Path, text: str) -> None:
     write_atomically(path, lambda target: target.write_bytes(text.encode()))
 
 
+def write_checked(path: Path, content: bytes) -> None:
+    """Write what only `read_checked` reads: bytes, and behind them their SHA-256."""
+    write_atomically(path, lambda target: target.write_bytes(content + hashlib.sha256(content).digest()))
+
+
+def read_checked(path: Path) -> bytes:
+    """Return what `write_checked` wrote; `UserError` where it is truncated, edited or missing."""
+    try:
+        whole = path.read_bytes()
+    except FileNotFoundError:
+        whole = b""
+    content, digest = whole[:-32], whole[-32:]
+    if hashlib.sha256(content).digest() != digest:
+        place = paths.relative(path.parent)
+        raise UserError(f"{paths.relative(path)}: truncated, edited or missing: delete {place} and run it again")
+    return content
+
+
 def json_text(content: Any) -> str:
     """Return JSON as files hold it: two-space indent, keys in the given order, NaN refused (`ValueError`)."""
     return json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n"

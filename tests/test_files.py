@@ -84,6 +84,26 @@ def test_other_errors_stay_what_they_are(tmp_path):
     assert names(tmp_path) == set()
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.unlink(),
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(path.read_bytes()[:-1]),
+        lambda path: path.write_bytes(b"x" + path.read_bytes()[1:]),
+        lambda path: path.write_bytes(path.read_bytes() + b"x"),
+    ],
+)
+def test_what_is_written_checked_is_read_whole_or_refused(tmp_path, damage):
+    path = tmp_path / "work/answers"
+    for content in (b"", b"answers" * 100):
+        files.write_checked(path, content)
+        assert files.read_checked(path) == content
+    damage(path)
+    with pytest.raises(UserError, match=r"work/answers: truncated, edited or missing: delete .*work and run it again"):
+        files.read_checked(path)
+
+
 WRITING = """
 import sys, time
 from pathlib import Path

@@ -3,6 +3,7 @@
 What a case computes begins here (or in `slices`). It scores nothing.
 """
 
+import io
 import statistics
 import time
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from lib.distillation.teacher import Adaptation
 from lib.distillation.teacher_cache import TeacherCache
 from lib.distillation.vocabularies import RestrictedVocabulary, Vocabulary
 from lib.errors import UserError
+from lib.records.files import parquet_bytes
 from lib.series.distillation import arms
 from lib.series.distillation.arms import RunConfig
 from lib.series.distillation.world import READING, TeacherConfig, World, world_of
@@ -139,11 +141,11 @@ def run(config: RunConfig, world: World, seed: int, workspace: Path | None = Non
     def watch(step: int) -> None:
         watched[step] = answers(arm.student, vocabulary, config, world.splits.validation, "validation", (), step)
         if workspace is not None:  # a resumed training does not come by here again
-            files.write_atomically(workspace / f"watched_{step}.parquet", watched[step].to_parquet)
+            files.write_checked(workspace / f"watched_{step}", parquet_bytes(watched[step]))
 
     trained = training.train(arm, order, config.training, seed, workspace, watch=watch, watch_at=config.watch_at)
     for step in set(config.watch_at) - set(watched):
-        watched[step] = pd.read_parquet(workspace / f"watched_{step}.parquet")
+        watched[step] = pd.read_parquet(io.BytesIO(files.read_checked(workspace / f"watched_{step}")))
     found = answers(
         arm.student, vocabulary, config, world.splits.test, "test", config.decoding_seeds, config.training.steps
     )
