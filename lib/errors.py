@@ -7,6 +7,10 @@ from collections.abc import Callable
 class UserError(Exception):
     """Something the user can mend; the message is one line naming the file, the place and the remedy."""
 
+    def __str__(self) -> str:
+        """Return the message on one line, also where what it quotes (a path, a key, another error) has several."""
+        return " ".join(super().__str__().splitlines())
+
 
 def command(main: Callable[[], int | None]) -> None:
     """Run `main` as a command: exit 2 with one line on standard error for a `UserError`, 130 when interrupted."""

@@ -1,4 +1,4 @@
-"""JSON as users hold it, read strictly: whatever is no text, no JSON, or says a thing twice is one line that tells where.
+"""JSON as users hold it, read strictly: whatever is no text, no JSON, or not what it seems is one line that says where.
 
 Python's own reader also takes NaN and infinities, lone surrogates and the last of two equal keys, and has limits on
 depth and digits that are no errors of JSON.

@@ -98,7 +98,7 @@ def _read_cache(folder: Path, key: str) -> tuple[dict[str, pa.Table], dict[str, 
             if files.sha256(folder / f"{split}.parquet") != manifest["sha256"][split]:
                 raise ValueError(f"{split}.parquet has another checksum")
         return {split: parquet.read_table(folder / f"{split}.parquet") for split in SPLITS}, dict(manifest["dropped"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         warnings.warn(f"{paths.relative(folder)} is damaged ({error}): built again", stacklevel=3)
         return None
 
@@ -131,7 +131,8 @@ def read_jsonl(path: Path, max_words: int | None = None) -> Dataset:
     """Read sentence pairs in the layout of the paper's own sets: one JSON object with "src" and "trg" per line.
 
     Blanks inside a sentence become single spaces; further keys are ignored. Raises `UserError` naming file, line and
-    remedy for whatever `json_records` refuses, a missing field, an empty sentence, or one of more than `max_words` words.
+    remedy for whatever `json_records` refuses, a missing field, an empty sentence, or one of more than `max_words`
+    words.
     """
     records = json_records.read(path, "sentence pairs", '{"src": ..., "trg": ...}')
     return Dataset(pa.Table.from_pylist([_pair(record, max_words) for record in records]))
