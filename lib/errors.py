@@ -9,7 +9,7 @@ class UserError(Exception):
 
     def __str__(self) -> str:
         """Return the message on one line, also where what it quotes (a path, a key, another error) has several."""
-        return " ".join(super().__str__().splitlines())
+        return " ".join(Exception.__str__(self).splitlines())  # not super: a KeyError among the bases quotes it
 
 
 def command(main: Callable[[], int | None]) -> None:
