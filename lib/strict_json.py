@@ -109,7 +109,8 @@ def _value(text: str, index: int, place: str, remedy: str) -> tuple[Any, int]:
         if text.find("\\", index, end) >= 0 and (bad := _surrogate(value)):  # only an escape can say one
             raise ValueError(f"half a surrogate pair in {bad}")
     except json.JSONDecodeError as error:
-        reason = "the text ends too early" if error.pos >= len(text.rstrip()) else error.msg.split(":")[0]
+        cut = error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated string")
+        reason = "the text ends too early" if cut else error.msg.split(":")[0]
         raise UserError(f"{place}: broken JSON ({reason}, {_where(text, error.pos)}); {remedy}") from error
     except RecursionError as error:
         raise UserError(f"{place}: nested too deeply; {remedy}") from error
