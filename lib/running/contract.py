@@ -139,8 +139,9 @@ def _problems(content: dict[str, Any]) -> Iterator[str]:
             yield f"{where}: `cell_type` is none of {', '.join(CELLS)}"
         if not _is_text(cell.get("source")):
             yield f"{where}: `source` {_found(cell, 'source')} where a text, or a list of texts, is expected"
-        if cell.get("cell_type") == "code" and not isinstance(cell.get("outputs"), list):
-            yield f"{where}: `outputs` {_found(cell, 'outputs')} where a list is expected"
+        outputs = cell.get("outputs", [] if cell.get("cell_type") != "code" else None)
+        if not isinstance(outputs, list) or not all(isinstance(one, dict) and "output_type" in one for one in outputs):
+            yield f"{where}: `outputs` {_found(cell, 'outputs')} where a list of outputs is expected"
         yield from _metadata_problems(where, cell, ("papermill", "execution"))
         metadata = cell["metadata"] if isinstance(cell.get("metadata"), dict) else {}
         tags = metadata.get("tags", [])

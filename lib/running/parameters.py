@@ -70,7 +70,8 @@ def changes(notebook: Path, values: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in values.items():
         if name not in known:
             unknown = strict_json.clip(name)
-            raise UserError(f"{paths.relative(notebook)}: unknown parameter {unknown!r}: it has {', '.join(known)}")
+            held = ", ".join(known) or "none"
+            raise UserError(f"{paths.relative(notebook)}: unknown parameter {unknown!r}: it has {held}")
         if not _is(value, known[name].type):
             wanted, given = known[name].type.__name__, strict_json.clip(repr(value))
             raise UserError(
