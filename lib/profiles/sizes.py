@@ -122,7 +122,9 @@ class DistillationSizes(Settings):
     teacher_batch: PositiveInt
     teacher_rate: Rate
     student: tuple[PositiveInt, PositiveInt, PositiveInt]  # width, layers, heads
-    ratios: tuple[tuple[PositiveInt, PositiveInt], ...]  # layers and widths of the students of Table K3
+    ratios: Annotated[
+        tuple[tuple[PositiveInt, PositiveInt], ...], Field(min_length=1)
+    ]  # layers and widths of the students of Table K3
     steps: PositiveInt
     longer: PositiveInt  # times the steps, in the rows that ask whether the others are too short
     batch: PositiveInt
