@@ -23,6 +23,13 @@ REMEDIES = {
 class UserError(Exception):
     """Something the user can mend; the message is one line naming the file, the place and the remedy."""
 
+    def __str__(self) -> str:
+        """Return the message on one printable line, whatever it quotes (a path, a key, another error)."""
+        message = Exception.__str__(self)  # not super: a KeyError among the bases quotes it
+        if message.isprintable():
+            return message
+        return "".join(one if one.isprintable() else " " if one.isspace() else ascii(one)[1:-1] for one in message)
+
 
 def of_system(error: OSError, place: str | None = None) -> UserError | None:
     """Return what the system refused as a line that names the place and the remedy; None for what no user can mend."""

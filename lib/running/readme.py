@@ -49,9 +49,17 @@ def _filled(content: str, found: re.Match[str]) -> str:
 
 def outdated() -> dict[Path, str]:
     """Return the READMEs whose generated parts are not as they would be written now, each with its new text."""
-    texts = {readme: readme.read_text(encoding="utf-8") for readme in READMES}
+    texts = {readme: _text(readme) for readme in READMES}
     new = {readme: renewed(text, readme) for readme, text in texts.items()}
     return {readme: text for readme, text in new.items() if text != texts[readme]}
+
+
+def _text(readme: Path) -> str:
+    try:
+        return readme.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8"
+        raise UserError(f"{paths.relative(readme)}: {reason}: restore it from git") from error
 
 
 def renew() -> list[Path]:
