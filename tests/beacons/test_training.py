@@ -143,11 +143,14 @@ def test_a_loss_that_is_no_number_keeps_the_last_good_weights(tmp_path: Path) ->
         epochs.append(len(epochs))
         return torch.ones(6) if len(epochs) < 3 else torch.full((6,), torch.nan)
 
+    def lost(part: Chosen, row: torch.Tensor) -> torch.Tensor:
+        return fact_losses(part).mean() * row.mean()
+
     epochs: list[int] = []
     good = final("lora", steps=4, workspace=tmp_path / "good", save_every=4)
     with attach(deepcopy(BASE), "lora", ADAPTER, STEPS, seed=0) as handle:
         with pytest.raises(DivergedError, match=r"lora: the loss is nan, .* at step 5"):
-            train(handle, Letters(), FACTS, STEPS, 4, RATE, 0, WeightedLoss(weights, fact_loss), tmp_path / "bad")
+            train(handle, Letters(), FACTS, STEPS, 4, RATE, 0, WeightedLoss(weights, lost), tmp_path / "bad")
         kept = torch.cat([value.detach().flatten() for value in handle.parameters()])
     assert torch.equal(kept, good)
     assert (tmp_path / "bad" / "state.safetensors").exists()
