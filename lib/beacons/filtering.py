@@ -105,8 +105,8 @@ def filter_b(distances: ArrayLike, embeddings: ArrayLike, kept: int, weight: flo
     """
     values, order = _sorted(distances, kept, weight)
     vectors = _rows(embeddings, len(values))
-    centred = vectors - vectors.mean(axis=0)  # leaves the covariance as it is, and keeps the sums small
     with np.errstate(over="ignore", invalid="ignore"):  # told in our words
+        centred = vectors - vectors.mean(axis=0)  # leaves the covariance as it is, and keeps the sums small
         gram = centred @ centred.T
         largest = np.abs(gram).max() * max(weight, 1.0) * len(gram)
     if not np.isfinite(largest):

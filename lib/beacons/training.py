@@ -102,8 +102,8 @@ def train(
 
 
 def check_rate(rate: float) -> None:
-    """Raise `ValueError` for a learning rate that is not a positive number in float32."""
-    if not 0 < rate <= torch.finfo(torch.float32).max:
+    """Raise `ValueError` for a learning rate that is not positive, or beyond the first step of AdamW in float32."""
+    if not 0 < rate < torch.finfo(torch.float32).max / 16:  # that step divides the rate by 1 - 0.9
         raise ValueError(f"rate={rate}: give a positive, finite learning rate")
 
 
