@@ -40,6 +40,10 @@ def of_system(error: OSError, place: str | None = None) -> UserError | None:
     return UserError(f"{f'{named}: ' if named else ''}{(error.strerror or str(error)).lower()}: {remedy}")
 
 
+class DivergedError(ValueError):
+    """Training or editing left a value that is not finite; what was there before is kept."""
+
+
 def command(main: Callable[[], int | None]) -> None:
     """Run `main` as a command: exit 2 with one line on standard error for a `UserError`, 130 when interrupted.
 

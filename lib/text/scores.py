@@ -34,8 +34,10 @@ def compare(systems: Mapping[str, Sequence[Sequence[str]]], references: Sequence
 
     A system is the sentences drawn for each item. BLEU, ROUGE-L, BERTScore, Dist-1 and length are those of the
     candidate that minimum Bayes risk chooses; Self-BLEU and Diverse-4 are over the first three candidates, and NaN
-    where there is but one. Raises `ValueError` when items and references differ in number.
+    where there is but one. Raises `ValueError` when items and references differ in number, and for none.
     """
+    if not len(references):
+        raise ValueError("no references: give one at least")
     chosen = {name: mbr.select(candidates) for name, candidates in systems.items()}
     vectors = bertscore.token_vectors([*references, *(text for texts in chosen.values() for text in texts)])
     return {name: _scores(candidates, chosen[name], references, vectors) for name, candidates in systems.items()}

@@ -40,8 +40,18 @@ def trajectories(record: records.Record, ruler: str = "raw") -> pd.DataFrame:
 
 
 def is_pushed(distances: ArrayLike, starts: ArrayLike, right: ArrayLike) -> np.ndarray:
-    """Return whether d > d(0) + `EPS` and the answer is wrong, for arrays of one shape."""
-    return (np.asarray(distances) > np.asarray(starts) + EPS) & ~np.asarray(right, dtype=bool)
+    """Return whether d > d(0) + `EPS` and the answer is wrong, for arrays of one shape.
+
+    Raises `ValueError` for distances or starts that are not finite.
+    """
+    return (_finite(distances, "distances") > _finite(starts, "starts") + EPS) & ~np.asarray(right, dtype=bool)
+
+
+def _finite(values: ArrayLike, name: str) -> np.ndarray:
+    array = np.asarray(values, dtype=np.float64)
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name}: a distance is not finite, or a fact was not read at step 0")
+    return array
 
 
 def by_fact(frame: pd.DataFrame) -> pd.DataFrame:
@@ -65,13 +75,16 @@ def by_fact(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def thirds(starts: Sequence[ArrayLike]) -> np.ndarray:
-    """Return the two edges that cut all distances d(0) of several conditions, each (facts,), into thirds."""
-    return np.quantile(np.concatenate([np.asarray(values, dtype=np.float64) for values in starts]), [1 / 3, 2 / 3])
+    """Return the two edges that cut all distances d(0) of several conditions, each (facts,), into thirds.
+
+    Raises `ValueError` for one that is not finite, as all that reads them does.
+    """
+    return np.quantile(np.concatenate([_finite(values, "starts") for values in starts]), [1 / 3, 2 / 3])
 
 
 def start_of(starts: ArrayLike, edges: np.ndarray) -> np.ndarray:
     """Return the name of the third, of `STARTS`, in which each d(0) lies; an edge belongs to the lower one."""
-    return np.asarray(STARTS)[np.searchsorted(edges, np.asarray(starts, dtype=np.float64), side="left")]
+    return np.asarray(STARTS)[np.searchsorted(edges, _finite(starts, "starts"), side="left")]
 
 
 def excess(ours: pd.DataFrame, control: pd.DataFrame, edges: np.ndarray, share: str = "ever") -> float:

@@ -131,3 +131,19 @@ def test_without_a_reader_the_picture_and_the_answers_are_printed(capsys: pytest
     assert "right]" in told
     with pytest.raises(KeyError):
         widgets.trajectory_explorer(frame, NAMED, "nobody")
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
+def test_distances_that_are_not_finite_are_refused(wrong: float) -> None:
+    for run, name in (
+        (lambda: pushing.is_pushed([0.5, wrong], [0.1, 0.2], [False, False]), "distances"),
+        (lambda: pushing.is_pushed([0.5, 0.5], [0.1, wrong], [False, False]), "starts"),
+        (lambda: pushing.thirds([[0.1, wrong]]), "starts"),
+        (lambda: pushing.start_of([wrong], np.array([0.3, 0.6])), "starts"),
+    ):
+        with pytest.raises(ValueError, match=f"{name}: a distance is not finite"):
+            run()
+    unread = record()
+    unread.frames["readings"] = unread.frames["readings"].query("not (identity == @A and step == 0)")
+    with pytest.raises(ValueError, match="was not read at step 0"):
+        pushing.trajectories(unread)
