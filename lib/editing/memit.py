@@ -12,10 +12,11 @@ from torch import Tensor
 
 from lib.causal_lm.edits import Edit
 from lib.causal_lm.layers import down_projection, matrix
+from lib.editing.contexts import draw_prefixes
 from lib.editing.editor import Editor
 from lib.editing.located import MeanOver, Prefixes, locate
 from lib.editing.rome import add, factor, ridge
-from lib.editing.values import ValueConfig, at_subjects, draw_prefixes, optimise
+from lib.editing.values import ValueConfig, at_subjects, optimise
 from lib.errors import UserError
 
 if TYPE_CHECKING:

@@ -9,9 +9,10 @@ from torch import Tensor
 
 from lib.causal_lm.edits import Edit
 from lib.causal_lm.layers import down_projection, matrix
+from lib.editing.contexts import draw_prefixes
 from lib.editing.editor import Editor
 from lib.editing.located import Prefixes, locate
-from lib.editing.values import ValueConfig, draw_prefixes, optimise
+from lib.editing.values import ValueConfig, optimise
 from lib.errors import UserError
 
 if TYPE_CHECKING:

@@ -12,8 +12,6 @@ import torch
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
 
-from lib import seeds
-from lib.causal_lm.encoding import tokens
 from lib.causal_lm.layers import down_projection
 from lib.editing.from_subject import Upper
 from lib.editing.located import KlAt, Located, MeanOver
@@ -21,7 +19,7 @@ from lib.editing.moments import states
 from lib.settings import Settings
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel
 
 
 class ValueConfig(Settings):
@@ -63,36 +61,6 @@ class Values:
     measured: Tensor
     outputs: Tensor
     deltas: Tensor
-
-
-def draw_prefixes(
-    model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", config: ValueConfig
-) -> tuple[str | tuple[str, ...], ...]:
-    """Return the empty prefix, and a group for each length of texts that the model generates (top 5, seeded)."""
-    groups: list[str | tuple[str, ...]] = [""]
-    for length, number in config.prefixes:
-        drawn: list[str] = []
-        for index, opening in enumerate(config.openings):
-            count = len(range(index, number, len(config.openings)))
-            if not count:
-                continue
-            ids = torch.tensor([tokens(tokenizer, opening)], device=model.device)
-            new = max(length - ids.shape[1], 1)
-            with torch.random.fork_rng():
-                torch.manual_seed(seeds.seed_of("prefixes", config.seed, length, index))
-                texts = model.generate(
-                    ids,
-                    attention_mask=torch.ones_like(ids),
-                    do_sample=True,
-                    top_k=5,
-                    num_return_sequences=count,
-                    min_new_tokens=new,
-                    max_new_tokens=new,
-                    pad_token_id=0,
-                )
-            drawn += [" ".join(tokenizer.decode(text, skip_special_tokens=True).split()) for text in texts]
-        groups.append(tuple(drawn))
-    return tuple(groups)
 
 
 @torch.no_grad()

@@ -203,7 +203,7 @@ def _defer(model: PreTrainedModel, **changes: int) -> Defer:
 
 def _wise(model: PreTrainedModel, **changes: int) -> Wise:
     bounds = {"alpha": 0.5, "beta": 3, "gamma": 2, "optimiser": "adam", "rate": 0.1, "limit": None, "together": 5}
-    config = WiseConfig(layer=1, steps=4, irrelevant=2, **bounds, **changes)
+    config = WiseConfig.tuned(layer=1, steps=4, irrelevant=2, **bounds, **changes)
     return Wise(model, Letters(), UNRELATED, config, prefixes=("p q",))
 
 

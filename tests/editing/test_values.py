@@ -7,9 +7,10 @@ from torch.nn import functional
 
 from lib.causal_lm.edits import Edit
 from lib.causal_lm.layers import block, blocks, down_projection
+from lib.editing.contexts import draw_prefixes
 from lib.editing.from_subject import Upper
 from lib.editing.located import locate
-from lib.editing.values import ValueConfig, at_subjects, draw_prefixes, optimise
+from lib.editing.values import ValueConfig, at_subjects, optimise
 from lib.errors import UserError
 from tests.tiny_models import Letters, both, gpt2, llama
 
@@ -226,8 +227,10 @@ def test_groups_of_prefixes_are_not_empty() -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"steps": 0}, {"rate": 0.0}, {"rate": float("inf")}, {"kl": -1.0}, {"decay": float("nan")}, {"clamp": -0.1}]
-    + [{"at_once": 0}, {"prefixes": ((0, 4),)}, {"prefixes": ((3, -1),)}, {"kl_at": "end"}, {"enough": -1.0}],
+    [
+        *({"steps": 0}, {"rate": 0.0}, {"rate": float("inf")}, {"kl": -1.0}, {"decay": float("nan")}),
+        *({"clamp": -0.1}, {"at_once": 0}, {"prefixes": ((0, 4),)}, {"kl_at": "end"}, {"enough": -1.0}),
+    ],
 )
 def test_settings_that_cannot_be_are_refused(changes) -> None:
     with pytest.raises(ValidationError):

@@ -16,7 +16,8 @@ from lib.editing.lora import LoraConfig, LoraFineTuning
 from lib.editing.memit import Memit, MemitConfig
 from lib.editing.mend import Mend, MendConfig
 from lib.editing.rome import Rome, RomeConfig
-from lib.editing.wise import Wise, WiseConfig
+from lib.editing.wise import Wise
+from lib.editing.wise_losses import WiseConfig
 from lib.lemoe.adaptor import AdaptorConfig
 from lib.lemoe.conventional import Conventional, ConventionalConfig
 from lib.lemoe.editor import LemoeEditor, OracleEditor
@@ -44,10 +45,12 @@ class Row(registry.Row):
     `settings` is the class of its configuration, `sized` what a profile's sizes set of it. `order` is how a run's edits
     are dealt to batches ("given": as they come); `at_once` takes all of them as one batch; `slow` methods cost seconds
     an edit and stop at the smaller T of the profile; `needs` names what the workbench prepares for it, "moments" or
-    "unrelated".
+    "unrelated". The class's defaults are what a method's authors released; a row that differs by more than a profile's
+    sizes has a `named` setting of that class, where each difference stands with its reason.
     """
 
     settings: type[BaseModel]
+    named: Callable[..., BaseModel] | None = None
     build: Build  # from a workbench and a configuration
     sized: Sized = lambda sizes: {}
     order: str = "given"
@@ -57,7 +60,7 @@ class Row(registry.Row):
 
     def configure(self, sizes: EditingSizes) -> BaseModel:
         """Return the row's configuration at a profile's size."""
-        return self.settings(**self.sized(sizes))
+        return (self.named or self.settings)(**self.sized(sizes))
 
 
 def plain(editor: Callable[..., Editor]) -> Build:
@@ -129,9 +132,6 @@ def wise_settings(sizes: EditingSizes, memories: str) -> dict[str, Any]:
         "layer": sizes.upper_layer,
         "memories": memories,
         "shard": max(1, sizes.ablation // sizes.batches),
-        "optimiser": "adam",
-        "rate": 1e-2,
-        "together": 10,
     }
 
 
@@ -174,6 +174,7 @@ METHODS: Registry[Row] = Registry(
         "rome": Row(
             title="ROME",
             settings=RomeConfig,
+            named=RomeConfig.rebuilt,
             sized=lambda sizes: {"layer": sizes.located[-1], "prefixes": MEMIT_PREFIXES, "steps": 20},
             build=with_moments(Rome),
             slow=True,
@@ -235,6 +236,7 @@ METHODS: Registry[Row] = Registry(
             title="WISE-Merge",
             core=True,
             settings=WiseConfig,
+            named=WiseConfig.tuned,
             sized=lambda sizes: wise_settings(sizes, "merge"),
             build=wise,
             needs=("unrelated",),
@@ -242,6 +244,7 @@ METHODS: Registry[Row] = Registry(
         "wise_retrieve": Row(
             title="WISE-Retrieve",
             settings=WiseConfig,
+            named=WiseConfig.tuned,
             sized=lambda sizes: wise_settings(sizes, "retrieve"),
             build=wise,
             needs=("unrelated",),
