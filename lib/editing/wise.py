@@ -151,7 +151,8 @@ class Wise(Switchable, Editor):
         optimiser = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[config.optimiser]([change], config.rate)
         stream = seeds.generator("wise irrelevant", config.seed, self._groups)
         weight = matrix(self._projection).float()
-        totals, found = [0.0, 1e9], []  # as if a loss of 1e9 had been seen: nothing stands still before two were
+        found: list[Tensor] = []
+        totals = [0.0, 1e9]  # as if a loss of 1e9 had been seen: nothing stands still before two were
         with self.off():
             chunks = chunked(self.model, encoded, config.layer, size, self._projection)
             count = targets(chunks) if config.average == "token" else texts

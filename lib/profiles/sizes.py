@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
+
 from lib.settings import Settings
 
 
@@ -54,24 +56,24 @@ class EditingSizes(Settings):
     """Sizes of the LEMoE series, and where in the backbone its methods act."""
 
     dtype: Literal["float32", "bfloat16"]
-    layer: int  # whose feed-forward part adaptors, codebooks and side memories stand beside
-    upper_layer: int  # of the methods that act near the output (FT-L, GRACE, DEFER, WISE)
-    located: tuple[int, ...]  # layers that MEMIT and AlphaEdit spread over; ROME takes the last
-    runs: dict[int, int]  # T: how many rolled-back runs it is the mean of
-    most: int  # the largest T, one run
-    slow: int  # largest T of methods that cost seconds an edit
-    ablation: int  # T of the ablations, and of the core rows
-    batches: int  # that the edits of a run arrive in; one expert each
-    passages: int  # long factual passages edited, in the SelfCheckGPT column
-    seeds: tuple[int, ...]  # of routing and order
-    steps: int  # of an expert on its batch
-    rate: float
-    longest: int  # most steps of methods whose papers give a number
-    expert_width: int
-    moment_tokens: int
-    mend_steps: int
-    unrelated: int  # texts that ways out, margins and gates are set from
-    tuning: int  # edits of the tuning split that settings are chosen on
+    layer: NonNegativeInt  # whose feed-forward part adaptors, codebooks and side memories stand beside
+    upper_layer: NonNegativeInt  # of the methods that act near the output (FT-L, GRACE, DEFER, WISE)
+    located: tuple[NonNegativeInt, ...]  # layers that MEMIT and AlphaEdit spread over; ROME takes the last
+    runs: dict[PositiveInt, PositiveInt]  # T: how many rolled-back runs it is the mean of
+    most: PositiveInt  # the largest T, one run
+    slow: PositiveInt  # largest T of methods that cost seconds an edit
+    ablation: PositiveInt  # T of the ablations, and of the core rows
+    batches: PositiveInt  # that the edits of a run arrive in; one expert each
+    passages: PositiveInt  # long factual passages edited, in the SelfCheckGPT column
+    seeds: tuple[NonNegativeInt, ...]  # of routing and order
+    steps: PositiveInt  # of an expert on its batch
+    rate: PositiveFloat
+    longest: PositiveInt  # most steps of methods whose papers give a number
+    expert_width: PositiveInt
+    moment_tokens: PositiveInt
+    mend_steps: PositiveInt
+    unrelated: PositiveInt  # texts that ways out, margins and gates are set from
+    tuning: PositiveInt  # edits of the tuning split that settings are chosen on
 
 
 class BeaconSizes(Settings):

@@ -155,7 +155,8 @@ METHODS: Registry[Row] = Registry(
             title="FT-L (teacher forcing)",
             core=True,
             settings=FineTuningConfig,
-            sized=lambda sizes: {"layer": sizes.upper_layer, "loss": "teacher_forcing", "radius": 2e-2},
+            named=FineTuningConfig.tuned,
+            sized=lambda sizes: {"layer": sizes.upper_layer},
             build=plain(FineTuning),
         ),
         "ewc": Row(
@@ -168,7 +169,7 @@ METHODS: Registry[Row] = Registry(
         "lora": Row(  # minutes a run, and no row of the paper's
             title="LoRA",
             settings=LoraConfig,
-            sized=lambda sizes: {"rate": 5e-4},
+            named=LoraConfig.tuned,
             build=plain(LoraFineTuning),
         ),
         "rome": Row(
@@ -209,11 +210,10 @@ METHODS: Registry[Row] = Registry(
             title="MEND",
             core=True,
             settings=MendConfig,
+            named=MendConfig.tuned,
             sized=lambda sizes: {  # the layer that others act on near the output, and those around it
                 "layers": tuple(range(sizes.upper_layer - 1, sizes.upper_layer + 2)),
-                "rank": 256,
                 "steps": sizes.mend_steps,
-                "rate": 1e-4,
             },
             build=lambda bench, config: Mend(bench.model, bench.tokenizer, bench.transformation(config)),
         ),
@@ -221,6 +221,7 @@ METHODS: Registry[Row] = Registry(
             title="DEFER",
             core=True,
             settings=DeferConfig,
+            named=DeferConfig.tuned,
             sized=lambda sizes: {"layer": sizes.upper_layer},
             build=lambda bench, config: Defer(bench.model, bench.tokenizer, config, bench.unrelated_texts),
             needs=("unrelated",),
@@ -229,7 +230,8 @@ METHODS: Registry[Row] = Registry(
             title="GRACE",
             core=True,
             settings=GraceConfig,
-            sized=lambda sizes: {"layer": sizes.upper_layer, "radius": 5.0},
+            named=GraceConfig.tuned,
+            sized=lambda sizes: {"layer": sizes.upper_layer},
             build=plain(Grace),
         ),
         "wise": Row(

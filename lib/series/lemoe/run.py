@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, SerializeAsAny, ValidationInfo, field_validator
+from pydantic import BaseModel, PositiveInt, SerializeAsAny, ValidationInfo, field_validator
 
 from lib import progress
 from lib.causal_lm import edits as editing
@@ -42,12 +42,12 @@ class RunConfig(Settings):
     row: str  # among all rows, `variants.ROWS`
     settings: SerializeAsAny[BaseModel]  # the method's own configuration
     edits: str  # which set
-    count: int  # T
-    runs: int  # rolled-back runs, each on the next T edits
-    batches: int
+    count: PositiveInt  # T
+    runs: PositiveInt  # rolled-back runs, each on the next T edits
+    batches: PositiveInt
     order: str
     backbone: str
-    layers: int | None
+    layers: PositiveInt | None
     dtype: str
     bench: BenchConfig  # what the method needs besides the backbone
     every_batch: bool  # score after every batch, or after the last one only
