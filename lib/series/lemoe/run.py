@@ -57,8 +57,14 @@ class RunConfig(Settings):
     @field_validator("settings", mode="before")
     @classmethod
     def _of_the_row(cls, settings: Any, info: ValidationInfo) -> Any:
-        """Read settings that come as a dictionary, from a record, as those of the row."""
-        return ROWS[info.data["row"]].settings.model_validate(settings) if isinstance(settings, dict) else settings
+        """Read settings that come as a dictionary, from a record, as those of the row.
+
+        A field that an older record lacks is as the row has it: it was not yet to be chosen otherwise.
+        """
+        if not isinstance(settings, dict):
+            return settings
+        row = ROWS[info.data["row"]]
+        return (row.named or row.settings)(**settings)
 
 
 @dataclass(frozen=True)
