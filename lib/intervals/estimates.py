@@ -72,13 +72,32 @@ def negligible(error: float, values: Vector) -> bool:
     return bool(error <= ROUNDING * np.abs(values).max())
 
 
-def mean_interval(values: ArrayLike, level: float = 0.95, resamples: int = 10_000, seed: int = 0) -> Interval:
+def mean_interval(
+    values: ArrayLike, level: float = 0.95, resamples: int = 10_000, seed: int = 0, bounds: Bounds | None = None
+) -> Interval:
     """Percentile bootstrap interval of the mean of `values` (shape: items), for one row of a table.
 
-    Over training seeds use `t_interval` instead. Raises `ValueError` for fewer than two values.
+    Values that are all equal have no resamples but themselves: with `bounds`, the range of the measure, their interval
+    is Student's on the error of `equal_error`, cut off there. Over training seeds use `t_interval` instead. Raises
+    `ValueError` for fewer than two values.
     """
     values = _vector(values, "values", 2)
-    return _percentiles(float(values.mean()), _bootstrapped_means(values, resamples, seed), level)
+    mean = float(values.mean())
+    if negligible(float(np.ptp(values)), values) and (error := equal_error(mean, len(values), bounds)):
+        half, (least, most) = float(stats.t.ppf((1 + _level(level)) / 2, len(values) - 1)) * error, _bounds(bounds)
+        return Interval(mean, min(mean, max(least, mean - half)), max(mean, min(most, mean + half)))
+    return _percentiles(mean, _bootstrapped_means(values, resamples, seed), level)
+
+
+def equal_error(value: float, count: int, bounds: Bounds | None) -> float:
+    """Return the standard error of the mean of `count` equal values, with one more at each end of `bounds` joined.
+
+    A rule of succession: what has not been seen may still come. 0 without finite bounds.
+    """
+    if bounds is None or not np.isfinite(bounds).all():
+        return 0.0
+    joined = np.array([value] * count + list(bounds))
+    return float(joined.std(ddof=1) / np.sqrt(len(joined)))
 
 
 def paired_bootstrap(

@@ -13,6 +13,7 @@ from lib.intervals.estimates import (
     Interval,
     NoSpreadError,
     Vector,
+    negligible,
     paired_bootstrap,
     paired_bootstrap_p_value,
     t_interval,
@@ -81,18 +82,21 @@ class Sample:
     def spreads(self, bounds: Bounds | None = None) -> bool:
         """Whether seeds or items tell how far another seed could lie; without that there is no interval."""
         try:
-            return self.over_items or self.p_value(0.0, bounds) >= 0
+            if self.over_items:
+                items = self._averaged()[0]
+                return not negligible(float(np.ptp(items)), items)
+            return self.p_value(0.0, bounds) >= 0
         except NoSpreadError:
             return False
 
     def told(self, bounds: Bounds | None = None) -> str:
         """Return what the sample is, for a reader."""
-        seeds = counted(len(self.means))
+        told = counted(len(self.means))
         if self.over_items and self.items is not None:
-            return f"{len(self.items[0])} items of {seeds}"
+            told = f"{len(self.items[0])} items of {told}"
         if not self.spreads(bounds):
-            return f"{seeds}, all {self.means[0]:.3f}: nothing says how much they vary"
-        return seeds if self.items is not None else f"{seeds} (no items, so no floor)"
+            return f"{told}, all {self.means[0]:.3f}: nothing says how much they vary"
+        return told if self.items is not None else f"{told} (no items, so no floor)"
 
     def _floor(self, bounds: Bounds | None) -> float:
         return 0.0 if self.items is None else item_floor(self.items, bounds)

@@ -91,7 +91,7 @@ def excess(ours: pd.DataFrame, control: pd.DataFrame, edges: np.ndarray, share: 
     gaps = mine[share].astype(float) - mine["third"].map(rates)
     weights = mine["third"].value_counts(normalize=True) / theirs["third"].value_counts()
     residuals = (theirs[share] - theirs["third"].map(rates)) * theirs["third"].map(weights).fillna(0.0)
-    facts = ours.index.union(control.index)
+    facts = ours.index.union(control.index).sort_values()
     moved = ((gaps - gaps.mean()) / len(gaps)).reindex(facts, fill_value=0.0) - residuals.reindex(facts, fill_value=0.0)
     return float(gaps.mean()) + len(facts) * moved.astype(float)
 
@@ -114,7 +114,7 @@ def rate(frames: Sequence[pd.DataFrame], column: str = "pushed") -> pd.DataFrame
             # Before the first update nothing has been drawn: equal facts there are certainty.
             found = evaluation.summary(parts, bounds if step else None)
         elif len(values) > 1:
-            found = intervals.mean_interval(values)
+            found = intervals.mean_interval(values, bounds=bounds if step else None)
         rows.append((int(step), *(found if isinstance(found, Interval) else [found] * 3)))
     return pd.DataFrame(rows, columns=["step", "mean", "low", "high"])
 

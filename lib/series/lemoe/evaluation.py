@@ -29,7 +29,7 @@ def cells(record: records.Record) -> dict[str, Interval | None]:
     found: dict[str, Interval | None] = {}
     for metric in METRICS:
         values = frame[metric].dropna().to_numpy()
-        found[metric] = intervals.mean_interval(values) if len(values) else None
+        found[metric] = intervals.mean_interval(values, bounds=intervals.SHARE) if len(values) else None
     return found
 
 
@@ -154,6 +154,6 @@ def by_margin(texts: pd.DataFrame, parts: int = 4) -> pd.DataFrame:
     rows = []
     for places in np.array_split(np.arange(len(unrelated)), max(1, min(parts, len(unrelated) // 2))):
         group = unrelated.iloc[places]
-        kept = intervals.mean_interval(group["kept"].to_numpy())
+        kept = intervals.mean_interval(group["kept"].to_numpy(), bounds=intervals.SHARE)
         rows.append({"margin": group["margin"].mean(), "kept": kept.estimate, "low": kept.low, "high": kept.high})
     return pd.DataFrame(rows)
