@@ -109,11 +109,11 @@ def test_the_excess_spreads_by_fact_as_it_does_when_facts_are_drawn_anew() -> No
             sides.append(pd.DataFrame({"start": start, "ever": draw.random(90) < rate}, index=names))
         return sides[0], sides[1]
 
-    found = [pushing.excess(*made(), edges) for _ in range(300)]
+    found = [pushing.excess(*made(), edges) for _ in range(100)]
     assert all(rows.index.tolist() == sorted(names) for rows in found)
     spread = np.std([rows.mean() for rows in found])
     told = np.mean([rows.std() / np.sqrt(len(rows)) for rows in found])
-    assert told == pytest.approx(spread, rel=0.1)
+    assert told == pytest.approx(spread, rel=0.2)
     ours, control = made()
     third = [pushing.start_of(frame["start"], edges) for frame in (ours, control)]
     rates = {name: control["ever"][third[1] == name].mean() for name in pushing.STARTS}
