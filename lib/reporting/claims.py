@@ -128,6 +128,8 @@ class Finding:
             return f"{self.comparison.name}: {self.sample}"
         above = self.comparison.direction == ">"
         end = self.interval.high if above else self.interval.low
+        if self.comparison.bounds is not None and end in self.comparison.bounds:
+            return f"{self.comparison.name}: no effect is ruled out"
         return f"{self.comparison.name}: {'above' if above else 'below'} {end:.3f} is ruled out"
 
 

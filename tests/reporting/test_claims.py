@@ -160,6 +160,8 @@ def test_a_failed_gate_and_an_open_claim_tell_their_numbers():
     assert verdict(UNCLEAR).label == f"inconclusive (task 0: above {high:.3f} is ruled out)"
     below = claims.judge(claim(Comparison("x", "<")), {"x": (UNCLEAR, 0.0)})
     assert below.label == f"inconclusive (x: below {intervals.t_interval(UNCLEAR).low:.3f} is ruled out)"
+    wide = claims.judge(claim(Comparison("x", ">", 0.5, intervals.SHARE)), {"x": ([0.2, 0.9, 1.0], 0.0)})
+    assert wide.label == "inconclusive (x: no effect is ruled out)"  # its interval ends where shares do
     one = claims.judge(gated, {"x": ([[0.1, 0.2, 0.4]], 0.0)}, -1.25, resamples=100)
     assert one.outcome == "not judged"  # one seed tells neither
 

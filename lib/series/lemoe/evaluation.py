@@ -90,15 +90,10 @@ def kept(record: records.Record) -> pd.DataFrame:
     return pd.DataFrame({"half": first[half], "all": first.iloc[:, -1]})
 
 
-def routed_alike(record: records.Record) -> np.ndarray:
-    """Return the rows of `agreement` at the end: one of each batch in conventional routing, one in all of LEMoE's."""
-    frame = record.frames["routes"]
-    return frame[frame["batches"] == frame["batches"].max()]["agreement"].to_numpy(dtype=float)
-
-
 def agreement(record: records.Record) -> float:
     """Return the share of tokens (conventional routing) or edits (LEMoE) routed at the end as when they were learnt."""
-    return float(routed_alike(record).mean())
+    frame = record.frames["routes"]
+    return float(frame[frame["batches"] == frame["batches"].max()]["agreement"].mean())
 
 
 def consistency(record: records.Record) -> dict[str, float | None]:
