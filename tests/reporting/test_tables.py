@@ -354,3 +354,11 @@ def test_keys_that_do_not_tell_the_rows_apart_are_refused_when_saved(tmp_path, m
     assert json.loads((tmp_path / "s/t.json").read_text())["keys"] == ["N"]
     with pytest.raises(ValueError, match=r"keys that are no columns: \['rank'\]"):
         tables.Table(frame, "Caption.", "s/t", keys=["rank"])
+
+
+@pytest.mark.parametrize(
+    ("p", "text"),
+    [(0.0, "< .001"), (0.00099, "< .001"), (0.001, "0.001"), (0.0471, "0.047"), (1.0, "1.000"), (None, "–")],
+)
+def test_a_small_p_value_is_told_as_small(p, text):
+    assert tables.format_cell(p, tables.P_VALUE) == text
