@@ -8,11 +8,15 @@ class UserError(Exception):
     """Something the user can mend; the message is one line naming the file, the place and the remedy."""
 
 
+class DivergedError(ValueError):
+    """Training or editing left a value that is not finite; what was there before is kept."""
+
+
 def command(main: Callable[[], int | None]) -> None:
-    """Run `main` as a command: exit 2 with one line on standard error for a `UserError`, 130 when interrupted."""
+    """Run `main` as a command: exit 2 with a line for a `UserError` or `DivergedError`, 130 when interrupted."""
     try:
         sys.exit(main() or 0)
-    except UserError as error:
+    except (UserError, DivergedError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:

@@ -80,7 +80,7 @@ class LoraFineTuning(Editor):
         self.config, self._modules = config, found
         self.adaptors: list[LowRank] = []
 
-    def edit(self, batch: Sequence[Edit]) -> None:
+    def _learn(self, batch: Sequence[Edit]) -> None:
         """Train the adaptor on a batch; raises `UserError` for no edits and those that `check` refuses."""
         encoded = encode_edits(self.model, self.tokenizer, batch)
         if not self.adaptors:
@@ -104,6 +104,10 @@ class LoraFineTuning(Editor):
         """Return the bytes of all A and B."""
         parameters = [value for adaptor in self.adaptors for value in adaptor.parameters()]
         return sum(value.numel() * value.element_size() for value in parameters)
+
+    def in_place(self) -> list[LowRank]:
+        """Return the adaptor, which every batch trains further."""
+        return self.adaptors
 
     def restore(self) -> None:
         """Take the adaptor off: the weights beneath were never changed."""

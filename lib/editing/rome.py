@@ -47,7 +47,7 @@ class Rome(Editor):
         self._factor = factor(model, moments, config.layer)
         self.prefixes = draw_prefixes(model, tokenizer, config) if prefixes is None else tuple(prefixes)
 
-    def edit(self, batch: Sequence[Edit]) -> None:
+    def _learn(self, batch: Sequence[Edit]) -> None:
         """Write the edits one after the other; raises `UserError` for one without a subject, before any is written."""
         located = locate(self.model, self.tokenizer, batch, self.prefixes)
         projection = down_projection(self.model, self.config.layer)

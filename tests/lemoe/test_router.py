@@ -108,7 +108,9 @@ def test_only_chosen_experts_are_run() -> None:
 
 
 def test_without_forcing_an_unchosen_expert_is_not_trained() -> None:
-    adaptor = Adaptor.attach(llama(), CONFIG.model_copy(update={"forced": False, "auxiliary": 0.0, "gate": "one"}))
+    adaptor = Adaptor.attach(
+        llama(), CONFIG.model_copy(update={"force_new_expert": False, "auxiliary_weight": 0.0, "gate": "one"})
+    )
     adaptor.edit(Tokens(), [Edit("a b", "c")])
     adaptor.router.route = lambda anchors, forced, null: Route(
         *(torch.zeros(len(anchors), 1, dtype=kind) for kind in (torch.long, torch.float))
