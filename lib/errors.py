@@ -45,7 +45,7 @@ class DivergedError(ValueError):
 
 
 def command(main: Callable[[], int | None]) -> None:
-    """Run `main` as a command: exit 2 with one line on standard error for a `UserError`, 130 when interrupted.
+    """Run `main` as a command: exit 2 with one line for a `UserError` or `DivergedError`, 130 when interrupted.
 
     A full disk, a folder that cannot be written and their like are such a line, too. SIGTERM and SIGHUP leave `main` as
     an interruption does, through every `finally`, and exit with 128 plus their number.
@@ -55,7 +55,7 @@ def command(main: Callable[[], int | None]) -> None:
     before = {number: signal.signal(number, _leave) for number in heeded}
     try:
         sys.exit(main() or 0)
-    except UserError as error:
+    except (UserError, DivergedError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:

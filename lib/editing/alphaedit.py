@@ -60,6 +60,10 @@ class AlphaEdit(Spread):
         self._inverse[layer] -= weighed.T @ solved
         return residuals @ solved @ null.T
 
+    def in_place(self) -> list[Tensor]:
+        """Return the inverses, to which every batch adds its keys."""
+        return list(self._inverse.values())
+
     def restore(self) -> None:
         """Give the model back, to the bit, and forget the keys of earlier batches."""
         super().restore()

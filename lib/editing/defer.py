@@ -78,7 +78,7 @@ class Defer(OutputReplacing):
         self.replacing: nn.Linear | Any = None  # both None until the first edit
         self.gate: nn.Linear | Any = None
 
-    def edit(self, batch: Sequence[Edit]) -> None:
+    def _learn(self, batch: Sequence[Edit]) -> None:
         """Train both parts further on a batch; raises `UserError` for no edits and those that `check` refuses."""
         encoded = encode_edits(self.model, self.tokenizer, batch)
         contrast = self._contrast(encoded, batch[0].target) if self.config.learns == "contrast" else None
@@ -164,6 +164,10 @@ class Defer(OutputReplacing):
         """Return the bytes of gate and replacement."""
         parts = [part for part in (self.gate, self.replacing) if part is not None]
         return sum(value.numel() * value.element_size() for part in parts for value in part.parameters())
+
+    def in_place(self) -> list[nn.Module]:
+        """Return gate and replacement, which every batch trains further."""
+        return [part for part in (self.gate, self.replacing) if part is not None]
 
     def restore(self) -> None:
         """Take the hooks off and forget both parts."""

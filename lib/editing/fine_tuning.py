@@ -70,7 +70,7 @@ class OneMatrix(Editor):
         super().__init__(model, tokenizer)
         self._module = down_projection(model, layer)
 
-    def edit(self, batch: Sequence[Edit]) -> None:
+    def _learn(self, batch: Sequence[Edit]) -> None:
         """Train the matrix (outputs, inputs) on a batch; raises `UserError` for no edits and those `check` refuses."""
         encoded = encode_edits(self.model, self.tokenizer, batch)
         chunks = chunked(self.model, encoded, self.config.layer, self.config.chunk, self._module)
@@ -144,9 +144,9 @@ class EwcFineTuning(OneMatrix):
         self.config = config
         self._recent: deque[Edit] = deque(maxlen=config.recent)
 
-    def edit(self, batch: Sequence[Edit]) -> None:
-        """Train on a batch and remember its last edits; raises `UserError` as `OneMatrix.edit`."""
-        super().edit(batch)
+    def _learn(self, batch: Sequence[Edit]) -> None:
+        """Train on a batch and remember its last edits; raises `UserError` as `OneMatrix`."""
+        super()._learn(batch)
         self._recent.extend(batch)
 
     def memory(self) -> int:

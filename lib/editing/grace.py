@@ -112,7 +112,7 @@ class Grace(OutputReplacing):
         self._arrived = 0
         self._empty()
 
-    def edit(self, batch: Sequence[Edit]) -> None:
+    def _learn(self, batch: Sequence[Edit]) -> None:
         """Let edits arrive one after the other, then train their entries' values together (they do not interact).
 
         As in the authors' code, an edit that falls to an entry of its label trains that entry's value further. Raises
@@ -150,6 +150,10 @@ class Grace(OutputReplacing):
         """Return the bytes of keys, values and radii."""
         book = self.codebook
         return sum(part.numel() * part.element_size() for part in (book.keys, book.values, book.radii))
+
+    def in_place(self) -> list[Tensor]:
+        """Return values and radii: an edit may move those of an entry that is there."""
+        return [self.codebook.values, self.codebook.radii]
 
     def restore(self) -> None:
         """Take the hooks off and empty the codebook."""

@@ -76,7 +76,7 @@ class LoraFineTuning(Editor):
         self._peft: LoraModel | None = None
         self._batches = 0
 
-    def edit(self, batch: Sequence[Edit]) -> None:
+    def _learn(self, batch: Sequence[Edit]) -> None:
         """Train the adaptor on a batch; raises `UserError` for no edits and those that `check` refuses."""
         encode_edits(self.model, self.tokenizer, batch)  # raises before anything changes
         if not self.adaptors:
@@ -120,6 +120,10 @@ class LoraFineTuning(Editor):
     def memory(self) -> int:
         """Return the bytes of all A and B."""
         return sum(value.numel() * value.element_size() for value in self._parameters())
+
+    def in_place(self) -> list[LowRank]:
+        """Return the adaptor, which every batch trains further."""
+        return self.adaptors
 
     def restore(self) -> None:
         """Take the adaptor off: the weights beneath were never changed."""

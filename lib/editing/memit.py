@@ -62,7 +62,7 @@ class Spread(Editor):
         """Return dW of a layer for residuals (width, edits) and keys (inner width, edits), float64; once a batch."""
         raise NotImplementedError
 
-    def edit(self, batch: Sequence[Edit]) -> None:
+    def _learn(self, batch: Sequence[Edit]) -> None:
         """Write a batch at once; raises `UserError` for an edit without a subject, before any is written."""
         config, layers, at_once = self.spread, self.spread.layers, self.spread.at_once
         located = locate(self.model, self.tokenizer, batch, self.prefixes, config.mean_over, config.kl_at)

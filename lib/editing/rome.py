@@ -57,7 +57,7 @@ class Rome(Editor):
         self._factor = factor(model, moments, config.layer)
         self.prefixes = draw_prefixes(model, tokenizer, config) if prefixes is None else tuple(prefixes)
 
-    def edit(self, batch: Sequence[Edit]) -> None:
+    def _learn(self, batch: Sequence[Edit]) -> None:
         """Write the edits one after the other; raises `UserError` for one without a subject, before any is written."""
         config = self.config
         located = locate(self.model, self.tokenizer, batch, self.prefixes, config.mean_over, config.kl_at)

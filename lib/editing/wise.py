@@ -88,7 +88,7 @@ class Wise(Switchable, Editor):
         held = [*self.memories, *([] if self.side.free is None else [self.side.free])]
         return sum(value.numel() * value.element_size() for value in held)
 
-    def edit(self, batch: Sequence[Edit]) -> None:
+    def _learn(self, batch: Sequence[Edit]) -> None:
         """Train the open shard on a batch, opening, closing and merging shards where they are full (sec. 2.3)."""
         encode_edits(self.model, self.tokenizer, batch)  # raises before anything changes
         if not self._hooks:

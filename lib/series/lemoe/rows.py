@@ -104,7 +104,7 @@ def lemoe_settings(sizes: EditingSizes, **changes: Any) -> dict[str, Any]:
         "projection": "frozen",
         "keys": "mean",
         "gate": "one",
-        "auxiliary": 0.0,
+        "auxiliary_weight": 0.0,
     }
     return {**chosen, **changes}
 
@@ -268,7 +268,7 @@ METHODS: Registry[Row] = Registry(
         ),
         "lemoe": lemoe_row("LEMoE", core=True),
         "lemoe_threshold": lemoe_row(
-            "LEMoE with a threshold (ours)", lemoe_with_rejection, ("unrelated",), core=True, way_out="threshold"
+            "LEMoE with a threshold (ours)", lemoe_with_rejection, ("unrelated",), core=True, rejection="threshold"
         ),
     },
 )
