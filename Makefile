@@ -12,6 +12,12 @@ override SET := $(value SET)
 override AGAINST := $(value AGAINST)
 export PYTHON PROFILE ONLY FRESH SET AGAINST
 
+# What the user has set for a Python, Jupyter or numeric library of their own is not for this one: lib/machine/variables.py.
+FOREIGN := PYTHON% IPYTHON% JUPYTER% MPL% MATPLOTLIB% TRANSFORMERS_% NPY_% GOMP_% KMP_% MKL_% OPENBLAS_% DNNL_% ONEDNN_% ATEN_%
+unexport $(filter-out %_NUM_THREADS PYTHON,$(filter $(FOREIGN),$(.VARIABLES)))
+export PYTHONUTF8 := 1
+export PYTHONNOUSERSITE := 1
+
 .DEFAULT_GOAL := help
 .PHONY: help environment setup reproduce test fuzz check-all lab smoke notebooks prove bench lint lock clean distclean
 
@@ -39,7 +45,7 @@ check-all: setup ## all tests: those of make test, and more of the same
 	@$(RUN) -m pytest -n 2 --dist loadgroup -m "thorough or not thorough" $(ARGS)
 
 lab: setup ## open the notebooks in JupyterLab
-	@$(RUN) -m jupyterlab --ServerApp.root_dir="$$PWD" notebooks/0_start_here.ipynb  # links lead to figures/
+	@$(RUN) -m lib.running.kernels
 
 smoke: setup ## every notebook, from scratch, in tiny sizes
 	@rm -rf build/smoke

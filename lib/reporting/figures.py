@@ -29,6 +29,8 @@ from lib.reporting import provenance, tables
 
 STYLE = Path(__file__).with_name("style.mplstyle")
 DPI = 200
+# Matplotlib holds these for settings of a machine and not of a style, but they reach a figure or a notebook's output.
+NO_STYLE = ("timezone", "date.epoch", "figure.max_open_warning")
 # Hatches in the order of the colours, so that bars can be told apart in a grey print.
 HATCHES = ("", "//", "..", "xx", "--")
 # Two series of one line style and marker (bars: one hatch) need this distance of lightness (CIE L*, 0 to 100).
@@ -42,7 +44,12 @@ BRACKETS = re.compile(r"\([^()]*\)|\[[^\[\]]*\]")
 
 
 def style() -> None:
-    """Set the look of all figures drawn from here on: seaborn's white grid under the project's style sheet."""
+    """Set the look of all figures drawn from here on: seaborn's white grid under the project's style sheet.
+
+    Both stand on matplotlib's own defaults, so that no setting of the user's shows through.
+    """
+    plt.style.use("default")
+    plt.rcParams.update({name: plt.rcParamsDefault[name] for name in NO_STYLE})
     sns.set_theme(style="whitegrid")
     plt.style.use(STYLE)
 

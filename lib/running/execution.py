@@ -23,8 +23,7 @@ from papermill.execute import ERROR_MARKER_TAG
 
 from lib import files, paths, profiles
 from lib.errors import UserError, command, of_system
-from lib.machine import threads
-from lib.running import contract, ending, last_runs, parameters
+from lib.running import contract, ending, kernels, last_runs, parameters
 from lib.running.contract import Contract
 from lib.running.last_runs import Run
 
@@ -124,23 +123,6 @@ def normalise(notebook: NotebookNode) -> None:
             del cell.metadata["tags"]
 
 
-def kernel_environment(load: str) -> dict[str, str]:
-    """Return the variables for a kernel: no progress bars, fixed hashes, nothing of the user's own set-up, and threads.
-
-    A light notebook gets one thread; one that runs alone keeps the threads of its parent.
-    """
-    variables = {
-        "REPRODUCTION_PROGRESS": "0",
-        "REPRODUCTION_ROOT": str(paths.ROOT.absolute()),  # the kernel works in another folder
-        "PYTHONHASHSEED": "0",
-        "MPLBACKEND": "module://matplotlib_inline.backend_inline",
-        "IPYTHONDIR": str(paths.BUILD.absolute() / "ipython"),  # nothing of the user's start-up files
-    }
-    if root := paths.work_root():
-        variables["REPRODUCTION_WORK_ROOT"] = str(root.absolute())
-    return variables | (threads.ONE if load == "light" else {})
-
-
 @contextmanager
 def _environment(promise: Contract, profile: str) -> Iterator[None]:
     """Set the kernel's variables for the time of a run."""
@@ -148,7 +130,9 @@ def _environment(promise: Contract, profile: str) -> Iterator[None]:
     tally.parent.mkdir(parents=True, exist_ok=True)
     tally.unlink(missing_ok=True)
     before = dict(os.environ)
-    os.environ.update(kernel_environment(promise.load), REPRODUCTION_TALLY=str(tally))
+    begun = kernels.environment(promise.load) | {"REPRODUCTION_TALLY": str(tally)}
+    os.environ.clear()
+    os.environ.update(begun)
     try:
         yield
     finally:
