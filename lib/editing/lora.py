@@ -121,8 +121,8 @@ class LoraFineTuning(Editor):
         """Return the bytes of all A and B."""
         return sum(value.numel() * value.element_size() for value in self._parameters())
 
-    def in_place(self) -> list[LowRank]:
-        """Return the adaptor, which every batch trains further."""
+    def in_place(self) -> list[nn.Module]:
+        """Return the adaptors, which every batch trains further."""
         return self.adaptors
 
     def restore(self) -> None:
