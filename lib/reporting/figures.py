@@ -49,7 +49,7 @@ def style() -> None:
     Both stand on matplotlib's own defaults, so that no setting of the user's shows through.
     """
     plt.style.use("default")
-    plt.rcParams.update({name: plt.rcParamsDefault[name] for name in NO_STYLE})
+    plt.rcParams.update({name: value for name, value in plt.rcParamsDefault.items() if name in NO_STYLE})
     sns.set_theme(style="whitegrid")
     plt.style.use(STYLE)
 
