@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import pandas as pd
 import torch
+from pydantic import NonNegativeFloat, PositiveInt
 from torch import Tensor
 
 from lib import files, paths, records
@@ -39,16 +40,16 @@ class KeepConfig(Settings):
     """What is kept of a teacher: the states that some rules map a student of so many blocks to, and its output."""
 
     rules: tuple[str, ...]
-    student: int
-    top_k: int
-    cache_gib: float
+    student: PositiveInt
+    top_k: PositiveInt
+    cache_gib: NonNegativeFloat
 
 
 class CostConfig(Settings):
     """Which arms are timed, by name, and over how many steps."""
 
     rows: dict[str, RunConfig]
-    steps: int
+    steps: PositiveInt
 
 
 def adapted_teacher(case: records.Case) -> records.Outcome:
@@ -124,14 +125,16 @@ def run(config: RunConfig, world: World, seed: int, workspace: Path | None = Non
     """
     if config.data != world.config.data:
         raise UserError("the arm and its teacher read data of different sizes: give both the same")
-    arm, mapping = arms.build(config, world, seed)
+    arm, mapped = arms.build(config, world, seed)
     vocabulary, _ = world.tokens(config.student.tokenizer)
     values: dict[str, Any] = {
         "parameters": students.parameters(arm.student),
-        "map": {str(layer): there for layer, there in mapping.items()},
+        "map": {str(layer): there for layer, there in mapped.layers.items()},
     }
+    if mapped.read is not None:
+        values["cka_read"] = rounded(mapped.read)
     if config.similarity:
-        values["cka_before"] = rounded(arms.similarity(arm.student, world))
+        values["cka_before"] = rounded(arms.similarity(config, arm.student, world))
     lengths = [len(example) for example in world.examples]
     order = batches.order(lengths, config.training.batch, config.training.steps, seed)
     watched: dict[int, pd.DataFrame] = {}
@@ -148,7 +151,7 @@ def run(config: RunConfig, world: World, seed: int, workspace: Path | None = Non
         arm.student, vocabulary, config, world.splits.test, "test", config.decoding_seeds, config.training.steps
     )
     if config.similarity:
-        values["cka_after"] = rounded(arms.similarity(arm.student, world))
+        values["cka_after"] = rounded(arms.similarity(config, arm.student, world))
     return Results(
         pd.concat([*(watched[step] for step in config.watch_at), found], ignore_index=True),
         pd.DataFrame(trained.curve),

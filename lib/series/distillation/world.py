@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
+from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor
 
 from lib import paths, records, seeds
@@ -35,22 +36,22 @@ class DataConfig(Settings):
     """Which sets are read, how much of each, and how long prompts and responses may be in tokens."""
 
     suite: suites.Name
-    examples: int
-    validation: int
-    test: int
-    longest: tuple[int, int]
+    examples: PositiveInt
+    validation: PositiveInt
+    test: PositiveInt
+    longest: tuple[PositiveInt, PositiveInt]
 
 
 class TeacherConfig(Settings):
     """The teacher: a backbone adapted from `layer` up, and what it is read in."""
 
     backbone: str
-    layers: int | None
-    layer: int
+    layers: PositiveInt | None
+    layer: NonNegativeInt
     data: DataConfig
     training: TrainingConfig
     decoding: DecodingConfig
-    decoding_seeds: tuple[int, ...]
+    decoding_seeds: tuple[NonNegativeInt, ...]
     dtype: Literal["float32", "bfloat16"] = "bfloat16"  # twice as fast to read; the backbone's own precision
 
 
