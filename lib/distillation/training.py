@@ -48,10 +48,21 @@ class DivergedError(UserError):
 class Arm(Protocol):
     """What is trained, and on what: one method of the comparison."""
 
-    module: nn.Module  # all that is trained, and the proportions
-    rule: proportions.Fixed  # how the losses are added up, part of the module
-    matrices: Sequence[Tensor]  # of the blocks: what Muon trains
-    shared: Sequence[Tensor]  # weights at which rules that need them read the losses' gradients
+    @property
+    def module(self) -> nn.Module:
+        """All that is trained, and the proportions."""
+
+    @property
+    def rule(self) -> proportions.Fixed:
+        """How the losses are added up, part of the module."""
+
+    @property
+    def matrices(self) -> Sequence[Tensor]:
+        """Of the blocks: what Muon trains."""
+
+    @property
+    def shared(self) -> Sequence[Tensor]:
+        """Weights at which rules that need them read the losses' gradients."""
 
     def prepare(self, step: int, rows: Sequence[int], parts: int) -> Sequence[Any]:
         """Return the batch of a step in at most so many parts, each of which knows the counts of the whole batch."""

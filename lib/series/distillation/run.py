@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import pandas as pd
 import torch
@@ -54,7 +54,7 @@ class CostConfig(Settings):
 
 def adapted_teacher(case: records.Case) -> records.Outcome:
     """Adapt the teacher of a `TeacherConfig` and let it answer the test rows."""
-    config = case.config
+    config = cast(TeacherConfig, case.config)
     world = World(config, case.device, dict, paths.cache(), "")
     weights, curve = adapt(world, case.seed, records.workspace(case))
     adapted = World(config, case.device, lambda: weights, paths.cache(), "")
@@ -72,14 +72,14 @@ def adapted_teacher(case: records.Case) -> records.Outcome:
 
 def kept_teacher(case: records.Case) -> records.Outcome:
     """Write the cache of the input "teacher" as a `KeepConfig` says, and measure what the vocabulary loses."""
-    config, began = case.config, time.perf_counter()
+    config, began = cast(KeepConfig, case.config), time.perf_counter()
     values = keep(world_of(case), config.rules, config.student, config.top_k, config.cache_gib)
     return records.Outcome(values=values, cost={"seconds": round(time.perf_counter() - began, 1)})
 
 
 def trained_student(case: records.Case) -> records.Outcome:
     """Train the student of a `RunConfig` on the input "teacher" and let it answer."""
-    found = run(case.config, world_of(case), case.seed, records.workspace(case))
+    found = run(cast(RunConfig, case.config), world_of(case), case.seed, records.workspace(case))
     return records.Outcome(
         values=found.values,
         frames={"outputs": found.outputs, "curve": found.curve},
@@ -90,7 +90,7 @@ def trained_student(case: records.Case) -> records.Outcome:
 
 def timed_steps(case: records.Case) -> records.Outcome:
     """Time a training step of each row of a `CostConfig`, with the input "teacher"."""
-    config = case.config
+    config = cast(CostConfig, case.config)
     found = {name: cost(row, world_of(case), config.steps) for name, row in config.rows.items()}
     return records.Outcome(values={"rows": list(config.rows), "steps": config.steps}, cost=found)
 
@@ -146,6 +146,7 @@ def run(config: RunConfig, world: World, seed: int, workspace: Path | None = Non
 
     trained = training.train(arm, order, config.training, seed, workspace, watch=watch, watch_at=config.watch_at)
     for step in set(config.watch_at) - set(watched):
+        assert workspace is not None  # without one every step was taken here
         watched[step] = pd.read_parquet(workspace / f"watched_{step}.parquet")
     found = answers(
         arm.student, vocabulary, config, world.splits.test, "test", config.decoding_seeds, config.training.steps

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 
 import torch
 from pydantic import NonNegativeInt, PositiveInt
@@ -233,10 +233,9 @@ def world_of(case: records.Case) -> World:
     teacher = case.inputs["teacher"]
     folder = paths.cache() / "distillation" / case.profile
     identity = records.get(teacher).weight_digests["adapted"]
-    key = (teacher.config, case.device, folder, identity)
+    config = cast(TeacherConfig, teacher.config)
+    key = (config, case.device, folder, identity)
     if key not in _worlds:
         _worlds.clear()  # a teacher is large, and cases of one come one after another
-        _worlds[key] = World(
-            teacher.config, case.device, lambda: records.trained_weights(teacher, "adapted"), folder, identity
-        )
+        _worlds[key] = World(config, case.device, lambda: records.trained_weights(teacher, "adapted"), folder, identity)
     return _worlds[key]
