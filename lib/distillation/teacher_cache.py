@@ -22,6 +22,7 @@ from filelock import FileLock
 from torch import Tensor
 
 from lib import files, paths
+from lib.distillation.precision import raised
 from lib.errors import UserError
 
 GIB = 2**30
@@ -88,8 +89,10 @@ def over_classes(logits: Tensor, chosen: Tensor | None) -> Tensor:
     """
     if chosen is None:
         return logits
-    logs = logits.log_softmax(-1)
-    tail = logs.scatter(-1, chosen, float("-inf")).logsumexp(-1, keepdim=True)
+    logs = raised(logits).log_softmax(-1)
+    others = logs.scatter(-1, chosen, float("-inf"))
+    empty = (others == float("-inf")).all(-1, keepdim=True)  # a tail without mass: logsumexp has no gradient there
+    tail = others.masked_fill(empty, 0).logsumexp(-1, keepdim=True).masked_fill(empty, float("-inf"))
     return torch.cat([logs.gather(-1, chosen), tail], dim=-1)
 
 
