@@ -15,7 +15,7 @@ import torch
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from lib import progress, seeds
+from lib import errors, progress, seeds
 from lib.causal_lm import training_states
 from lib.distillation import proportions
 from lib.errors import UserError
@@ -41,7 +41,7 @@ class TrainingConfig(Settings):
     micro_batches: PositiveInt = 1  # parts of a batch whose gradients are accumulated; the result is the same
 
 
-class DivergedError(UserError):
+class DivergedError(errors.DivergedError, UserError):
     """A loss or its gradient is not a number."""
 
 

@@ -11,17 +11,17 @@ from functools import lru_cache
 
 import numpy as np
 import pandas as pd
-from rouge_score.rouge_scorer import RougeScorer
 
 from lib import intervals, records
 from lib.intervals import Interval
+from lib.text import metrics
 from lib.text.instructions import Instruction
 
 GREEDY = -1  # in the column of decoding seeds
 POINTS, POINTS_APART = (0.0, 100.0), (-100.0, 100.0)  # ranges of a score and of a difference of two
 REWRITING = ("modern", "simple")  # sets whose input is a text to be said otherwise
 _WORD = re.compile(r"\w+(?:'\w+)?")
-_SCORER = RougeScorer(["rougeL"], use_stemmer=True)
+_SCORER = metrics.rouge_scorer(stemmed=True)
 
 
 @lru_cache(maxsize=200_000)
@@ -31,9 +31,12 @@ def rouge_l(text: str, references: tuple[str, ...]) -> float:
 
 
 def exact(text: str, references: Sequence[str]) -> float:
-    """Return 100 where a response has the words of a reference, in order, whatever their case and punctuation."""
+    """Return 100 where a response has the words of a reference, in order, whatever their case and punctuation.
+
+    A reference without words is met by nothing.
+    """
     words = _words(text)
-    return 100.0 * any(words == _words(reference) for reference in references)
+    return 100.0 * (bool(words) and any(words == _words(reference) for reference in references))
 
 
 def changed_words(source: str, text: str, references: Sequence[str]) -> float:
