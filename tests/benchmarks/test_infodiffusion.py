@@ -144,7 +144,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> Experiment:
         whole=False,
         model="infodiffusion",
         vocabulary=len(vocabulary),
-        test_pairs=0,
+        test_pairs=1,
         whole_verses=0,
         watch_at=(),
         window=batches.Window(1.0, 3),
