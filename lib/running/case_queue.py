@@ -23,10 +23,14 @@ from lib.running import ending
 
 
 def names(file: Path) -> list[str]:
-    """Return the names of cases in a queue file, one a line, `#` begins a comment; raises `UserError` for no file."""
+    """Return the names of cases in a queue file, one a line, `#` begins a comment; `UserError` for no such text."""
     if not file.is_file():
         raise UserError(f"{file}: no such file: write one name of a case a line")
-    lines = (line.partition("#")[0].strip() for line in file.read_text(encoding="utf-8").splitlines())
+    try:
+        text = file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file}: not text in UTF-8: write one name of a case a line") from error
+    lines = (line.partition("#")[0].strip() for line in text.splitlines())
     return [line for line in lines if line]
 
 

@@ -152,6 +152,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--against", default="HEAD", metavar="COMMIT", help="prove: the commit that records are of")
     parser.add_argument("--set", nargs="+", default=[], metavar="SIZE=VALUE", help="try other sizes, in a folder apart")
     options = parser.parse_args(arguments)
+    if options.streams < 1:
+        raise UserError(f"--streams {options.streams}: give 1 or more")
     profiles.profile(options.profile)  # an unknown one is told before anything else
     if options.set:
         try_sizes(options.set)

@@ -5,6 +5,7 @@ it resumed to an equal end. The stages run in forks of this process, which impor
 nothing itself: so a kill costs no start of Python.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -18,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import psutil
 import pyarrow.parquet
 import torch
 import torch._dynamo  # the first step of an optimiser would import it, in each child
@@ -66,7 +68,7 @@ def _held(cases: list[Case]) -> str:
         frames = {name: frame.to_csv() for name, frame in record.frames.items()}
         published = {name: value.tolist() for name, value in record.weights("denoiser").items()}
         held.append([record.content_digest, weights, frames, published])
-    return json.dumps(held)
+    return json.dumps(held, sort_keys=True)  # weights are read back in any order
 
 
 def computing(folder: Path) -> str:
@@ -224,6 +226,15 @@ def begin(stage: str, folder: Path, answer: Path) -> int:
     return forked(work)
 
 
+def wait_for_group(number: int) -> None:
+    """Wait until no process of a killed group runs: a stream that is about to die still holds its case."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, ProcessLookupError):
+            if os.getpgid(process.pid) == number and process.pid != os.getpid():
+                while process.status() != psutil.STATUS_ZOMBIE:
+                    time.sleep(0.005)
+
+
 def kill_and_resume(stage: str, root: Path, kills: int, draw: random.Random) -> dict[str, object]:
     """Kill a stage `kills` times, each in the work that the kill before left half-done or in an empty folder."""
     whole, answer = root / "whole", root / "answer"
@@ -240,7 +251,9 @@ def kill_and_resume(stage: str, root: Path, kills: int, draw: random.Random) -> 
             os.killpg(child, signal.SIGKILL)
         except ProcessLookupError:  # it ended, or has no group of its own yet
             os.kill(child, signal.SIGKILL)
-        if ended(child) != -signal.SIGKILL:
+        status = ended(child)
+        wait_for_group(child)
+        if status != -signal.SIGKILL:
             number += 1  # it was ready before: once more, in an empty folder
             continue
         killed += 1

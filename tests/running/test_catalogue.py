@@ -178,6 +178,29 @@ def test_a_queue_that_names_nothing_is_told(tmp_path):
         case_queue.names(tmp_path / "absent")
     with pytest.raises(UserError, match="9_fake/none: no case begins so"):
         case_queue.ordered(["9_fake/none"], [])
+    (tmp_path / "binary").write_bytes(b"\xff\xfe9")
+    with pytest.raises(UserError, match="not text in UTF-8"):
+        case_queue.names(tmp_path / "binary")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["plan", "--streams", "0"], ["run", "--streams", "-1"], ["list", "--profile", "x"]]
+)
+def test_streams_and_profiles_that_cannot_be_are_one_line_before_anything_runs(settings, capsys, arguments):
+    with pytest.raises(SystemExit, match="2"):
+        errors.command(lambda: catalogue.main(arguments))
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_a_full_disk_under_a_case_is_one_line_and_stops_no_other(settings, monkeypatch, capsys):
+    def full(case, again=False):
+        raise OSError(28, "No space left on device", "record")
+
+    monkeypatch.setattr(records, "obtain", full)
+    assert catalogue.run(series("smoke")[:2]) == 1
+    seen = capsys.readouterr()
+    assert seen.err == "error: record: no space left on device: free some space on its disk\n" * 2
+    assert seen.out.count("FAILED") == 2
 
 
 def test_an_error_of_the_command_is_one_line(settings, capsys):
