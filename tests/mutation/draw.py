@@ -72,6 +72,8 @@ def silent_ranges(source: str) -> list[tuple[tuple[int, int], tuple[int, int]]]:
     nodes: list[ast.AST] = []
     for node in ast.walk(ast.parse(source)):
         nodes += [part for part in (getattr(node, "annotation", None), getattr(node, "returns", None)) if part]
+        if isinstance(node, ast.keyword) and node.arg == "strict":  # of `zip`: what is checked elsewhere, too
+            nodes.append(node.value)
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             nodes.append(node)
         for decorator in getattr(node, "decorator_list", []):
