@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lib import files, sources
+from lib.causal_lm import edits
 from lib.errors import UserError
 from lib.sources.hub import import_transformers
 from lib.sources.smollm2 import SMOLLM2, convert_smollm2, converted_identity
@@ -20,13 +21,14 @@ if TYPE_CHECKING:
 
 
 def load_causal_lm(
-    name: str, dtype: "str | torch.dtype", layers: int | None = None
+    name: str | Path, dtype: "str | torch.dtype", layers: int | None = None
 ) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
     """Load a causal language model in eval mode on the CPU, and its tokenizer.
 
     `name` is `SMOLLM2` (the embedded default) or a hub name (or a folder); `layers` keeps only the first so many blocks
     under the same final norm and head (the smoke profile: our choice). Raises `UserError` when the model cannot be had.
     """
+    name = _named(name)
     embedded = name == SMOLLM2
     transformers = import_transformers(offline=embedded)
     place = convert_smollm2() if embedded else name
@@ -40,7 +42,7 @@ def load_causal_lm(
         model, report = transformers.AutoModelForCausalLM.from_pretrained(
             place, config=config, dtype=dtype, trust_remote_code=False, use_safetensors=True, output_loading_info=True
         )
-    except OSError as error:
+    except (OSError, ValueError) as error:
         remedy = "set HF_HUB_OFFLINE=0 and be online, or keep a copy in the hub's cache"
         raise UserError(f"{name}: cannot be loaded ({str(error).splitlines()[0].rstrip('.')}); {remedy}") from error
     if report["missing_keys"]:
@@ -48,12 +50,22 @@ def load_causal_lm(
     return model.eval(), tokenizer
 
 
-def identity(name: str) -> str:
+def _named(name: str | Path) -> str:
+    """Return a model's name or folder as text; `TypeError` for anything else, `UserError` for an empty one."""
+    if not isinstance(name, (str, Path)):
+        raise TypeError(f"name is of type {type(name).__name__}: give the name of a model, or a folder")
+    if not str(name).strip():
+        raise UserError("name is empty: give the name of a model, or a folder")
+    return str(name)
+
+
+def identity(name: str | Path) -> str:
     """Return what tells a causal language model from another of its name: a digest of its files.
 
     Of `SMOLLM2` as it was converted, of a folder as its files are; of a hub's model the name, since nothing is fetched
     to tell. Raises `UserError` where SmolLM2 has not been converted.
     """
+    name = _named(name)
     if name == SMOLLM2:
         return converted_identity()
     folder = Path(name)
@@ -90,10 +102,13 @@ def encode_tokens(texts: Sequence[str], batch_size: int = 64) -> "list[torch.Ten
     """
     import torch
 
+    texts = edits.texts(texts, "texts")
+    if batch_size < 1:
+        raise ValueError(f"batch_size={batch_size}: give at least 1")
     tokenizer, model = load_encoder()
     if not texts:
         return []
-    encoded = tokenizer(list(texts), truncation=True, max_length=512, return_special_tokens_mask=True)
+    encoded = tokenizer(texts, truncation=True, max_length=512, return_special_tokens_mask=True)
     order = sorted(range(len(texts)), key=lambda index: len(encoded["input_ids"][index]))
     vectors: list[torch.Tensor] = [torch.empty(0)] * len(texts)
     for start in range(0, len(order), batch_size):
@@ -117,6 +132,7 @@ def word_vectors(words: Sequence[str]) -> "torch.Tensor":
     """
     import torch
 
+    words = edits.texts(words, "words")
     tokenizer, model = load_encoder()
     table = model.get_input_embeddings().weight.detach()
     pieces = [tokenizer(word, add_special_tokens=False)["input_ids"] or [tokenizer.unk_token_id] for word in words]

@@ -43,7 +43,14 @@ class Prompts:
 
     @torch.inference_mode()
     def __init__(self, model: "PreTrainedModel", ids: Tensor, mask: Tensor) -> None:
-        """Read `ids` (rows, tokens), padded on the left where `mask` is 0, on the model's device."""
+        """Read `ids` (rows, tokens), padded on the left where `mask` is 0, on the model's device.
+
+        Raises `ValueError` for ids and mask of unequal shapes, and for a row without a token at its end.
+        """
+        if ids.ndim != 2 or mask.shape != ids.shape or not ids.numel() or not bool(mask[:, -1].all()):
+            raise ValueError(
+                f"ids {tuple(ids.shape)} and mask {tuple(mask.shape)}: give both (rows, tokens), padded on the left"
+            )
         self._model, self._ids, self._mask = model, ids, mask.long()
         places = (self._mask.cumsum(1) - 1).clamp(min=0)
         last = torch.tensor([ids.shape[1] - 1], device=ids.device)  # not a slice: those are slow to multiply on a CPU

@@ -29,10 +29,10 @@ class Edit:
     def __post_init__(self) -> None:
         """Hold every field to its type."""
         for name in ("prompt", "target", "relation", "identity"):
-            _text(name, getattr(self, name))
+            text(getattr(self, name), name)
         for name in ("subject", "answer"):
             if getattr(self, name) is not None:
-                _text(name, getattr(self, name))
+                text(getattr(self, name), name)
         object.__setattr__(self, "rephrases", _texts("rephrases", self.rephrases))
         if self.locality is not None:
             locality = _texts("locality", self.locality)
@@ -74,7 +74,7 @@ def _as_edit(one: Any, where: str) -> Edit:
         raise TypeError(f"{where}: {error}") from error
 
 
-def _text(name: str, value: Any) -> str:
+def text(value: Any, name: str) -> str:
     """Return a text; `TypeError` for anything else, and for one that no file and no tokenizer can hold."""
     if not isinstance(value, str):
         raise TypeError(f"{name} is {_kind(value)}: give a text")
@@ -86,7 +86,7 @@ def _text(name: str, value: Any) -> str:
 def _texts(name: str, values: Any) -> tuple[str, ...]:
     if isinstance(values, str) or not isinstance(values, (tuple, list)):
         raise TypeError(f"{name} is {_kind(values)}: give a tuple of texts")
-    return tuple(_text(f"{name}[{place}]", value) for place, value in enumerate(values))
+    return tuple(text(value, f"{name}[{place}]") for place, value in enumerate(values))
 
 
 def texts(given: Iterable[str], name: str) -> list[str]:
@@ -103,6 +103,8 @@ def _kind(value: Any) -> str:
 
 def check(edit: Edit, needs_subject: bool = False) -> None:
     """Raise `UserError` for an empty prompt or target, a target equal to its prompt, and a subject that is missing."""
+    if not isinstance(edit, Edit):
+        raise TypeError(f"edit is {_kind(edit)}: give an Edit")
     if not edit.prompt.strip():
         raise UserError("an edit has an empty prompt: give one")
     if not edit.target.strip():
@@ -115,8 +117,14 @@ def check(edit: Edit, needs_subject: bool = False) -> None:
         raise UserError(f"the subject {edit.subject!r} is not in the prompt {edit.prompt!r}: correct one of them")
 
 
-def in_batches(edits: list[Edit], batches: int) -> list[list[Edit]]:
-    """Cut edits, in their order, into `batches` parts whose sizes differ by one at most; `UserError` for too few."""
+def in_batches(edits: Iterable[Given], batches: int) -> list[list[Edit]]:
+    """Cut edits, in their order, into `batches` parts whose sizes differ by one at most.
+
+    Raises `UserError` for too few edits, `TypeError` for what is no edit or no number.
+    """
+    edits = as_edits(edits)
+    if not isinstance(batches, int) or isinstance(batches, bool):
+        raise TypeError(f"batches is {_kind(batches)}: give a whole number")
     if not 1 <= batches <= len(edits):
         raise UserError(f"{len(edits)} edits cannot fill {batches} batches: give more edits or fewer batches")
     return [edits[len(edits) * i // batches : len(edits) * (i + 1) // batches] for i in range(batches)]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from lib.causal_lm import edits as held
 from lib.causal_lm.edits import Given, as_edits, check, texts
 from lib.errors import UserError
 
@@ -38,15 +39,19 @@ class Encoded:
         return self.prompt.sum(1) - 1
 
     def split(self, size: int) -> list["Encoded"]:
-        """Return the sequences in their order, `size` at a time, each part no longer than its longest."""
+        """Return the sequences in their order, `size` at a time, each part no longer than its longest.
+
+        Raises `ValueError` for a size below 1.
+        """
+        if size < 1:
+            raise ValueError(f"size={size}: give at least 1")
         parts = zip(*(part.split(size) for part in (self.ids, self.mask, self.prompt, self.labels)), strict=True)
         return [Encoded(*(value[:, : int(part[1].sum(1).max())] for value in part)) for part in parts]
 
 
 def tokens(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
     """Return the ids of a text without special tokens; `TypeError` for what is no text, or no tokenizer."""
-    if not isinstance(text, str):
-        raise TypeError(f"text is of type {type(text).__name__}: give a text")
+    held.text(text, "text")
     check_tokenizer(tokenizer)
     try:
         return list(tokenizer(text, add_special_tokens=False)["input_ids"])
@@ -117,7 +122,7 @@ def encode_edits(
 
 def subject_places(tokenizer: "PreTrainedTokenizerBase", prompt: str, subject: str) -> tuple[int, int]:
     """Return the half-open range of the tokens of the (last occurring) subject in a prompt; `UserError` without it."""
-    start = prompt.rfind(subject)
+    start = held.text(prompt, "prompt").rfind(held.text(subject, "subject"))
     if start < 0:
         raise UserError(f"the subject {subject!r} is not in the prompt {prompt!r}: correct one of them")
     before = len(tokens(tokenizer, prompt[:start].rstrip()))

@@ -62,7 +62,12 @@ class UpperLayers:
         site: nn.Module | None = None,
         cached: bool = True,
     ) -> None:
-        """Run the whole model once; `layer` may be the number of layers (without a site): only norm and head remain."""
+        """Run the whole model once; `layer` may be the number of layers (without a site): only norm and head remain.
+
+        Raises `ValueError` for a layer that is not there.
+        """
+        if not 0 <= layer <= len(blocks(model)) - (site is not None):
+            raise ValueError(f"layer={layer}: {type(model).__name__} has {len(blocks(model))}, the first is 0")
         self.encoded = encoded
         self._model, self._site = model, site
         self._kept = _run(model, encoded, layer, site) if cached and not model.training else None
@@ -101,6 +106,8 @@ class UpperLayers:
         labels = self.encoded.labels
         target = labels != IGNORED
         sequence = target.nonzero()[:, 0]
+        if kind not in ("teacher_forcing", "last_position"):
+            raise ValueError(f"kind={kind!r}: give 'teacher_forcing' or 'last_position'")
         if kind == "teacher_forcing":
             logits = self.logits(target.roll(-1, 1), change)  # no target stands first, so nothing comes round
         else:

@@ -27,6 +27,7 @@ from lib.lemoe.config import AdaptorConfig
 from lib.lemoe.experts import Expert, LoraExpert, shares, with_experts
 from lib.lemoe.rejection import Rejection
 from lib.lemoe.router import NONE, Route, Router
+from lib.settings import of_kind
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -66,8 +67,7 @@ class Adaptor(Switchable, nn.Module):
         Raises `UserError` for an architecture whose layers are not found, for a layer that does not exist and for a
         model without a head; `TypeError` for what is no model or no `AdaptorConfig`.
         """
-        if not isinstance(config, AdaptorConfig):
-            raise TypeError(f"config is of type {type(config).__name__}: give an AdaptorConfig")
+        config = of_kind(config, AdaptorConfig)
         block, down = layers.block(model, config.layer), layers.down_projection(model, config.layer)
         width, inner = layers.matrix(down).shape
         site, inputs = (block.mlp, width) if config.expert == "ffn" else (down, inner)

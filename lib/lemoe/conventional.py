@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lib import seeds
-from lib.causal_lm.edits import Edit
+from lib.causal_lm.edits import Edit, as_edits
 from lib.causal_lm.encoding import Encoded, encode, encode_edits
 from lib.causal_lm.layers import block
 from lib.causal_lm.upper_layers import UpperLayers, check_loss, targets
@@ -25,7 +25,7 @@ from lib.editing.editor import Editor
 from lib.errors import UserError
 from lib.lemoe.config import Scale
 from lib.lemoe.experts import Expert
-from lib.settings import Settings
+from lib.settings import Settings, of_kind
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -178,8 +178,10 @@ class TokenMixture(Editor):
     def routes(self, asked: Sequence[Asked], batch_size: int = 32) -> list[Tensor]:
         """Return the experts that serve each token of (prompt, answer) pairs now, each (tokens, k).
 
-        Raises `UserError` before the first edit.
+        Raises `UserError` before the first edit, `ValueError` for a batch size below 1.
         """
+        if not isinstance(batch_size, int) or batch_size < 1:
+            raise ValueError(f"batch_size={batch_size!r}: give a whole number, at least 1")
         if not len(self.experts):
             raise UserError("the adaptor has no expert yet: edit first")
         found = []
@@ -200,7 +202,9 @@ class TokenMixture(Editor):
         It is the share of (token, expert) pairs of training that still hold, pooled over all tokens of prompts and
         targets. Raises `UserError` for an edit that was not learnt.
         """
-        asked = [(edit.prompt, edit.target) for edit in edits]
+        asked = [(edit.prompt, edit.target) for edit in as_edits(edits)]
+        if not asked:
+            raise UserError("no edits: give at least one")
         for prompt, target in asked:
             if (prompt, target) not in self.trained:
                 raise UserError(f"the edit {prompt!r} to {target!r} was not learnt: edit it first")
@@ -263,7 +267,8 @@ class Conventional(TokenMixture):
         self, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", config: ConventionalConfig | None = None
     ) -> None:
         """Take a model; `UserError` for an architecture or a layer that is not there."""
-        super().__init__(model, tokenizer, config or ConventionalConfig())
+        config = ConventionalConfig() if config is None else of_kind(config, ConventionalConfig)
+        super().__init__(model, tokenizer, config)
 
     def grow(self) -> None:
         """Insert the expert and the router output of a new batch; the experts before are frozen."""

@@ -13,6 +13,7 @@ from lib.editing.editor import Editor
 from lib.errors import UserError
 from lib.lemoe import routing
 from lib.lemoe.adaptor import Adaptor, AdaptorConfig
+from lib.settings import of_kind
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -33,9 +34,7 @@ class LemoeEditor(Editor):
 
         Raises `TypeError` and `ValueError` that name an argument, `UserError` for a layer that is not there.
         """
-        config = AdaptorConfig() if config is None else config
-        if not isinstance(config, AdaptorConfig):
-            raise TypeError(f"config is of type {type(config).__name__}: give an AdaptorConfig")
+        config = AdaptorConfig() if config is None else of_kind(config, AdaptorConfig)
         if not isinstance(most, int) or isinstance(most, bool) or most < 1:
             raise ValueError(f"most={most!r}: give a whole number of experts, at least 1")
         found = tuple(texts(unrelated, "unrelated"))

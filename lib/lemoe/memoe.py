@@ -19,6 +19,7 @@ from lib.causal_lm.encoding import Encoded, tokens
 from lib.errors import UserError
 from lib.lemoe.conventional import MixtureConfig, TokenMixture
 from lib.lemoe.experts import Expert
+from lib.settings import of_kind
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -55,7 +56,7 @@ class Memoe(TokenMixture):
         self, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", config: MemoeConfig | None = None
     ) -> None:
         """Take a model; `UserError` for an architecture or a layer that is not there."""
-        super().__init__(model, tokenizer, config or MemoeConfig())
+        super().__init__(model, tokenizer, MemoeConfig() if config is None else of_kind(config, MemoeConfig))
 
     def _learn(self, batch: Sequence[Edit]) -> None:
         """Learn a batch with all experts together, on from where the last left them; `UserError` for bad edits."""

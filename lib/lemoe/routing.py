@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from lib.causal_lm.edits import Edit
+from lib.causal_lm.edits import Edit, as_edits
 from lib.errors import UserError
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ def consistency(
 
     Raises `UserError` when the batches are not those that the adaptor learnt.
     """
+    batches = [as_edits(batch, f"batches[{number}]") for number, batch in enumerate(batches)]
     if [len(batch) for batch in batches] != [len(experts) for experts in adaptor.trained]:
         raise UserError("the batches are not those of the adaptor: give all of them, in the order of editing")
     numbered = [(number, edit) for number, batch in enumerate(batches) for edit in batch]

@@ -56,6 +56,7 @@ class Told(BaseModel):
     experts: NonNegativeInt
     subjects: list[list[NonNegativeInt]]
     trained: list[list[Annotated[int, AfterValidator(_an_expert)]]]
+    sha256: str | None = None  # files of before have none
 
 
 def write(
@@ -67,8 +68,8 @@ def write(
     """
     folder = _path(folder)
     tensors = {name: value.detach().contiguous().cpu() for name, value in tensors.items()}
-    told = json.dumps(metadata | {"model": identity(model, layer)})
-    header = {"adaptor": told, "sha256": digest(told, tensors)}
+    told = metadata | {"model": identity(model, layer)}
+    header = {"adaptor": json.dumps(told | {"sha256": digest(told, tensors)})}
     try:
         files.write_atomically(folder / NAME, lambda path: save_file(tensors, path, header))
     except (OSError, SafetensorError) as error:
@@ -84,11 +85,11 @@ def read(folder: str | Path, model: "PreTrainedModel") -> Saved:
     number = len(layers.blocks(model))
     try:
         with safe_open(folder / NAME, "pt") as file:
-            header = file.metadata() or {}
+            found = json.loads((file.metadata() or {})["adaptor"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if "sha256" in header and header["sha256"] != digest(header["adaptor"], tensors):
+        told = Told.model_validate(found)
+        if told.sha256 is not None and told.sha256 != digest(found, tensors):
             raise ValueError("its digest is another: a bit has changed")
-        told = Told.model_validate(json.loads(header["adaptor"]))
         config = AdaptorConfig.model_validate({OLD_NAMES.get(name, name): value for name, value in told.config.items()})
         _check_experts(told, tensors)
     except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError, UserError) as error:
@@ -98,9 +99,9 @@ def read(folder: str | Path, model: "PreTrainedModel") -> Saved:
     return Saved(config, told.experts, {tuple(subject) for subject in told.subjects}, told.trained, tensors)
 
 
-def digest(told: str, tensors: dict[str, Tensor]) -> str:
-    """Return the SHA-256 of metadata and tensors: names, types, shapes and bytes."""
-    found = hashlib.sha256(told.encode())
+def digest(told: dict[str, Any], tensors: dict[str, Tensor]) -> str:
+    """Return the SHA-256 of metadata, but for a digest in them, and of tensors: names, types, shapes and bytes."""
+    found = hashlib.sha256(json.dumps({name: told[name] for name in sorted(told) if name != "sha256"}).encode())
     for name in sorted(tensors):
         value = tensors[name]
         found.update(json.dumps([name, str(value.dtype), list(value.shape)]).encode())
