@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 import torch
+from pydantic import NonNegativeFloat
 from torch import Tensor
 from torch.nn import functional
 
@@ -31,7 +32,7 @@ class LocalityConfig(Settings):
     """A run of LEMoE, and the scales of the experts' output after training that are compared."""
 
     run: RunConfig
-    scales: tuple[float, ...]
+    scales: tuple[NonNegativeFloat, ...]
 
 
 def study(case: Case) -> Outcome:
