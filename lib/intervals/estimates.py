@@ -77,13 +77,14 @@ def mean_interval(
 ) -> Interval:
     """Percentile bootstrap interval of the mean of `values` (shape: items), for one row of a table.
 
-    Values that are all equal have no resamples but themselves: with `bounds`, the range of the measure, their interval
-    is Student's on the error of `equal_error`, cut off there. Over training seeds use `t_interval` instead. Raises
-    `ValueError` for fewer than two values.
+    Values that are all equal have no resamples but themselves. Where they lie at an end of `bounds`, the range of the
+    measure (all right, or all wrong), their interval is Student's on the error of `equal_error`, cut off there. Over
+    training seeds use `t_interval` instead. Raises `ValueError` for fewer than two values.
     """
     values = _vector(values, "values", 2)
     mean = float(values.mean())
-    if negligible(float(np.ptp(values)), values) and (error := equal_error(mean, len(values), bounds)):
+    at_end = bounds is not None and mean in bounds and negligible(float(np.ptp(values)), values)
+    if at_end and (error := equal_error(mean, len(values), bounds)):
         half, (least, most) = float(stats.t.ppf((1 + _level(level)) / 2, len(values) - 1)) * error, _bounds(bounds)
         return Interval(mean, min(mean, max(least, mean - half)), max(mean, min(most, mean + half)))
     return _percentiles(mean, _bootstrapped_means(values, resamples, seed), level)

@@ -73,6 +73,7 @@ def test_equal_items_are_certain_only_without_bounds():
     # Eight ones, joined by a zero and a one: standard deviation sqrt(0.1), error sqrt(0.01); t of 7 at 0.975: 2.364624.
     found = intervals.mean_interval([1.0] * 8, bounds=intervals.SHARE)
     assert found == pytest.approx((1.0, 1.0 - 0.2364624, 1.0))
+    assert intervals.mean_interval([0.5] * 8, bounds=intervals.SHARE) == Interval(0.5, 0.5, 0.5)
     assert intervals.paired_bootstrap([1.0] * 5, [0.5] * 5) == Interval(0.5, 0.5, 0.5)
 
 

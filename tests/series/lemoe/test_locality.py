@@ -83,3 +83,8 @@ def test_a_method_without_an_adaptor_and_too_few_edits_are_refused(bench: Workbe
         locality.studied(study(config("no_edit")), bench, edit_set("tuning").edits, 0)
     with pytest.raises(UserError, match="4 edits are needed"):
         locality.studied(study(config("lemoe")), bench, edit_set("tuning").edits[:3], 0)
+
+
+def test_a_scale_is_not_negative() -> None:
+    with pytest.raises(ValueError, match="scales"):
+        locality.LocalityConfig(run=config("lemoe"), scales=(0.5, -0.5))
