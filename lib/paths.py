@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from lib.errors import UserError
+
 # Tests that run a modified copy of `lib` against the real data set this.
 ROOT = Path(os.environ.get("REPRODUCTION_ROOT", Path(__file__).resolve().parents[1]))
 
@@ -15,9 +17,13 @@ BUILD = ROOT / "build"
 
 
 def work_root() -> Path | None:
-    """Root of a run from scratch (`FRESH=1`), or None in an ordinary run."""
+    """Root of a run from scratch (`FRESH=1`), or None in an ordinary run; `UserError` for one with braces."""
     root = os.environ.get("REPRODUCTION_WORK_ROOT")
-    return Path(root) if root else None
+    if not root:
+        return None
+    if {"{", "}"} & set(os.path.relpath(root, ROOT)):  # the project's own folder may have them
+        raise UserError(f"REPRODUCTION_WORK_ROOT={root}: braces are patterns to Snakemake: choose another folder")
+    return Path(root)
 
 
 def results(profile: str) -> Path:

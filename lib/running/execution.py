@@ -135,8 +135,7 @@ def _execute(notebook: Path, partial: Path, injected: Mapping[str, Any], timeout
     logging.getLogger("papermill").setLevel(logging.CRITICAL)  # it repeats what is raised here
     try:
         papermill.execute_notebook(
-            notebook,
-            partial,
+            *(str(path).replace("{", "{{").replace("}", "}}") for path in (notebook, partial)),  # it fills in braces
             parameters=dict(injected),
             cwd=notebook.parent,
             progress_bar=False,

@@ -173,6 +173,24 @@ def test_the_gate_before_a_merge_runs_style_tests_and_smoke():
     assert subprocess.run(["bash", "-n", ROOT / ".ci/run"]).returncode == 0
 
 
+def test_a_clone_that_converts_line_ends_has_the_same_bytes(tmp_path):
+    contents = {
+        "record.json": b"{}\n",
+        "outputs.parquet": b"PAR1\n\r\nPAR1",
+        "README.md": b"a\nb\n",
+        "a.png": b"\x89PNG\n",
+    }
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-C"]
+    shutil.copy(ROOT / ".gitattributes", tmp_path)
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    for line in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "-m", "a"]):
+        subprocess.run([*git, tmp_path, *line], check=True)
+    line = ["git", "clone", "--quiet", "-c", "core.autocrlf=true", "-c", "core.eol=crlf", tmp_path, tmp_path / "clone"]
+    subprocess.run(line, check=True)
+    assert {name: (tmp_path / "clone" / name).read_bytes() for name in contents} == contents
+
+
 def test_the_citation_names_the_project_and_four_papers():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
