@@ -36,8 +36,10 @@ def is_current() -> bool:
 def install() -> None:
     """Build `.venv` anew; the stamp comes last, so that one that was interrupted is never taken for good.
 
-    Raises `UserError` where packages cannot be had or Python lacks `venv`.
+    Raises `UserError` where packages cannot be had, Python lacks `venv`, or the folder's name rules one out.
     """
+    if os.pathsep in str(ROOT):
+        raise UserError(f"{ROOT}: no Python can work in a folder with {os.pathsep!r} in its name: move the project")
     packages = [line for line in LOCK.read_text().splitlines() if line]
     free = shutil.disk_usage(ROOT).free / 1e9
     print(

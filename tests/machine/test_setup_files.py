@@ -118,6 +118,13 @@ def test_an_interrupted_or_stale_environment_is_built_again(project, monkeypatch
     assert not installation.is_current()
 
 
+def test_a_folder_in_which_no_environment_can_be_is_refused_in_one_line(project, monkeypatch):
+    monkeypatch.setattr(installation, "ROOT", project / "a:b")
+    monkeypatch.setattr(installation, "_run", lambda *_: pytest.fail("something was installed"))
+    with pytest.raises(UserError, match=r"a:b: no Python .* ':' in its name: move the project"):
+        installation.install()
+
+
 def test_without_packages_there_is_one_line_and_no_environment_taken_for_good(project, monkeypatch, capfd):
     bare = ["--without-pip", "--system-site-packages"]  # to be quick: pip is that of the base interpreter
     run = installation._run
