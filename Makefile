@@ -14,7 +14,7 @@ export PYTHON PROFILE ONLY FRESH SET AGAINST
 
 # What the user has set for a Python, Jupyter or numeric library of their own is not for this one: lib/machine/variables.py.
 FOREIGN := PYTHON% IPYTHON% JUPYTER% MPL% MATPLOTLIB% TRANSFORMERS_% NPY_% GOMP_% KMP_% MKL_% OPENBLAS_% DNNL_% ONEDNN_% ATEN_%
-unexport $(filter-out %_NUM_THREADS PYTHON,$(filter $(FOREIGN),$(.VARIABLES)))
+unexport $(filter-out PYTHON %_NUM_THREADS,$(filter $(FOREIGN),$(.VARIABLES)))
 export PYTHONUTF8 := 1
 export PYTHONNOUSERSITE := 1
 

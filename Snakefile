@@ -9,9 +9,11 @@ Jobs print to standard output only: what Snakemake itself says goes to standard 
 Everything declared here lies under build/: Snakemake deletes what it declares, so published files are not declared.
 """
 
+import os
 import re
 import shlex
 import sys
+from pathlib import Path
 
 from lib import paths
 from lib.machine.threads import VARIABLES
@@ -19,7 +21,7 @@ from lib.running import contract, last_runs
 
 PROFILE = config.get("profile", "cpu")
 ROWS = config.get("rows", "core")
-ROOT = (paths.work_root() or paths.BUILD).absolute()
+ROOT = Path(os.path.relpath(paths.work_root() or paths.BUILD))  # not absolute: to Snakemake braces are patterns
 STAMPS = ROOT / "work" / PROFILE / "stamps"
 SOURCES = STAMPS / "sources"
 PYTHON = shlex.quote(sys.executable)
@@ -69,7 +71,7 @@ rule sources:
     output:
         touch(str(SOURCES)),
     params:
-        command=f"{PYTHON} -m lib.sources.setup",
+        command=lambda _: f"{PYTHON} -m lib.sources.setup",
     shell:
         "{params.command} 2>&1 > /dev/null"
 
@@ -86,7 +88,7 @@ rule cases:
         tally=lambda wildcards: last_runs.tally(PROFILE, wildcards.group).absolute(),
         cases=lambda wildcards: [case for case in PENDING if group(case) == wildcards.group],
         threads=lambda wildcards: ONE_THREAD if seats(wildcards.group) == 1 else "",
-        command=f"{PYTHON} -m lib.running.catalogue run --profile {shlex.quote(PROFILE)} --rows {shlex.quote(ROWS)} --only",
+        command=lambda _: f"{PYTHON} -m lib.running.catalogue run --profile {shlex.quote(PROFILE)} --rows {shlex.quote(ROWS)} --only",
     threads: lambda wildcards: seats(wildcards.group)
     resources:
         gpu=GPUS,
@@ -104,13 +106,15 @@ for NOTEBOOK in CONTRACTS:
             SOURCES,
             stamps(NOTEBOOK),
             [executed(other) for other in CONTRACTS if NOTEBOOK.reads_verdicts and not other.reads_verdicts],
-            NOTEBOOK.notebook,
+            os.path.relpath(NOTEBOOK.notebook),
         output:
             executed(NOTEBOOK),
-            [paths.work_figures(PROFILE).absolute() / file for file in NOTEBOOK.files],
+            [os.path.relpath(paths.work_figures(PROFILE) / file) for file in NOTEBOOK.files],
         params:
-            command=f"{ONE_THREAD if TINY else ''}{PYTHON} -m lib.running.execution {shlex.quote(str(NOTEBOOK.notebook))}"
-            f" --profile {shlex.quote(PROFILE)}" + (" --record" if int(config.get("record", 0)) else ""),
+            command=lambda _, notebook=shlex.quote(str(NOTEBOOK.notebook)): (
+                f"{ONE_THREAD if TINY else ''}{PYTHON} -m lib.running.execution {notebook}"
+                f" --profile {shlex.quote(PROFILE)}" + (" --record" if int(config.get("record", 0)) else "")
+            ),
         threads: 1 if TINY or NOTEBOOK.load == "light" else CORES
         resources:
             gpu=GPUS,

@@ -17,11 +17,15 @@ BUILD = ROOT / "build"
 
 
 def work_root() -> Path | None:
-    """Root of a run from scratch (`FRESH=1`), or None in an ordinary run; raises `UserError` where it is a file."""
+    """Root of a run from scratch (`FRESH=1`), or None in an ordinary run; `UserError` for a file, and for braces."""
     root = os.environ.get("REPRODUCTION_WORK_ROOT")
-    if root and Path(root).is_file():
+    if not root:
+        return None
+    if Path(root).is_file():
         raise UserError(f"REPRODUCTION_WORK_ROOT={root}: a file: name a folder, which need not be there")
-    return Path(root) if root else None
+    if {"{", "}"} & set(os.path.relpath(root, ROOT)):  # the project's own folder may have them
+        raise UserError(f"REPRODUCTION_WORK_ROOT={root}: braces are patterns to Snakemake: choose another folder")
+    return Path(root)
 
 
 def results(profile: str) -> Path:

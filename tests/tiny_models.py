@@ -5,7 +5,14 @@ from collections.abc import Sequence
 
 import pytest
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz."
 
@@ -30,9 +37,11 @@ class Words:
         return " ".join(LETTERS[token - 3] if token >= 3 else "." for token in ids)
 
 
-def small_llama(vocabulary: int = 20, spread: float = 0.5) -> LlamaForCausalLM:
+def small_llama(vocabulary: int = 20, spread: float = 0.5, heads: int = 2) -> LlamaForCausalLM:
+    """A model of two heads; with one `heads` they share keys and values."""
     torch.manual_seed(0)
     shape = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2}
+    shape |= {"num_key_value_heads": heads}
     config = LlamaConfig(vocab_size=vocabulary, max_position_embeddings=32, initializer_range=spread, **shape)
     return LlamaForCausalLM(config).eval()
 
@@ -44,10 +53,11 @@ def small_gpt2(vocabulary: int = 20, spread: float = 0.5) -> GPT2LMHeadModel:
     return GPT2LMHeadModel(config).eval()
 
 
-def llama(attention: str = "sdpa") -> LlamaForCausalLM:
+def llama(attention: str = "sdpa", vocabulary: int = 30, spread: float = 0.4, heads: int = 2) -> LlamaForCausalLM:
     torch.manual_seed(0)
     shape = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 4, "num_attention_heads": 2}
-    config = LlamaConfig(vocab_size=30, max_position_embeddings=64, initializer_range=0.4, **shape)
+    shape |= {"num_key_value_heads": heads}
+    config = LlamaConfig(vocab_size=vocabulary, max_position_embeddings=64, initializer_range=spread, **shape)
     config._attn_implementation = attention
     return LlamaForCausalLM(config).eval()
 
@@ -63,6 +73,19 @@ def gpt2(attention: str = "sdpa") -> GPT2LMHeadModel:
             if name.endswith("bias"):
                 value.normal_(0, 0.3)
     return model
+
+
+def grouped() -> LlamaForCausalLM:
+    """A model whose heads share keys and values."""
+    return llama(heads=1)
+
+
+def gemma2(vocabulary: int = 30) -> Gemma2ForCausalLM:
+    """A model that normalises the feed-forward part's output and caps its logits: it cannot be cached."""
+    torch.manual_seed(0)
+    shape = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 3, "num_attention_heads": 2}
+    shape |= {"head_dim": 8, "num_key_value_heads": 2, "max_position_embeddings": 32}
+    return Gemma2ForCausalLM(Gemma2Config(vocab_size=vocabulary, **shape)).eval()
 
 
 both = pytest.mark.parametrize("make", [llama, gpt2])

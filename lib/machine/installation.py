@@ -36,10 +36,12 @@ def is_current() -> bool:
 def install() -> None:
     """Build `.venv` anew; the stamp comes last, so that one that was interrupted is never taken for good.
 
-    Raises `UserError` where packages cannot be had or Python lacks `venv`.
+    Raises `UserError` where packages cannot be had, Python lacks `venv`, or the folder's name rules one out.
     """
     if VENV.exists() and not VENV.is_dir():
         raise UserError(".venv: a file stands where the environment's folder is to be: move it away, then try again")
+    if os.pathsep in str(ROOT):
+        raise UserError(f"{ROOT}: no Python can work in a folder with {os.pathsep!r} in its name: move the project")
     packages = [line for line in LOCK.read_text().splitlines() if line]
     free = shutil.disk_usage(ROOT).free / 1e9
     print(

@@ -154,7 +154,9 @@ def _execute(notebook: Path, partial: Path, injected: Mapping[str, Any], timeout
         "extra_arguments": QUIET_KERNEL,
     }
     try:
-        _in_a_thread(lambda: papermill.execute_notebook(notebook, partial, **settings))
+        # papermill fills in braces.
+        places = [str(path).replace("{", "{{").replace("}", "}}") for path in (notebook, partial)]
+        _in_a_thread(lambda: papermill.execute_notebook(*places, **settings))
     except PapermillExecutionError as error:
         raise NotebookFailedError(f"{error.ename}: {error.evalue}") from error
     except CellTimeoutError as error:

@@ -180,7 +180,7 @@ def _recorded(tree: Any) -> Any:
     if not isinstance(tree, dict) or not isinstance(tree.get("rows"), list):
         return tree
     rows = [row for row in tree["rows"] if not (isinstance(row, dict) and UNRECORDED & set(_texts(row.values())))]
-    told = {"verdict", "items_only", "caption"} if len(rows) < len(tree["rows"]) and "verdict" in tree else set()
+    told = {"verdict", "caption"} if len(rows) < len(tree["rows"]) and "verdict" in tree else set()
     return {key: value for key, value in tree.items() if key not in told} | {"rows": rows}
 
 

@@ -1,4 +1,4 @@
-"""BERTScores of several systems, each kept in the cache: to encode some ten thousand sentences takes minutes."""
+"""BERTScores of several systems, kept in the cache: to encode some ten thousand sentences takes minutes."""
 
 import hashlib
 import json
@@ -16,23 +16,23 @@ from lib.text import bertscore
 def bertscores(systems: Mapping[str, Sequence[str]], references: Sequence[str]) -> dict[str, np.ndarray]:
     """Return what `bertscore.bertscore` gives for each system, (n,) each, from the cache where it stands there.
 
-    It is kept under its texts, the code, the encoder and what rounds numbers otherwise (lock, threads, processor).
-    Raises `ValueError` as `bertscore.bertscore` does.
+    All systems are kept together, since the texts that share a batch decide how a vector is rounded; under their texts,
+    the code, the encoder and what rounds numbers otherwise (lock, threads, processor). Raises `ValueError` as
+    `bertscore.bertscore` does.
     """
-    place = paths.cache() / "bertscore" / _identity()
-    kept = {name: place / f"{digest([list(texts), list(references)])}.json" for name, texts in systems.items()}
-    loaded = {name: _load(path) for name, path in kept.items()}
-    missing = {name: texts for name, texts in systems.items() if loaded[name] is None}
-    computed = _compute(missing, references) if missing else {}
-    for name, scores in computed.items():
-        _keep(kept[name], scores)
-    return {name: scores if scores is not None else computed[name] for name, scores in loaded.items()}
+    texts = digest([[list(sentences) for sentences in systems.values()], list(references)])
+    path = paths.cache() / "bertscore" / _identity() / f"{texts}.json"
+    scores = _load(path)
+    if scores is None:
+        scores = _compute(list(systems.values()), references)
+        _keep(path, scores)
+    return dict(zip(systems, scores, strict=True))
 
 
-def _compute(systems: Mapping[str, Sequence[str]], references: Sequence[str]) -> dict[str, np.ndarray]:
-    """Score several systems, each different text of them all encoded once."""
-    vectors = bertscore.token_vectors([*references, *(text for texts in systems.values() for text in texts)])
-    return {name: bertscore.bertscore(texts, references, vectors) for name, texts in systems.items()}
+def _compute(systems: Sequence[Sequence[str]], references: Sequence[str]) -> np.ndarray:
+    """Score several systems, (systems, n), each different text of them all encoded once."""
+    vectors = bertscore.token_vectors([*references, *(text for texts in systems for text in texts)])
+    return np.array([bertscore.bertscore(texts, references, vectors) for texts in systems])
 
 
 def _identity() -> str:

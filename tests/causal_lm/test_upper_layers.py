@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional
-from transformers import Gemma2Config, Gemma2ForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel
+from transformers import LlamaForCausalLM, PreTrainedModel
 
 from lib.causal_lm import upper_layers
 from lib.causal_lm.edits import Edit
@@ -20,29 +20,10 @@ from lib.editing.lora import LoraConfig, LoraFineTuning
 from lib.editing.wise import Wise, WiseConfig
 from lib.lemoe.conventional import Conventional, ConventionalConfig
 from lib.lemoe.memoe import Memoe, MemoeConfig
-from tests.tiny_models import LETTERS, Letters, both, gpt2, llama
+from tests.tiny_models import LETTERS, Letters, both, gemma2, gpt2, grouped, llama
 
 EDITS = [Edit("a b c", "d"), Edit("b b a e", "f g h"), Edit("k l", "m n"), Edit("c", "o"), Edit("t u v w x", "y z")]
 UNRELATED = ["x y z w", "o p q", "h i", "t u v s"]
-
-
-def grouped() -> LlamaForCausalLM:
-    """A model whose heads share keys and values."""
-    torch.manual_seed(0)
-    shape = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 4, "num_attention_heads": 2}
-    config = LlamaConfig(
-        vocab_size=30, max_position_embeddings=64, initializer_range=0.4, num_key_value_heads=1, **shape
-    )
-    return LlamaForCausalLM(config).eval()
-
-
-def gemma2() -> Gemma2ForCausalLM:
-    """A model that normalises the feed-forward part's output and caps its logits: it cannot be cached."""
-    torch.manual_seed(0)
-    shape = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 3, "num_attention_heads": 2}
-    return Gemma2ForCausalLM(
-        Gemma2Config(vocab_size=30, head_dim=8, num_key_value_heads=2, max_position_embeddings=32, **shape)
-    ).eval()
 
 
 def ids(text: str) -> Tensor:

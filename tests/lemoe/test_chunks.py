@@ -2,35 +2,20 @@
 
 import pytest
 import torch
-from transformers import Gemma2Config, Gemma2ForCausalLM, LlamaConfig, LlamaForCausalLM
+from transformers import LlamaForCausalLM
 
 from lib.causal_lm.edits import Edit
 from lib.lemoe.adaptor import Adaptor, AdaptorConfig
 from tests.tiny_models import Words as Tokens
+from tests.tiny_models import gemma2
 from tests.tiny_models import small_gpt2 as gpt2
+from tests.tiny_models import small_llama as llama
 
 EDITS = [Edit("a b c", "d"), Edit("b b a e", "f g"), Edit("c", "h"), Edit("k l o o p", "m a b")]
-SHAPE = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2}
-
-
-def llama(heads: int = 2) -> LlamaForCausalLM:
-    torch.manual_seed(0)
-    shape = SHAPE | {"num_key_value_heads": heads}
-    return LlamaForCausalLM(
-        LlamaConfig(vocab_size=20, max_position_embeddings=32, initializer_range=0.5, **shape)
-    ).eval()
 
 
 def grouped() -> LlamaForCausalLM:
-    return llama(1)
-
-
-def gemma2() -> Gemma2ForCausalLM:
-    """A model that normalises the feed-forward part's output and caps its logits: it cannot be cached."""
-    torch.manual_seed(0)
-    return Gemma2ForCausalLM(
-        Gemma2Config(vocab_size=20, head_dim=8, num_key_value_heads=2, max_position_embeddings=32, **SHAPE)
-    ).eval()
+    return llama(heads=1)
 
 
 @pytest.mark.parametrize("make", [llama, grouped, gpt2])

@@ -118,6 +118,13 @@ def test_an_interrupted_or_stale_environment_is_built_again(project, monkeypatch
     assert not installation.is_current()
 
 
+def test_a_folder_in_which_no_environment_can_be_is_refused_in_one_line(project, monkeypatch):
+    monkeypatch.setattr(installation, "ROOT", project / "a:b")
+    monkeypatch.setattr(installation, "_run", lambda *_: pytest.fail("something was installed"))
+    with pytest.raises(UserError, match=r"a:b: no Python .* ':' in its name: move the project"):
+        installation.install()
+
+
 def test_without_packages_there_is_one_line_and_no_environment_taken_for_good(project, monkeypatch, capfd):
     bare = ["--without-pip", "--system-site-packages"]  # to be quick: pip is that of the base interpreter
     run = installation._run
@@ -262,6 +269,24 @@ def test_the_gate_before_a_merge_runs_style_tests_and_smoke():
     assert verbs == ["lint", "test", "smoke"]
     assert os.access(ROOT / ".ci/run", os.X_OK)
     assert subprocess.run(["bash", "-n", ROOT / ".ci/run"]).returncode == 0
+
+
+def test_a_clone_that_converts_line_ends_has_the_same_bytes(tmp_path):
+    contents = {
+        "record.json": b"{}\n",
+        "outputs.parquet": b"PAR1\n\r\nPAR1",
+        "README.md": b"a\nb\n",
+        "a.png": b"\x89PNG\n",
+    }
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-C"]
+    shutil.copy(ROOT / ".gitattributes", tmp_path)
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    for line in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "-m", "a"]):
+        subprocess.run([*git, tmp_path, *line], check=True)
+    line = ["git", "clone", "--quiet", "-c", "core.autocrlf=true", "-c", "core.eol=crlf", tmp_path, tmp_path / "clone"]
+    subprocess.run(line, check=True)
+    assert {name: (tmp_path / "clone" / name).read_bytes() for name in contents} == contents
 
 
 def test_the_citation_names_the_project_and_four_papers():

@@ -162,6 +162,24 @@ def test_a_good_run_publishes_records_and_repeats_byte_for_byte(project, capfd):
     assert capfd.readouterr().err == ""  # no warning of the kernel either
 
 
+def test_a_folder_of_any_name_will_do(project, monkeypatch):
+    odd = project / "odd {x} {} 'q\" ü $HOME"
+    for name in ("ROOT", "NOTEBOOKS", "FIGURES", "BUILD"):
+        monkeypatch.setattr(paths, name, odd / ("" if name == "ROOT" else name.lower()))
+    (odd / "notebooks").mkdir(parents=True)
+    (odd / "notebooks/good.ipynb").write_bytes((FIXTURES / "well_behaved.ipynb").read_bytes())
+    assert execution.run(odd / "notebooks/good.ipynb").published
+    assert len(files_of(odd / "figures")) == 4
+
+
+def test_a_work_root_that_snakemake_cannot_name_is_refused_in_one_line(project, monkeypatch):
+    monkeypatch.setenv("REPRODUCTION_WORK_ROOT", str(project / "{x}"))
+    with pytest.raises(UserError, match=r"REPRODUCTION_WORK_ROOT=.*\{x\}: braces .*: choose another folder"):
+        execution.run(FIXTURES / "well_behaved.ipynb")
+    monkeypatch.setattr(paths, "ROOT", project / "{x}")  # in a project of that name all paths are relative
+    assert paths.work_root() == project / "{x}"
+
+
 def test_numbers_that_come_from_another_record_are_published_again(project, monkeypatch):
     monkeypatch.setattr(paths, "work_figures", lambda profile: project / "work")
     promise = contract.load(FIXTURES / "well_behaved.ipynb")

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from lib import records
 from lib.causal_lm import backbones
@@ -24,6 +24,7 @@ from lib.series.distillation.run import GREEDY
 from lib.series.distillation.world import DataConfig, TeacherConfig, World, world_of
 from lib.text import instructions, suites
 from lib.text.instructions import NAMES, TRAINED, Instruction
+from tests.tiny_models import llama
 
 WORDS = [
     "one",
@@ -55,12 +56,10 @@ TEACHER = TeacherConfig(
 
 
 def backbone(*_: object) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
-    torch.manual_seed(0)
     words = {word: number for number, word in enumerate(["<unk>", "<end>", *WORDS, "never", "ever"])}
     tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    shape = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 4, "num_attention_heads": 2}
-    model = LlamaForCausalLM(LlamaConfig(vocab_size=len(words), max_position_embeddings=64, **shape)).eval()
+    model = llama(vocabulary=len(words), spread=0.02)
     return model, PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>", eos_token="<end>")
 
 

@@ -8,13 +8,13 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from lib.causal_lm.edits import Edit, check
 from lib.errors import UserError
 from lib.facts import databases, relations
 from lib.series.lemoe import fact_edits as data
 from tests.editing.contradictions import contradictions
+from tests.tiny_models import small_gpt2, small_llama
 
 WORDS = "abcdefghijklmnop"
 
@@ -243,21 +243,7 @@ def test_the_hard_set_is_as_zsre_and_mixes_twins_in():
         data.hard_edits(10, twins=1.5)
 
 
-def llama() -> LlamaForCausalLM:
-    torch.manual_seed(0)
-    shape = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
-    return LlamaForCausalLM(
-        LlamaConfig(vocab_size=20, max_position_embeddings=32, initializer_range=0.5, **shape)
-    ).eval()
-
-
-def gpt2() -> GPT2LMHeadModel:
-    torch.manual_seed(0)
-    shape = {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 32, "initializer_range": 0.5}
-    return GPT2LMHeadModel(GPT2Config(vocab_size=20, bos_token_id=1, eos_token_id=2, **shape)).eval()
-
-
-@pytest.mark.parametrize("make", [llama, gpt2])
+@pytest.mark.parametrize("make", [small_llama, small_gpt2])
 @pytest.mark.parametrize("batch_size", [1, 4, 32])
 def test_known_is_what_greedy_decoding_says(make, batch_size):
     model, draw = make(), np.random.default_rng(0)
@@ -282,7 +268,7 @@ def test_known_is_what_greedy_decoding_says(make, batch_size):
 
 def test_known_needs_answers():
     with pytest.raises(UserError, match="no true answer"):
-        data.known(llama(), Letters(), [Edit("abc", "d")])
+        data.known(small_llama(), Letters(), [Edit("abc", "d")])
     with pytest.raises(UserError, match="at least 1"):
-        data.known(llama(), Letters(), edits_of()[:1], 0)
-    assert data.known(llama(), Letters(), []) == []
+        data.known(small_llama(), Letters(), edits_of()[:1], 0)
+    assert data.known(small_llama(), Letters(), []) == []
