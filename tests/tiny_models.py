@@ -66,3 +66,10 @@ def gpt2(attention: str = "sdpa") -> GPT2LMHeadModel:
 
 
 both = pytest.mark.parametrize("make", [llama, gpt2])
+
+
+def llama_of(vocabulary: int) -> LlamaForCausalLM:
+    """A teacher whose first 20 words are the same whatever its vocabulary is padded to."""
+    whole = small_llama(40)
+    whole.resize_token_embeddings(vocabulary)
+    return whole
