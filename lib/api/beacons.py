@@ -62,7 +62,7 @@ def read_facts(rows: Iterable[Mapping[str, Any]]) -> list[BeaconFact]:
                 row["prompt"].rstrip(),
                 f" {row['target'].strip()}",
                 several["aliases"],
-                several["paraphrases"],  # type: ignore[arg-type]  # as many as the user has
+                several["paraphrases"],
                 "proper noun",
                 "own",
                 row["prompt"],
@@ -168,7 +168,7 @@ class WeightedTrainer(Trainer):
 
         args.remove_unused_columns = False  # the numbers of facts are no input of the model
         numbers = _Facts(len(examples))
-        super().__init__(model, args, collated, numbers, processing_class=tokenizer, **named)  # type: ignore[arg-type]
+        super().__init__(model, args, collated, numbers, processing_class=tokenizer, **named)
         self.model_accepts_loss_kwargs = False  # a part's weights are normalised among themselves
         self.add_callback(_EachEpoch(self))
 
