@@ -7,6 +7,13 @@ from collections.abc import Callable
 class UserError(Exception):
     """Something the user can mend; the message is one line naming the file, the place and the remedy."""
 
+    def __str__(self) -> str:
+        """Return the message on one printable line, whatever it quotes (a path, a key, another error)."""
+        message = Exception.__str__(self)  # not super: a KeyError among the bases quotes it
+        if message.isprintable():
+            return message
+        return "".join(one if one.isprintable() else " " if one.isspace() else ascii(one)[1:-1] for one in message)
+
 
 def command(main: Callable[[], int | None]) -> None:
     """Run `main` as a command: exit 2 with one line on standard error for a `UserError`, 130 when interrupted."""

@@ -1,20 +1,24 @@
-"""Readers of the benchmarks' own files (ZsRE, CounterFact, SelfCheckGPT's hallucinations).
+"""Readers of the benchmarks' own files (ZsRE, CounterFact, SelfCheckGPT's hallucinations, QAEdit).
 
 A file is a JSON list of records or one record a line. Prompts lose the blanks around them, targets and answers begin
-with one blank (also SelfCheckGPT's locality texts, which are cut inside words: our policy knows no other join).
+with one blank (also SelfCheckGPT's locality texts, which are cut inside words: our policy knows no other join). A field
+of rephrases holds one text or a list of them. Where the locality question has no answer (7 of the 600 hallucinations of
+WISE), the edit has no locality; a warning counts such edits.
 """
 
-import json
 import warnings
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from lib import paths
+from lib import paths, strict_json
 from lib.causal_lm.edits import Edit, check
 from lib.errors import UserError
+from lib.text import json_records
+from lib.text.json_records import Record
+
+# What the field calls the same, the name of the sets' own releases last or alone.
+REPHRASES = ("rephrase_prompt", "rephrase", "ood_rephrase")
 
 
 def read_zsre(path: Path) -> list[Edit]:
@@ -24,31 +28,20 @@ def read_zsre(path: Path) -> list[Edit]:
     other capitals, the prompt's are taken; where it does not stand there, it becomes None (methods that need subjects
     then refuse the edit); a warning counts both. Raises `UserError` naming file, record and field.
     """
-    subjects: Counter[str] = Counter()
 
-    def parse(record: "_Record") -> Edit:
-        prompt, named = record.prompt("src"), record.text("subject")
-        subject = _as_written(named, prompt)
-        subjects["recased" if subject else "absent"] += subject != named
-        answers = record.content.get("answers")
+    def parse(record: Record, number: int) -> Edit:
+        prompt = record.text("src")
         return Edit(
             prompt,
-            record.answer("alt"),
-            subject,
-            (record.prompt("rephrase"),),
-            (record.prompt("loc"), record.answer("loc_ans")),
-            record.sub("answers", answers[:1]).answer("0") if isinstance(answers, list) and answers else None,
-            identity=f"zsre/{record.number}",
+            _answer(record, "alt"),
+            _as_written(record.text("subject"), prompt),
+            record.texts("rephrase"),
+            _locality(record, "loc", "loc_ans"),
+            _first(record, "answers"),
+            identity=f"zsre/{number}",
         )
 
-    edits = _read(path, parse)
-    if subjects.total():
-        warnings.warn(
-            f"{paths.relative(path)}: of {len(edits)} edits, {subjects['recased']} take their subject's capitals "
-            f"from the prompt, and {subjects['absent']} have no subject, since it is not in the prompt",
-            stacklevel=2,
-        )
-    return edits
+    return _read(path, parse)
 
 
 def read_counterfact(path: Path) -> list[Edit]:
@@ -58,100 +51,108 @@ def read_counterfact(path: Path) -> list[Edit]:
     prompt, whose answer is `target_true`, is the locality. Raises `UserError` naming file, record and field.
     """
 
-    def parse(record: "_Record") -> Edit:
-        return _nested(record) if "requested_rewrite" in record.content else _flat(record)
+    def parse(record: Record, number: int) -> Edit:
+        return _nested(record, number) if "requested_rewrite" in record.content else _flat(record, number)
 
     return _read(path, parse)
 
 
 def read_selfcheckgpt(path: Path) -> list[Edit]:
-    """Read hallucination edits: prompt, target_new, subject, locality_prompt, locality_ground_truth; no rephrases.
+    """Read WISE's hallucinations: prompt, target_new, subject, locality_prompt, locality_ground_truth; no rephrases.
 
-    Raises `UserError` naming file, record and field.
+    Its `temporal` files have the same fields and an `ood_rephrase`, which is taken. Raises `UserError` naming file,
+    record and field.
     """
 
-    def parse(record: "_Record") -> Edit:
+    def parse(record: Record, number: int) -> Edit:
         return Edit(
-            record.prompt("prompt"),
-            record.answer("target_new"),
+            record.text("prompt"),
+            _answer(record, "target_new"),
             record.text("subject"),
-            locality=(record.prompt("locality_prompt"), record.answer("locality_ground_truth")),
-            identity=f"selfcheckgpt/{record.number}",
+            record.texts(*REPHRASES) if record.has(*REPHRASES) else (),
+            _locality(record, "locality_prompt", "locality_ground_truth"),
+            identity=f"selfcheckgpt/{number}",
         )
 
     return _read(path, parse)
 
 
-@dataclass(frozen=True)
-class _Record:
-    """One object of a file and where it stands, for messages."""
+def read_qaedit(path: Path) -> list[Edit]:
+    """Read QAEdit: prompt, target, subject, rephrase, and under `locality` a list of questions, loc and loc_ans.
 
-    place: str
-    number: int
-    content: dict[str, Any]
-    above: str = ""
+    The first of these that has an answer is the edit's locality. Subjects are taken as in `read_zsre`. Raises
+    `UserError` naming file, record and field.
+    """
 
-    def value(self, field: str) -> Any:
-        if field not in self.content:
-            found = ", ".join(self.content) or "none"
-            raise UserError(f'{self.place}: no field "{self.above}{field}" (found: {found}); rename or add it')
-        return self.content[field]
+    def parse(record: Record, number: int) -> Edit:
+        prompt, questions = record.text("prompt"), record.inside("locality")
+        asked = (_locality(questions.inside(place), "loc", "loc_ans") for place in questions.content)
+        return Edit(
+            prompt,
+            _answer(record, "target"),
+            _as_written(record.text("subject"), prompt),
+            record.texts("rephrase"),
+            next((found for found in asked if found), None),
+            identity=f"qaedit/{number}",
+        )
 
-    def text(self, field: str) -> str:
-        """Return a string without the blanks around it; `UserError` for something else and an empty one."""
-        found = self.value(field)
-        if not isinstance(found, str):
-            raise UserError(f'{self.place}: field "{self.above}{field}" is not a string; put it in quotation marks')
-        if not found.strip():
-            raise UserError(f'{self.place}: field "{self.above}{field}" is empty; fill it or remove the record')
-        return found.strip()
-
-    prompt = text
-
-    def answer(self, field: str) -> str:
-        return f" {self.text(field)}"
-
-    def sub(self, field: str, content: Any) -> "_Record":
-        """Return what stands in a field (an object, or a list by its places) as a record of its own."""
-        if isinstance(content, list):
-            content = {str(place): item for place, item in enumerate(content)}
-        if not isinstance(content, dict):
-            raise UserError(f'{self.place}: field "{self.above}{field}" is not an object or list; see the layout')
-        return _Record(self.place, self.number, content, f"{self.above}{field}.")
-
-    def child(self, field: str) -> "_Record":
-        return self.sub(field, self.value(field))
+    return _read(path, parse)
 
 
-def _nested(record: _Record) -> Edit:
-    rewrite = record.child("requested_rewrite")
-    template, subject = rewrite.prompt("prompt"), rewrite.text("subject")
+def _nested(record: Record, number: int) -> Edit:
+    rewrite = record.inside("requested_rewrite")
+    template, subject = rewrite.text("prompt"), rewrite.text("subject")
     if template.count("{}") != 1:
-        raise UserError(f'{record.place}: field "requested_rewrite.prompt" needs one {{}} for the subject; correct it')
-    answer = rewrite.child("target_true").answer("str")
-    paraphrases, neighbours = record.child("paraphrase_prompts"), record.child("neighborhood_prompts")
+        rewrite.refuse("prompt", "needs one {} for the subject; correct it")
+    answer = _answer(rewrite.inside("target_true"), "str")
+    paraphrases, neighbours = record.inside("paraphrase_prompts"), record.inside("neighborhood_prompts")
     return Edit(
         template.replace("{}", subject),
-        rewrite.child("target_new").answer("str"),
+        _answer(rewrite.inside("target_new"), "str"),
         subject,
-        tuple(paraphrases.prompt(place) for place in paraphrases.content),
-        (neighbours.prompt("0"), answer),
+        tuple(paraphrases.text(place) for place in paraphrases.content),
+        (neighbours.text("0"), answer),
         answer,
-        str(rewrite.content.get("relation_id", "")),
-        f"counterfact/{record.content.get('case_id', record.number)}",
+        str(rewrite.content.get("relation_id") or ""),
+        _identity(record, number),
     )
 
 
-def _flat(record: _Record) -> Edit:
+def _flat(record: Record, number: int) -> Edit:
     return Edit(
-        record.prompt("prompt"),
-        record.answer("target_new"),
+        record.text("prompt"),
+        _answer(record, "target_new"),
         record.text("subject"),
-        (record.prompt("rephrase_prompt"),),
-        (record.prompt("locality_prompt"), record.answer("locality_ground_truth")),
-        record.answer("ground_truth"),
-        identity=f"counterfact/{record.content.get('case_id', record.number)}",
+        record.texts(*REPHRASES),
+        _locality(record, "locality_prompt", "locality_ground_truth"),
+        _answer(record, "ground_truth"),
+        identity=_identity(record, number),
     )
+
+
+def _answer(record: Record, field: str) -> str:
+    return f" {record.text(field)}"
+
+
+def _first(record: Record, field: str) -> str | None:
+    """Return the first of a list of answers, or the one answer; None for a missing field and an empty list."""
+    given = record.content.get(field)
+    if given is None or given == []:
+        return None
+    return _answer(record.inside(field), "0") if isinstance(given, list) else _answer(record, field)
+
+
+def _identity(record: Record, number: int) -> str:
+    case = record.content.get("case_id", number)
+    if not isinstance(case, int | str):
+        record.refuse("case_id", f"is {strict_json.kind(case)}; give a number, or leave it out")
+    return f"counterfact/{case}"
+
+
+def _locality(record: Record, question: str, answer: str) -> tuple[str, str] | None:
+    """Return the locality question with its answer, None where the answer is an empty text."""
+    asked, given = record.text(question), record.content.get(answer)
+    return None if isinstance(given, str) and not given.strip() else (asked, _answer(record, answer))
 
 
 def _as_written(subject: str, prompt: str) -> str | None:
@@ -164,48 +165,32 @@ def _as_written(subject: str, prompt: str) -> str | None:
     return written if start >= 0 and written.lower() == subject.lower() else None
 
 
-def _read(path: Path, parse: Callable[[_Record], Edit]) -> list[Edit]:
-    edits = []
-    for number, content in enumerate(_contents(path), 1):
-        place = f"{paths.relative(path)}, record {number}"
-        if not isinstance(content, dict):
-            raise UserError(f"{place}: not a JSON object; see the layout of the data set")
-        edit = parse(_Record(place, number, content))
+def _read(path: Path, parse: Callable[[Record, int], Edit]) -> list[Edit]:
+    """Return the edits of all records, each parsed with its number; a warning counts what is no longer as in the file.
+
+    Raises `UserError` also for an edit that `check` refuses.
+    """
+    edits, changed = dict[str, Edit](), Counter[str]()
+    for number, record in enumerate(json_records.read(path, "records", "a record of the data set"), 1):
+        edit = parse(record, number)
         try:
             check(edit)
         except UserError as error:
             field = "subject" if edit.subject is not None and edit.subject not in edit.prompt else "target"
-            raise UserError(f'{place}, field "{field}": {error}') from error
-        edits.append(edit)
-    return edits
-
-
-def _contents(path: Path) -> list[Any]:
-    """Return the records of a JSON list or of JSON lines; `UserError` for a file that is neither, or holds none."""
-    place = paths.relative(path)
-    try:
-        text = Path(path).read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise UserError(f"{place}: {error.strerror or error}; check the path of the data file") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{place}: not UTF-8 (byte {error.start + 1}); save the file as UTF-8") from error
-    try:
-        found = json.loads(text) if text.lstrip().startswith("[") else _lines(text)
-    except json.JSONDecodeError as error:
-        where = f"line {error.lineno}, column {error.colno}"
-        raise UserError(f"{place}: broken JSON ({error.msg}, {where}); mend it") from error
-    if not found:
-        raise UserError(f"{place}: no records; give a JSON list of them, or one a line")
-    return found
-
-
-def _lines(text: str) -> list[Any]:
-    found = []
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.strip():
-            try:
-                found.append(json.loads(line))
-            except json.JSONDecodeError as error:
-                error.lineno = number
-                raise
-    return found
+            raise UserError(f'{record.place}, field "{field}": {error}') from error
+        if edit.identity in edits:
+            raise UserError(f"{record.place}: a second record {edit.identity}; remove or renumber one")
+        edits[edit.identity] = edit
+        named = record.content.get("subject")
+        changed["recased"] += isinstance(named, str) and edit.subject not in (None, named.strip())
+        changed["absent"] += isinstance(named, str) and edit.subject is None
+        changed["unasked"] += edit.locality is None
+    told = {
+        "take their subject's capitals from the prompt": changed["recased"],
+        "have no subject, since it is not in the prompt": changed["absent"],
+        "have no locality, since its question has no answer": changed["unasked"],
+    }
+    if changed.total():
+        said = ", ".join(f"{count} {what}" for what, count in told.items() if count)
+        warnings.warn(f"{paths.relative(path)}: of {len(edits)} edits, {said}", stacklevel=3)
+    return list(edits.values())

@@ -49,16 +49,20 @@ def countries() -> pd.DataFrame:
     Columns: name, code (ISO, two letters), capital, currency, continent, population (people), area (km2), languages and
     borders (tuples of names; languages in the order of the source). Raises `UserError` for a file of another layout.
     """
-    table, borders, languages = _select(atlas(), _COUNTRIES, _BORDERS, _LANGUAGES)
+    file = atlas()
+    table, borders, languages = _select(file, _COUNTRIES, _BORDERS, _LANGUAGES)
     named = {(row.id, row.code): row.name for row in languages.itertuples(index=False)}
-    table["languages"] = [
-        tuple(named[number, code] for code in json.loads(codes))
-        for number, codes in zip(table["id"], table["language_codes"], strict=True)
-    ]
     neighbours: dict[str, list[str]] = {name: [] for name in table["name"]}
-    for one, two in borders.itertuples(index=False):
-        neighbours[one].append(two)
-        neighbours[two].append(one)
+    try:
+        table["languages"] = [
+            tuple(named[number, code] for code in json.loads(codes))
+            for number, codes in zip(table["id"], table["language_codes"], strict=True)
+        ]
+        for one, two in borders.itertuples(index=False):
+            neighbours[one].append(two)
+            neighbours[two].append(one)
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise _other_layout(file, repr(error)) from error
     table["borders"] = [tuple(sorted(neighbours[name])) for name in table["name"]]
     return table.drop(columns=["id", "language_codes"]).astype({"population": "Int64"})
 
@@ -86,7 +90,10 @@ def _select(file: Path, *queries: str) -> list[pd.DataFrame]:
         with closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro&immutable=1", uri=True)) as database:
             return [pd.read_sql_query(query, database) for query in queries]
     except (sqlite3.Error, pd.errors.DatabaseError) as error:
-        reason = str(error).splitlines()[-1]
-        raise UserError(
-            f"{paths.relative(file)}: not the expected database ({reason}); delete the file and fetch it again"
-        ) from error
+        raise _other_layout(file, str(error).splitlines()[-1]) from error
+
+
+def _other_layout(file: Path, reason: str) -> UserError:
+    return UserError(
+        f"{paths.relative(file)}: not the expected database ({reason}); delete the file and fetch it again"
+    )

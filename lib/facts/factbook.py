@@ -161,7 +161,7 @@ def _sections(code: str, split: Split) -> list[list[str]]:
             for inside in content.values()
         ]
         return [[line for text in texts for line in plain(text) if is_prose(line)] for texts in sections]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         reason = f"not a country of the Factbook ({error!r}); delete the file and fetch it again"
         raise UserError(f"{paths.relative(path)}: {reason}") from error
 

@@ -200,11 +200,11 @@ def _independence() -> Iterator[Triple]:
         path = sources.path(factbook.CARRIER, file)
         try:
             government = json.loads(path.read_text(encoding="utf-8"))["Government"]
-        except (ValueError, KeyError, TypeError) as error:
+            name = government.get("Country name", {}).get("conventional short form", {}).get("text")
+            year = _INDEPENDENT.match(government.get("Independence", {}).get("text", ""))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             reason = f"not a country of the Factbook ({error!r}); delete the file and fetch it again"
             raise UserError(f"{paths.relative(path)}: {reason}") from error
-        name = government.get("Country name", {}).get("conventional short form", {}).get("text")
-        year = _INDEPENDENT.match(government.get("Independence", {}).get("text", ""))
         if name in known and year:
             yield Triple(name, said(name), "independence", year[1])
 

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 from pydantic import ValidationError
 
+from lib import strict_json
 from lib.errors import UserError
 from lib.profiles import cpu, gpu, paper, smoke
 from lib.profiles.fields import Profile
@@ -41,27 +42,34 @@ def profile(name: str) -> Profile:
 def _changed(name: str, changes: str) -> Profile:
     """Return a profile with other sizes: `editing.steps=60 beacons.seeds=[0]`, values as JSON.
 
-    Raises `UserError` for what is no size, and for a value that does not fit it.
+    Raises `UserError` for what is no size, for a value that does not fit it, and for a size that is set twice.
     """
-    content = PROFILES[name].model_dump()
+    content = json.loads(PROFILES[name].model_dump_json())
+    known = set()
     for change in changes.split():
         size, _, value = change.partition("=")
         *rooms, last = size.split(".")
         place: Any = content
         for room in rooms:
             place = place.get(room) if isinstance(place, dict) else None
-        if not isinstance(place, dict) or last not in place:
-            raise UserError(f"{change}: profiles have no size {size!r}: notebook 0 lists them, as in editing.steps=60")
+        if not isinstance(place, dict) or last not in place or size in ("name", "about"):
+            no_size = f"profiles have no size {strict_json.clip(size)!r}"
+            raise UserError(f"{strict_json.clip(change)}: {no_size}: notebook 0 lists them, as in editing.steps=60")
+        if size in known:
+            raise UserError(f"{strict_json.clip(change)}: {size} is set twice: leave one")
+        known.add(size)
         try:
-            place[last] = json.loads(value)
-        except ValueError:
-            place[last] = value
+            place[last] = strict_json.parse(value, size)
+        except UserError:
+            place[last] = value  # a word needs no quotation marks
     try:
-        return Profile.model_validate(content)
+        return Profile.model_validate_json(json.dumps(content), strict=True)  # true is not 1, and "60" no number
     except ValidationError as error:
         problem = error.errors()[0]
         place = ".".join(map(str, problem["loc"]))
-        raise UserError(f"{changes}: {place}: {problem['msg']}") from error
+        raise UserError(
+            f"{strict_json.clip(changes)}: {strict_json.clip(place)}: {problem['msg']}: correct it"
+        ) from error
 
 
 def table() -> pd.DataFrame:

@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+from pydantic import PositiveInt
+
 from lib.profiles.sizes import BeaconSizes, DiffusionSizes, DistillationSizes, EditingSizes
 from lib.settings import Settings
 
@@ -16,7 +18,7 @@ class Profile(Settings):
     offline: bool  # no hub is contacted
     device: Literal["cpu", "cuda"]
     backbone: str
-    backbone_layers: int | None  # None: all
+    backbone_layers: PositiveInt | None  # None: all
     diffusion: DiffusionSizes
     editing: EditingSizes
     beacons: BeaconSizes

@@ -7,18 +7,20 @@ The head of its first cell, heading and table, is written from it:
 import argparse
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, ValidationError, model_validator
 
-from lib import paths
+from lib import paths, strict_json
 from lib.errors import UserError, command
 from lib.files import write_text
 from lib.settings import Settings
 
 KEY = "reproduction"
+CELLS = ("code", "markdown", "raw")
+LONGEST_NAME = 100  # characters of a part of a path; with a suffix it fits every file system
 SUFFIXES = {"figure": (".png", ".pdf", ".json"), "table": (".csv", ".md", ".tex", ".json")}
 
 
@@ -27,10 +29,19 @@ def _inside(stem: str) -> str:
     parts = PurePosixPath(stem).parts
     if not parts or stem != "/".join(parts) or any(part.startswith((".", "/")) for part in parts):
         raise ValueError("must be a relative path like series/name")
+    if not stem.isprintable() or "\\" in stem or max(map(len, parts)) > LONGEST_NAME:
+        raise ValueError(f"must have parts of {LONGEST_NAME} printable characters at most, and no backslash")
     return stem
 
 
-Line = Annotated[str, Field(min_length=1, pattern=r"^[^\n]+$")]
+def _said(line: str) -> str:
+    """Refuse a line that says nothing, and one that would break out of its row of a table."""
+    if not line.strip() or not line.isprintable():
+        raise ValueError("must be one line of printable characters")
+    return line
+
+
+Line = Annotated[str, AfterValidator(_said)]
 Stem = Annotated[str, AfterValidator(_inside)]
 
 
@@ -90,29 +101,90 @@ def name(notebook: Path) -> str:
 
 
 def read(notebook: Path) -> dict[str, Any]:
-    """Return a notebook as JSON; `UserError` naming the file where it is missing, broken or not format 4."""
-    try:
-        content = json.loads(Path(notebook).read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(f"{paths.relative(notebook)}: no such notebook: check the path") from error
-    except ValueError as error:
-        raise UserError(f"{paths.relative(notebook)}: not a notebook ({error}): restore it from git") from error
-    if not isinstance(content, dict) or content.get("nbformat") != 4:
-        raise UserError(f"{paths.relative(notebook)}: not a notebook of format 4: save it again in JupyterLab")
+    """Return a notebook as JSON; `UserError` naming the file, and the cell, where it is missing, broken or malformed.
+
+    What is read here and by papermill has the types of format 4: metadata are objects, tags and a source texts or lists
+    of them, identities differ.
+    """
+    place = paths.relative(notebook)
+    if not Path(notebook).exists():
+        raise UserError(f"{place}: no such notebook: check the path")
+    text = strict_json.read_text(Path(notebook))
+    content = strict_json.parse(text, f"{place}: not a notebook", "restore it from git")
+    if not isinstance(content, dict):
+        raise UserError(f"{place}: not a notebook but {strict_json.kind(content)}: restore it from git")
+    if type(content.get("nbformat")) is not int or content["nbformat"] != 4:
+        raise UserError(f"{place}: not a notebook of format 4: save it again in JupyterLab")
+    for problem in _problems(content):
+        raise UserError(f"{place}: {problem}: save it again in JupyterLab, or restore it from git")
     return content
+
+
+def _problems(content: dict[str, Any]) -> Iterator[str]:
+    """Yield what is not as format 4 has it, of all that is read here and by papermill."""
+    if type(content.get("nbformat_minor")) is not int:
+        yield "`nbformat_minor` is no whole number"
+    yield from _metadata_problems("the notebook", content, ("kernelspec", "language_info", "papermill"))
+    cells = content.get("cells")
+    if not isinstance(cells, list):
+        yield f"`cells` {_found(content, 'cells')} where a list is expected"
+        return
+    identities: set[str] = set()
+    for number, cell in enumerate(cells, 1):
+        where = f"cell {number}"
+        if not isinstance(cell, dict):
+            yield f"{where} is {strict_json.kind(cell)} where an object is expected"
+            return
+        if cell.get("cell_type") not in CELLS:
+            yield f"{where}: `cell_type` is none of {', '.join(CELLS)}"
+        if not _is_text(cell.get("source")):
+            yield f"{where}: `source` {_found(cell, 'source')} where a text, or a list of texts, is expected"
+        outputs = cell.get("outputs", [] if cell.get("cell_type") != "code" else None)
+        if not isinstance(outputs, list) or not all(isinstance(one, dict) and "output_type" in one for one in outputs):
+            yield f"{where}: `outputs` {_found(cell, 'outputs')} where a list of outputs is expected"
+        yield from _metadata_problems(where, cell, ("papermill", "execution"))
+        metadata = cell["metadata"] if isinstance(cell.get("metadata"), dict) else {}
+        tags = metadata.get("tags", [])
+        if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
+            yield f"{where}: `metadata.tags` {_found(metadata, 'tags')} where a list of texts is expected"
+        identity = cell.get("id", f"{number}, which has none")
+        if not isinstance(identity, str) or identity in identities:
+            yield f"{where}: `id` is no text, or that of an earlier cell ({strict_json.clip(str(identity))})"
+        else:
+            identities.add(identity)
+
+
+def _metadata_problems(where: str, holder: dict[str, Any], objects: Sequence[str]) -> Iterator[str]:
+    metadata = holder.get("metadata")
+    if not isinstance(metadata, dict):
+        yield f"{where}: `metadata` {_found(holder, 'metadata')} where an object is expected"
+        return
+    for name in objects:
+        if name in metadata and not isinstance(metadata[name], dict):
+            yield f"{where}: `metadata.{name}` {_found(metadata, name)} where an object is expected"
+
+
+def _found(holder: dict[str, Any], name: str) -> str:
+    return f"is {strict_json.kind(holder[name])}" if name in holder else "is missing"
+
+
+def _is_text(source: Any) -> bool:
+    return isinstance(source, str) or (isinstance(source, list) and all(isinstance(line, str) for line in source))
 
 
 def load(notebook: Path) -> Contract:
     """Return the contract of a notebook; `UserError` naming the notebook and the field where it is missing or wrong."""
-    promise = read(notebook).get("metadata", {}).get(KEY)
+    promise = read(notebook)["metadata"].get(KEY)
     remedy = "mend it under Advanced Tools, Notebook Metadata, in JupyterLab"
     if not isinstance(promise, dict):
         raise UserError(f"{paths.relative(notebook)}: no `{KEY}` in the notebook's metadata: {remedy}")
+    if "notebook" in promise:
+        raise UserError(f"{paths.relative(notebook)}: metadata `{KEY}.notebook`: the file's own name: {remedy}")
     try:
         return Contract.model_validate({**promise, "notebook": Path(notebook)})
     except ValidationError as error:
         problem = error.errors()[0]
-        place = ".".join(str(part) for part in (KEY, *problem["loc"]))
+        place = strict_json.clip(".".join(str(part) for part in (KEY, *problem["loc"])))
         raise UserError(f"{paths.relative(notebook)}: metadata `{place}`: {problem['msg']}: {remedy}") from error
 
 

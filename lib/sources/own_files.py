@@ -29,6 +29,10 @@ class Slice:
         path = folder(self.file) / self.file
         if not path.is_file():
             raise UserError(f"{path}: no such file: BENCHMARK_DIR must hold {self.file}")
-        if files.sha256(path) != self.sha256:
+        try:
+            found = files.sha256(path)
+        except OSError as error:
+            raise UserError(f"{path}: {error.strerror or error}: let yourself read it") from error
+        if found != self.sha256:
             raise UserError(f"{path}: not the file that was reported on: change the SHA-256 of {self.title}'s slice")
         return path

@@ -112,9 +112,9 @@ def _arguments(path: Path, count: int) -> tuple[Any, ...]:
         nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         call = next(node for node in nodes if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Bible")
         found = tuple(ast.literal_eval(argument) for argument in call.args[1 : 1 + count])
-        if len(found) != count:
-            raise ValueError(f"{len(found)} arguments")
-    except (SyntaxError, StopIteration, ValueError, TypeError) as error:
+        if len(found) != count or not isinstance(found[0], str):
+            raise ValueError(f"{len(found)} arguments, or the first is no text")
+    except (OSError, SyntaxError, StopIteration, ValueError, TypeError, RecursionError, MemoryError) as error:
         raise _other_layout(path, error) from error
     return found
 

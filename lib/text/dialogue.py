@@ -37,11 +37,14 @@ def conversations() -> dict[str, list[list[str]]]:
     path = source()
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        return {
+        talks = {
             identity: [[message["text"] for message in turn] for turn in one["messages"]]
             for identity, one in content.items()
         }
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        if not all(isinstance(text, str) for turns in talks.values() for turn in turns for text in turn):
+            raise TypeError("a message that is no text")
+        return talks
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise UserError(
             f"{paths.relative(path)}: not a set of conversations ({error!r}); delete the file and fetch it again"
         ) from error

@@ -18,9 +18,9 @@ import pyarrow.parquet as parquet
 from datasets import Dataset, DatasetDict
 
 from lib import files, paths
-from lib.errors import UserError
 from lib.statements.reach import entry_of, reach
-from lib.text import json_lines
+from lib.text import json_records
+from lib.text.json_records import Record
 
 SPLITS = ("train", "validation", "test")
 
@@ -98,7 +98,7 @@ def _read_cache(folder: Path, key: str) -> tuple[dict[str, pa.Table], dict[str, 
             if files.sha256(folder / f"{split}.parquet") != manifest["sha256"][split]:
                 raise ValueError(f"{split}.parquet has another checksum")
         return {split: parquet.read_table(folder / f"{split}.parquet") for split in SPLITS}, dict(manifest["dropped"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         warnings.warn(f"{paths.relative(folder)} is damaged ({error}): built again", stacklevel=3)
         return None
 
@@ -131,11 +131,11 @@ def read_jsonl(path: Path, max_words: int | None = None) -> Dataset:
     """Read sentence pairs in the layout of the paper's own sets: one JSON object with "src" and "trg" per line.
 
     Blanks inside a sentence become single spaces; further keys are ignored. Raises `UserError` naming file, line and
-    remedy for a missing or empty file, text that is not UTF-8, a broken line, a missing field, an empty sentence, or a
-    sentence of more than `max_words` words.
+    remedy for whatever `json_records` refuses, a missing field, an empty sentence, or one of more than `max_words`
+    words.
     """
-    lines = json_lines.read(path, "sentence pairs", '{"src": ..., "trg": ...}')
-    return Dataset(pa.Table.from_pylist([_pair(line, max_words) for line in lines]))
+    records = json_records.read(path, "sentence pairs", '{"src": ..., "trg": ...}')
+    return Dataset(pa.Table.from_pylist([_pair(record, max_words) for record in records]))
 
 
 def read_folder(folder: Path, max_words: int | None = None) -> PairSet:
@@ -145,18 +145,12 @@ def read_folder(folder: Path, max_words: int | None = None) -> PairSet:
     return PairSet(folder.name, DatasetDict(splits), "see the owner of the files", {})
 
 
-def _pair(line: json_lines.Line, max_words: int | None) -> dict[str, str]:
-    """Return the pair on one line."""
-    row, content, place = {}, line.content, line.place
+def _pair(record: Record, max_words: int | None) -> dict[str, str]:
+    """Return the pair in one record."""
+    row = {}
     for field in ("src", "trg"):
-        if field not in content:
-            raise UserError(f'{place}: no field "{field}" (found: {", ".join(content) or "none"}); rename or add it')
-        if not isinstance(content[field], str):
-            raise UserError(f'{place}: field "{field}" is not a string; put the sentence in quotation marks')
-        words = content[field].split()
-        if not words:
-            raise UserError(f'{place}: field "{field}" is empty; fill it or remove the line')
+        words = record.text(field).split()
         if max_words is not None and len(words) > max_words:
-            raise UserError(f'{place}: field "{field}" has {len(words)} words, the model takes {max_words}; shorten it')
+            record.refuse(field, f"has {len(words)} words, the model takes {max_words}; shorten it")
         row[field] = " ".join(words)
-    return row  # type: ignore[return-value]  # texts by texts: mypy sees the two names only
+    return row

@@ -138,8 +138,9 @@ class WordPieces(Vocabulary):
         """
         try:
             words = tuple(Path(path).read_text(encoding="utf-8").splitlines())
-        except OSError as error:
-            raise UserError(f"{paths.relative(path)}: {error.strerror or error}; fetch the sources again") from error
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "not UTF-8"
+            raise UserError(f"{paths.relative(path)}: {reason}; fetch the sources again") from error
         if len(words) <= cls.end or [words[i] for i in (cls.pad, cls.unk, cls.end)] != ["[PAD]", "[UNK]", "[SEP]"]:
             raise UserError(f"{paths.relative(path)}: not the uncased BERT vocabulary; fetch the sources again")
         empty = cls(words, (0,) * len(words), 0)
@@ -167,9 +168,13 @@ def load(path: Path) -> Vocabulary:
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
         kind = {cls.kind: cls for cls in (Vocabulary, WordPieces)}[content["kind"]]
-        words, counts = tuple(map(str, content["words"])), tuple(map(int, content["counts"]))
-        if len(words) != len(counts) or len(set(words)) != len(words):
+        words, counts, total = tuple(content["words"]), tuple(content["counts"]), content["total"]
+        if not all(isinstance(word, str) for word in words):
+            raise ValueError("an entry that is no text")
+        if not all(type(count) is int and count >= 0 for count in (*counts, total)):
+            raise ValueError("a count that is no number from 0 on")
+        if len(words) != len(counts) or len(set(words)) != len(words) or sum(counts) > total or len(words) <= kind.unk:
             raise ValueError("entries and counts do not agree")
-        return kind(words, counts, int(content["total"]))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return kind(words, counts, total)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{paths.relative(path)}: not a vocabulary ({error}); delete it and build it again") from error

@@ -58,17 +58,21 @@ GOOD = json.dumps({"instruction": "a", "input": "", "output": "b"}).encode()
 @pytest.mark.parametrize(
     ("name", "line", "message"),
     [
-        ("dolly", b'{"instruction": "a", "output"', r"line 2: broken JSON \(.*column 30\); mend or remove the line"),
-        ("dolly", b"[1, 2]", "line 2: not a JSON object"),
+        (
+            "dolly",
+            b'{"instruction": "a", "output"',
+            r"line 2: broken JSON \(the text ends too early, column 30\); mend or remove the line",
+        ),
+        ("dolly", b"[1, 2]", "line 2: not a JSON object but a list"),
         ("dolly", b'{"input": "a", "output": "b"}', r'line 2: no field "instruction" \(found: input, output\)'),
         ("dolly", b'{"instruction": "a"}', 'line 2: no field "output" or "response"'),
-        ("dolly", b'{"instruction": "a", "output": 7}', 'line 2: field "output" is not a text'),
-        ("dolly", b'{"instruction": "a", "input": 7, "output": "b"}', 'line 2: field "input" is not a text'),
+        ("dolly", b'{"instruction": "a", "output": 7}', 'line 2: field "output" is a number where a text'),
+        ("dolly", b'{"instruction": "a", "input": 7, "output": "b"}', 'line 2: field "input" is a number where a text'),
         ("dolly", b'{"instruction": "  ", "output": "b"}', 'line 2: field "instruction" is empty'),
         ("sni", b'{"instruction": "a", "output": []}', 'line 2: field "output" is an empty list'),
-        ("sni", b'{"instruction": "a", "output": ["b", ""]}', 'line 2: field "output" is empty'),
+        ("sni", b'{"instruction": "a", "output": ["b", ""]}', 'line 2: field "output.1" is empty'),
         ("selfinst", b'{"instruction": "a", "instances": []}', 'line 2: field "instances" is not a list'),
-        ("vicuna", b'{"text": "caf\xe9", "output": "b"}', "line 2: not UTF-8 .byte 14.; save the file as UTF-8"),
+        ("vicuna", b'{"text": "caf\xe9", "output": "b"}', "line 2 .byte 14.: not UTF-8; save the file as UTF-8"),
     ],
 )
 def test_a_damaged_line_is_named_with_a_remedy(tmp_path, name, line, message):

@@ -260,9 +260,9 @@ def test_json_lines_with_a_byte_order_mark_and_foreign_line_ends(tmp_path):
         ("other_keys.jsonl", r'line 1: no field "src" \(found: question1, question2\); rename'),
         ("broken_line.jsonl", r"broken_line\.jsonl, line 2: broken JSON \(.*column \d+\); mend or remove"),
         ("empty_source.jsonl", r'empty_source\.jsonl, line 3: field "src" is empty; fill it'),
-        ("number.jsonl", r'line 1: field "trg" is not a string; put'),
-        ("list.jsonl", r"line 1: not a JSON object; write"),
-        ("latin1.jsonl", r"latin1\.jsonl, line 1: not UTF-8 \(byte 13\); save the file as UTF-8"),
+        ("number.jsonl", r'line 1: field "trg" is a number where a text is expected; put'),
+        ("list.jsonl", r"record 1 \(line 1\): not a JSON object but a text; write"),
+        ("latin1.jsonl", r"latin1\.jsonl, line 1 \(byte 13\): not UTF-8; save the file as UTF-8"),
     ],
 )
 def test_bad_json_lines_are_one_readable_line(name, message):

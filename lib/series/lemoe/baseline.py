@@ -2,9 +2,11 @@
 
 import time
 from collections.abc import Sequence
+from typing import Annotated
 
 import numpy as np
 import torch
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from lib.causal_lm.edits import Edit
 from lib.causal_lm.encoding import encode_edits
@@ -20,9 +22,9 @@ class KnownConfig(Settings):
     """Of how many edits of a set a backbone is asked the true answer."""
 
     edits: str
-    count: int
+    count: PositiveInt
     backbone: str
-    layers: int | None
+    layers: PositiveInt | None
     dtype: str
 
 
@@ -30,12 +32,12 @@ class LatencyConfig(Settings):
     """An adaptor, the numbers of experts that it holds in turn, and the prompts that go through the model."""
 
     settings: AdaptorConfig
-    held: tuple[int, ...]
+    held: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)]
     edits: str
-    count: int  # prompts of a forward pass
-    repeats: int  # timed passes
+    count: PositiveInt  # prompts of a forward pass
+    repeats: PositiveInt  # timed passes
     backbone: str
-    layers: int | None
+    layers: PositiveInt | None
     dtype: str
 
 

@@ -4,9 +4,11 @@ The paper reports a locality of 1.00 without rejection; all measures here are ou
 """
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import pandas as pd
 import torch
+from pydantic import Field, NonNegativeFloat
 from torch import Tensor
 from torch.nn import functional
 
@@ -31,7 +33,7 @@ class LocalityConfig(Settings):
     """A run of LEMoE, and the scales of the experts' output after training that are compared."""
 
     run: RunConfig
-    scales: tuple[float, ...]
+    scales: Annotated[tuple[NonNegativeFloat, ...], Field(min_length=1)]
 
 
 def study(case: Case) -> Outcome:
