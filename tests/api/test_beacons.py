@@ -64,7 +64,9 @@ def test_the_weighted_loss_is_its_formula_and_an_adapter_learns_by_it(real: tupl
     model, tokenizer = real
     adapted = peft.get_peft_model(model, peft.LoraConfig(r=2, target_modules=["down_proj"], layers_to_transform=[20]))
     try:
-        trainer = beacons.WeightedTrainer(adapted, tokenizer, FACTS, args=arguments(tmp_path, max_steps=5, per_device_train_batch_size=6))
+        trainer = beacons.WeightedTrainer(
+            adapted, tokenizer, FACTS, args=arguments(tmp_path, max_steps=5, per_device_train_batch_size=6)
+        )
         trainer.refresh()
         weights = beacons.weigh(beacons.measure(model, tokenizer, FACTS))
         assert trainer.weights.numpy() == pytest.approx(weights, abs=1e-5)
