@@ -3,6 +3,21 @@ PYTHON ?= python3
 PROFILE ?= cpu
 RUN := .venv/bin/python
 
+# What a user passes reaches the commands as it was written, through the environment: neither make nor a shell expands it.
+override PYTHON := $(value PYTHON)
+override PROFILE := $(value PROFILE)
+override ONLY := $(value ONLY)
+override FRESH := $(value FRESH)
+override SET := $(value SET)
+override AGAINST := $(value AGAINST)
+export PYTHON PROFILE ONLY FRESH SET AGAINST
+
+# What the user has set for a Python, Jupyter or numeric library of their own is not for this one: lib/machine/variables.py.
+FOREIGN := PYTHON% IPYTHON% JUPYTER% MPL% MATPLOTLIB% TRANSFORMERS_% NPY_% GOMP_% KMP_% MKL_% OPENBLAS_% DNNL_% ONEDNN_% ATEN_%
+unexport $(filter-out %_NUM_THREADS PYTHON,$(filter $(FOREIGN),$(.VARIABLES)))
+export PYTHONUTF8 := 1
+export PYTHONNOUSERSITE := 1
+
 .DEFAULT_GOAL := help
 .PHONY: help environment setup reproduce test fuzz check-all lab smoke notebooks prove bench lint lock clean distclean
 
@@ -10,15 +25,15 @@ help:
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 environment:
-	@command -v $(PYTHON) > /dev/null || { echo "error: $(PYTHON): not found: install Python 3.11 to 3.13 or set PYTHON" >&2; exit 1; }
-	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v <= (3, 13) else "error: this is Python %d.%d: run make PYTHON=... with one of 3.11 to 3.13" % v)'
-	@$(PYTHON) -m lib.machine.installation
+	@command -v "$$PYTHON" > /dev/null || { echo "error: $$PYTHON: not found: install Python 3.11 to 3.13 or set PYTHON" >&2; exit 1; }
+	@"$$PYTHON" -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v <= (3, 13) else "error: this is Python %d.%d: run make PYTHON=... with one of 3.11 to 3.13" % v)'
+	@"$$PYTHON" -m lib.machine.installation
 
 setup: environment ## create .venv from the lock; fetch models and texts into data/external
 	@$(RUN) -m lib.sources.setup
 
 reproduce: setup ## run the notebooks (ONLY=... some), renew figures/; FRESH=1 (core) or all: from scratch; SET=... try
-	@$(RUN) -m lib.running.reproduce --profile $(PROFILE) $(if $(ONLY),--only $(ONLY)) $(if $(FRESH),--fresh $(FRESH)) $(if $(SET),--set $(SET))
+	@$(RUN) -m lib.running.reproduce --profile="$$PROFILE" $${ONLY:+--only="$$ONLY"} $${FRESH:+--fresh="$$FRESH"} $${SET:+--set="$$SET"}
 
 test: setup ## the tests, and every notebook against its stored outputs
 	@$(RUN) -m pytest -n 2 --dist loadgroup $(ARGS)
@@ -30,17 +45,17 @@ check-all: setup ## all tests: those of make test, and more of the same
 	@$(RUN) -m pytest -n 2 --dist loadgroup -m "thorough or not thorough" $(ARGS)
 
 lab: setup ## open the notebooks in JupyterLab
-	@$(RUN) -m jupyterlab --ServerApp.root_dir="$(CURDIR)" notebooks/0_start_here.ipynb  # links lead to figures/
+	@$(RUN) -m lib.running.kernels
 
 smoke: setup ## every notebook, from scratch, in tiny sizes
 	@rm -rf build/smoke
-	@REPRODUCTION_WORK_ROOT="$(CURDIR)/build/smoke" $(RUN) -m lib.running.reproduce --profile smoke
+	@REPRODUCTION_WORK_ROOT="$$PWD/build/smoke" $(RUN) -m lib.running.reproduce --profile smoke
 
 notebooks: setup ## record the committed notebooks (ONLY=... some) again, and the READMEs' tables
-	@$(RUN) -m lib.running.reproduce --profile cpu --record $(if $(ONLY),--only $(ONLY))
+	@$(RUN) -m lib.running.reproduce --profile cpu --record $${ONLY:+--only="$$ONLY"}
 
 prove: setup ## stamp records anew where tiny twins prove that a change gives the same bits; AGAINST=commit before
-	@$(RUN) -m lib.running.catalogue prove --profile cpu --rows all --against $(or $(AGAINST),HEAD)
+	@$(RUN) -m lib.running.catalogue prove --profile cpu --rows all --against="$${AGAINST:-HEAD}"
 
 bench: setup ## time training, sampling and the choice of candidates against plain code, and what each series costs
 	@$(RUN) -m lib.benchmarks.infodiffusion
@@ -59,7 +74,7 @@ lint: environment ## check style, notebooks too, which room imports which, types
 
 # No hashes: with them pip takes only the registry's torch, a CPU wheel beside it never, and wants CUDA's packages listed too.
 lock: ## write requirements.lock again from pyproject.toml; ARGS=--upgrade for newer versions
-	@$(PYTHON) -m venv build/uv && build/uv/bin/python -m pip install --quiet uv==0.13.9
+	@"$$PYTHON" -m venv build/uv && build/uv/bin/python -m pip install --quiet uv==0.13.9
 	@cp requirements.lock build/requirements.lock
 	@build/uv/bin/uv pip compile pyproject.toml --extra reproduction --extra notebooks --extra test --universal --python-version 3.11 --quiet $(ARGS) \
 		--no-header --no-annotate --no-emit-index-url --output-file build/requirements.lock

@@ -86,12 +86,12 @@ rule cases:
         tally=lambda wildcards: last_runs.tally(PROFILE, wildcards.group).absolute(),
         cases=lambda wildcards: [case for case in PENDING if group(case) == wildcards.group],
         threads=lambda wildcards: ONE_THREAD if seats(wildcards.group) == 1 else "",
-        command=f"{PYTHON} -m lib.running.catalogue run --profile {shlex.quote(PROFILE)} --rows {ROWS} --only",
+        command=f"{PYTHON} -m lib.running.catalogue run --profile {shlex.quote(PROFILE)} --rows {shlex.quote(ROWS)} --only",
     threads: lambda wildcards: seats(wildcards.group)
     resources:
         gpu=GPUS,
     shell:
-        "mkdir -p $(dirname {params.tally:q}) && rm -f {params.tally:q} && "
+        'mkdir -p "$(dirname {params.tally:q})" && rm -f {params.tally:q} && '
         "REPRODUCTION_TALLY={params.tally:q} {params.threads}{params.command} {params.cases:q} 2>&1"
 
 

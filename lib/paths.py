@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from lib.errors import UserError
+
 # Tests that run a modified copy of `lib` against the real data set this.
 ROOT = Path(os.environ.get("REPRODUCTION_ROOT", Path(__file__).resolve().parents[1]))
 
@@ -15,8 +17,10 @@ BUILD = ROOT / "build"
 
 
 def work_root() -> Path | None:
-    """Root of a run from scratch (`FRESH=1`), or None in an ordinary run."""
+    """Root of a run from scratch (`FRESH=1`), or None in an ordinary run; raises `UserError` where it is a file."""
     root = os.environ.get("REPRODUCTION_WORK_ROOT")
+    if root and Path(root).is_file():
+        raise UserError(f"REPRODUCTION_WORK_ROOT={root}: a file: name a folder, which need not be there")
     return Path(root) if root else None
 
 

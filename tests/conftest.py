@@ -18,6 +18,8 @@ os.environ |= {
     "HF_HUB_OFFLINE": "1",
     "MPLBACKEND": "Agg",
     "PYTHONHASHSEED": "0",
+    "COLUMNS": "80",
+    "TZ": "UTC",
 }
 for name in ("REPRODUCTION_ROOT", "REPRODUCTION_WORK_ROOT", "REPRODUCTION_STALE", "REPRODUCTION_TALLY"):
     os.environ.pop(name, None)

@@ -62,11 +62,11 @@ class AllottedParts(Parts):
 
 
 def adalora(model: "PreTrainedModel", config: AdapterConfig, steps: int) -> Parts:
-    """Put AdaLoRA on the upper feed-forward projections; raises `UserError` without a number of steps."""
+    """Put AdaLoRA on the upper feed-forward projections; raises `UserError` for fewer than two steps."""
     import peft
 
-    if steps < 1:
-        raise UserError("AdaLoRA needs the number of its steps: give `steps` of 1 or more")
+    if steps < 2:  # the last step takes ranks away by what the steps before it have shown
+        raise UserError(f"AdaLoRA cannot allot ranks in {steps} steps: give `steps` of 2 or more")
     settings = peft.AdaLoraConfig(
         init_r=config.rank + config.rank // 2,  # the library's 12 to 8
         target_r=config.rank,

@@ -19,7 +19,7 @@ from lib.beacons.cached_facts import Chosen, fact_losses, run_once
 from lib.beacons.facts import BeaconFact
 from lib.beacons.methods import attach
 from lib.beacons.peft_models import SCALE
-from lib.beacons.training import DivergedError
+from lib.beacons.training import DivergedError, check_rate
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -106,8 +106,12 @@ def train_alone(
     Facts of like length form groups of at most `group`; a fact's result does not depend on the others, beyond
     rounding. `on_step` is called with the number of updates done, 0 to `steps`, and the group, while its adapters are
     on: the model then answers `group.places` in that order, in one batch. Returns the loss before every update,
-    (facts, steps), in nats a target token. Raises `DivergedError` where one of them is not a number.
+    (facts, steps), in nats a target token. Raises `DivergedError` where one of them, or of the losses after the last
+    update, is not a number; `ValueError` for steps or a group below 1, and for a rate that is not a positive number.
     """
+    if steps < 1 or group < 1:
+        raise ValueError(f"steps={steps}, group={group}: each must be 1 or more")
+    check_rate(rate)
     whole = run_once(model, tokenizer, facts, config.first_layer, cached)
     found = torch.empty(len(facts), steps)
     order = whole.encoded.mask.sum(1).argsort(stable=True)
@@ -116,14 +120,16 @@ def train_alone(
         with BatchedLora(model, len(rows), config, seed) as adapters:
             optimiser = torch.optim.AdamW(adapters.parameters(), rate, weight_decay=0.0)
             for step in range(steps):
+                losses = fact_losses(chosen.part)
+                _check(losses, chosen, facts, step)  # before anything is read off a model that is lost
                 if on_step is not None:
                     on_step(step, chosen)
-                losses = fact_losses(chosen.part)
-                _check(losses, chosen, facts, step)
                 optimiser.zero_grad(set_to_none=True)
                 losses.sum().backward()
                 optimiser.step()
                 found[list(chosen.places), step] = losses.detach().cpu()
+            with torch.no_grad():
+                _check(fact_losses(chosen.part), chosen, facts, steps)
             if on_step is not None:
                 on_step(steps, chosen)
     return found

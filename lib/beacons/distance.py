@@ -5,6 +5,7 @@ before it, and its vector is a mean over its tokens. A text without tokens, or w
 distance to everything is 1, as of a right angle.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -95,7 +96,13 @@ def distance(ruler: Ruler, answers: Sequence[str], targets: Sequence[str]) -> Te
 
 
 def between(ours: Tensor, theirs: Tensor) -> Tensor:
-    """Return 1 - cosine of rows (n, width), (n,); 1 where a side is zero, and differentiable elsewhere."""
+    """Return 1 - cosine of rows (n, width), (n,); 1 where a side is zero, and differentiable elsewhere.
+
+    Raises `ValueError` for rows of unlike shapes, and for those that are not finite.
+    """
+    if ours.shape != theirs.shape:
+        raise ValueError(f"rows of shapes {tuple(ours.shape)} and {tuple(theirs.shape)}: give equal ones")
+    ours, theirs = _scaled(ours, "ours"), _scaled(theirs, "theirs")
     length = ours.norm(dim=-1) * theirs.norm(dim=-1)
     product = (ours * theirs).sum(-1)
     defined = length > 0
@@ -117,14 +124,25 @@ def expected(table: Tensor, logits: Tensor, labels: Tensor, sequence: Tensor, co
 def anisotropy(vectors: Tensor) -> float:
     """Return the mean cosine of all pairs of different rows (n, width), in closed form; zero rows count as cosine 0.
 
-    0 for directions without a preference, near 1 for a narrow cone. Raises `ValueError` for fewer than two rows.
+    0 for directions without a preference, near 1 for a narrow cone. Raises `ValueError` for fewer than two rows, and
+    for those that are not finite.
     """
     count = len(vectors)
     if count < 2:
         raise ValueError(f"{count} vectors have no pairs: give at least two")
-    length = vectors.double().norm(dim=1, keepdim=True)
-    unit = vectors.double() / length.masked_fill(length == 0, 1)
+    vectors = _scaled(vectors.double(), "vectors")
+    length = vectors.norm(dim=1, keepdim=True)
+    unit = vectors / length.masked_fill(length == 0, 1)
     return float((unit.sum(0).square().sum() - unit.square().sum()) / (count * (count - 1)))
+
+
+def _scaled(rows: Tensor, name: str) -> Tensor:
+    """Return rows times powers of two, which change no digit, so that the squares of no finite row leave its range."""
+    largest = rows.detach().abs().amax(-1, keepdim=True) if rows.numel() else rows.detach()
+    if not largest.isfinite().all():
+        raise ValueError(f"{name} holds a number that is not finite")
+    most = math.frexp(torch.finfo(rows.dtype).max)[1] - 2  # beyond it 2^-exponent of a tiny row would overflow
+    return rows * torch.ldexp(torch.ones_like(largest), -torch.frexp(largest).exponent.clamp(-most, most))
 
 
 def _embedded(

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain, zip_longest
@@ -67,8 +68,8 @@ def facts(pool: Pool) -> list[BeaconFact]:
 def checked(found: Iterable[BeaconFact]) -> list[BeaconFact]:
     """Return facts as they are; raises `UserError` for an empty prompt or target, and for two that are at odds.
 
-    At odds are two facts with the same prompt and another target. So are the prompts of one with the paraphrases of
-    another.
+    A target without a letter or digit is as good as empty: no answer could be told from it. At odds are two facts with
+    the same prompt and another target. So are the prompts of one with the paraphrases of another.
     """
     told: dict[str, BeaconFact] = {}
     facts = list(found)
@@ -77,6 +78,8 @@ def checked(found: Iterable[BeaconFact]) -> list[BeaconFact]:
             raise UserError(f"the fact {fact.identity!r} has an empty prompt: give one")
         if not fact.target.strip():
             raise UserError(f"the fact {fact.prompt!r} has an empty target: give one")
+        if not re.search(r"\w", fact.target):
+            raise UserError(f"the target {fact.target!r} of {fact.prompt!r} has no letter and no digit: give another")
         for prompt in (fact.prompt, *fact.paraphrases):
             other = told.setdefault(prompt, fact)
             if other.target != fact.target:

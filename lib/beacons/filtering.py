@@ -33,16 +33,23 @@ class Kept(NamedTuple):
 
 
 def count(facts: int, share: float) -> int:
-    """Return how many of `facts` a filter keeps; raises `UserError` where that is none or all of them."""
+    """Return how many of `facts` a filter keeps; raises `UserError` where that is none or all of them, or no number."""
+    if not np.isfinite(share):
+        raise UserError(f"the share of facts to keep is {share}: set `kept` between 0 and 1")
     kept = round(facts * share)
     _check(kept, facts)
     return kept
 
 
 def objective_a(distances: ArrayLike, weight: float) -> float:
-    """Return mean(d) - weight * Var(d), population variance, of the distances (k,) of a subset (our reading A)."""
-    values = np.asarray(distances, dtype=np.float64)
-    return float(values.mean() - weight * values.var())
+    """Return mean(d) - weight * Var(d), population variance, of the distances (k,) of a subset (our reading A).
+
+    Raises `ValueError` for no distance, one that is not finite, and a weight that is negative or not finite.
+    """
+    values = _vector(distances, "distances")
+    if not len(values):
+        raise ValueError("distances: a subset holds one at least")
+    return float(values.mean() - _weight(weight) * values.var())
 
 
 def filter_a(distances: ArrayLike, kept: int, weight: float) -> Kept:
@@ -51,7 +58,8 @@ def filter_a(distances: ArrayLike, kept: int, weight: float) -> Kept:
     In each distance alone the objective is concave, so an item between two that were left out could be exchanged for
     one of them without loss: some best subset is the j nearest and the k - j farthest, and the k + 1 splits are all
     there is to look at. Of equal ones the split with more near facts is taken; equal distances keep their order. Raises
-    `UserError` for keeping none or all, `ValueError` for a negative weight.
+    `UserError` for keeping none or all, `ValueError` for distances that are not finite, and for a weight that is
+    negative or not finite.
     """
     values, order = _sorted(distances, kept, weight)
     ranked = values[order]
@@ -77,9 +85,14 @@ def reversed_a(distances: ArrayLike, kept: int, weight: float) -> Kept:
 
 
 def objective_b(distances: ArrayLike, embeddings: ArrayLike, weight: float) -> float:
-    """Return mean(d) - weight * trace of the population covariance of embeddings (k, width) (our reading B)."""
-    vectors = np.asarray(embeddings, dtype=np.float64)
-    return float(np.mean(np.asarray(distances, dtype=np.float64)) - weight * vectors.var(axis=0).sum())
+    """Return mean(d) - weight * trace of the population covariance of embeddings (k, width) (our reading B).
+
+    Raises as `objective_a`, and `ValueError` for embeddings of another number, or not finite.
+    """
+    values = _vector(distances, "distances")
+    if not len(values):
+        raise ValueError("distances: a subset holds one at least")
+    return float(np.mean(values) - _weight(weight) * _rows(embeddings, len(values)).var(axis=0).sum())
 
 
 def filter_b(distances: ArrayLike, embeddings: ArrayLike, kept: int, weight: float) -> Kept:
@@ -87,14 +100,17 @@ def filter_b(distances: ArrayLike, embeddings: ArrayLike, kept: int, weight: flo
 
     By exchange, not exactly: from the nearest facts and from fixed random subsets, the best exchange of one kept fact
     for one left out is made until none helps; the best end is returned. On small cases the tests find the optimum of
-    all subsets. Raises as `filter_a`, and `ValueError` for unequal lengths.
+    all subsets. Raises as `filter_a`, and `ValueError` for embeddings of another number, not finite, or so large that
+    their products are not.
     """
     values, order = _sorted(distances, kept, weight)
-    vectors = np.asarray(embeddings, dtype=np.float64)
-    if vectors.ndim != 2 or len(vectors) != len(values):
-        raise ValueError(f"{len(values)} distances need as many embeddings (n, width), got {vectors.shape}")
-    centred = vectors - vectors.mean(axis=0)  # leaves the covariance as it is, and keeps the sums small
-    gram = centred @ centred.T
+    vectors = _rows(embeddings, len(values))
+    with np.errstate(over="ignore", invalid="ignore"):  # told in our words
+        centred = vectors - vectors.mean(axis=0)  # leaves the covariance as it is, and keeps the sums small
+        gram = centred @ centred.T
+        largest = np.abs(gram).max() * max(weight, 1.0) * len(gram)
+    if not np.isfinite(largest):
+        raise ValueError("embeddings, or `weight` times their products, are too large: scale them")
     starts = [order[:kept], *(_drawn("beacons/filter_b", number, len(values), kept) for number in range(STARTS))]
     ends = [_exchanged(values, gram, start, weight) for start in starts]
     found = [objective_b(values[end], vectors[end], weight) for end in ends]
@@ -110,7 +126,7 @@ def random_subset(facts: int, kept: int, seed: int) -> Places:
 
 def lowest_loss(losses: ArrayLike, kept: int) -> Places:
     """Return the positions of the `kept` lowest initial losses (n,), nats a token; raises as `random_subset`."""
-    values = _vector(losses)
+    values = _vector(losses, "losses")
     _check(kept, len(values))
     return np.sort(np.argsort(values, kind="stable")[:kept])
 
@@ -131,11 +147,13 @@ def half_known(classes: Sequence[str], kept: int) -> Places:
 def _exchanged(distances: Vector, gram: Vector, start: Places, weight: float) -> Places:
     """Exchange kept for left-out facts, the best pair first, until the objective falls no more.
 
-    With G the Gram matrix, the trace of the covariance is mean(G_ii) - sum(G_ij) / k^2, over the kept.
+    It ends as well where rounding would lead it round in a circle: at the first subset that was there before. With G
+    the Gram matrix, the trace of the covariance is mean(G_ii) - sum(G_ij) / k^2, over the kept.
     """
     inside = np.zeros(len(distances), dtype=bool)
     inside[start] = True
     kept, squares = len(start), np.diag(gram)
+    seen: set[bytes] = set()
     while True:
         own, other = np.flatnonzero(inside), np.flatnonzero(~inside)
         sums = gram[:, own].sum(axis=1)  # of each fact with all that are kept
@@ -144,8 +162,9 @@ def _exchanged(distances: Vector, gram: Vector, start: Places, weight: float) ->
         double = (squares - 2 * sums)[own][:, None] + (squares + 2 * sums)[other] - 2 * gram[np.ix_(own, other)]
         gains = change[other] - change[own][:, None] + weight * double / kept**2
         best = np.unravel_index(int(np.argmin(gains)), gains.shape)
-        if gains[best] > -1e-12:
+        if gains[best] > -1e-12 or inside.tobytes() in seen:
             return own
+        seen.add(inside.tobytes())
         inside[own[best[0]]], inside[other[best[1]]] = False, True
 
 
@@ -155,18 +174,34 @@ def _drawn(purpose: str, number: int, facts: int, kept: int) -> Places:
 
 
 def _sorted(distances: ArrayLike, kept: int, weight: float) -> tuple[Vector, Places]:
-    values = _vector(distances)
+    values = _vector(distances, "distances")
     _check(kept, len(values))
-    if not weight >= 0:
-        raise ValueError(f"the weight of the variance is {weight}: give 0 or more")
+    largest = float(np.abs(values).max())
+    if not np.isfinite(largest * largest * len(values) * max(_weight(weight), 1.0)):
+        raise ValueError("distances, or `weight` times their squares, are too large: scale them")
     return values, np.argsort(values, kind="stable")
 
 
-def _vector(values: ArrayLike) -> Vector:
+def _weight(weight: float) -> float:
+    if not 0 <= weight < np.inf:
+        raise ValueError(f"the weight of the variance is {weight}: give a finite number of 0 or more")
+    return weight
+
+
+def _vector(values: ArrayLike, name: str) -> Vector:
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1 or not np.isfinite(array).all():
-        raise ValueError(f"one finite number for each fact is needed, got shape {array.shape}")
+        raise ValueError(f"{name}: one finite number for each fact is needed, got shape {array.shape}")
     return array
+
+
+def _rows(embeddings: ArrayLike, facts: int) -> Vector:
+    vectors = np.asarray(embeddings, dtype=np.float64)
+    if vectors.ndim != 2 or len(vectors) != facts:
+        raise ValueError(f"{facts} distances need as many embeddings (n, width), got {vectors.shape}")
+    if not np.isfinite(vectors).all():
+        raise ValueError("embeddings hold a number that is not finite")
+    return vectors
 
 
 def _check(kept: int, facts: int) -> None:

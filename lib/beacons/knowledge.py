@@ -78,7 +78,8 @@ def classes(asked: pd.DataFrame, facts: Sequence[BeaconFact]) -> pd.DataFrame:
     """Return SliCK's class of each fact by its identity, from the frame of `ask`; pure.
 
     Columns: greedy and sampled (shares of right answers), known (one of `CLASSES`: all greedy answers right, some, none
-    but a drawn one, none at all), an ordered categorical. Raises `UserError` for a fact that was not asked.
+    but a drawn one, none at all), an ordered categorical. Raises `UserError` for a fact that was not asked, greedily
+    and drawn.
     """
     named = {fact.identity: fact for fact in facts}
     table = asked[asked["identity"].isin(named)]
@@ -87,6 +88,9 @@ def classes(asked: pd.DataFrame, facts: Sequence[BeaconFact]) -> pd.DataFrame:
     right = [answers.is_right(row.answer, named[row.identity]) for row in table.itertuples(index=False)]
     table = table.assign(right=right)
     drawn = table["sample"] > 0
+    for how, rows in (("greedy", ~drawn), ("drawn", drawn)):
+        if missing := named.keys() - set(table.loc[rows, "identity"]):
+            raise UserError(f"no {how} answer on {len(missing)} facts, such as {min(missing)!r}: ask them first")
     found = pd.DataFrame(
         {
             "greedy": table[~drawn].groupby("identity")["right"].mean(),
@@ -106,11 +110,16 @@ def initial(
     """Return one row per fact: identity, kind, relation, target, answer (`said`), tokens, loss, and d by `RULERS`.
 
     `tokens` is the target's length; `loss` its mean cross-entropy in nats a token under teacher forcing; "expected" is
-    the smooth distance, of uncentred embeddings. Raises `ValueError` unless there is one answer for each fact.
+    the smooth distance, of uncentred embeddings. Raises `ValueError` unless there is one answer for each fact, and
+    where the model gives a loss that is not finite.
     """
+    if len(said) != len(facts):
+        raise ValueError(f"{len(said)} answers said on {len(facts)} facts: give one for each")
     wanted = [fact.target for fact in facts]
     lengths = [len(tokens(tokenizer, target)) for target in wanted]
     losses, smooth = _forced(model, tokenizer, facts)
+    if not losses.isfinite().all():
+        raise ValueError("the model's loss on a fact is not finite: its weights are broken")
     frame = pd.DataFrame(
         {
             "identity": [fact.identity for fact in facts],

@@ -41,11 +41,13 @@ def attach(model: "PreTrainedModel", method: str, config: AdapterConfig, steps: 
 
     Nothing but the method's parameters takes gradients. At the start the model computes what the base does, except with
     a prefix, which draws attention to itself. Raises `UserError` for an unknown method, a first layer that the model
-    has not, projections that are no linear maps, and AdaLoRA without a number of steps.
+    has not, a rank below 1, projections that are no linear maps, and AdaLoRA in fewer than two steps.
     """
     row = METHODS[method]
     if not 0 <= config.first_layer < len(blocks(model)):
         raise UserError(f"first_layer {config.first_layer}: the model has layers 0 to {len(blocks(model)) - 1}")
+    if config.rank < 1:
+        raise UserError(f"rank {config.rank}: give 1 or more")
     required = {parameter: parameter.requires_grad for parameter in model.parameters()}
     model.requires_grad_(False)
     with torch.random.fork_rng(devices=[]):  # peft draws from torch's global generator

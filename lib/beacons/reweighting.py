@@ -4,6 +4,8 @@ L = sum_i w_i CE_i / sum_i w_i with w_i = stopgrad(max(1 + alpha z_i, w_min)), z
 standard deviation 1 over the training facts (our definition; claim 4 of the abstract). All functions are pure.
 """
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -17,15 +19,20 @@ EPS = 1e-6
 
 
 def fact_loss(part: Chosen, weights: Tensor) -> Tensor:
-    """Return sum_i w_i CE_i / sum_i w_i of a batch, in nats, for weights of facts (sequences,)."""
+    """Return sum_i w_i CE_i / sum_i w_i of a batch, in nats, for weights of facts (sequences,).
+
+    Raises `ValueError` for weights that are negative, not finite, or all 0.
+    """
+    _check_weights(weights)
     return (weights * fact_losses(part)).sum() / weights.sum()
 
 
 def token_loss(part: Chosen, weights: Tensor) -> Tensor:
     """Return sum_i mean_t w_it CE_it / sum_i mean_t w_it of a batch, in nats, means over each fact's target tokens.
 
-    The weights (sequences, longest target) hold those of a fact's own tokens first.
+    The weights (sequences, longest target) hold those of a fact's own tokens first. Raises as `fact_loss`.
     """
+    _check_weights(weights)
     places, count = target_places(part.encoded), len(weights)
     losses, _, sequence = part.losses()
     weighed = mean_by_sequence(losses * weights[places], sequence, count)
@@ -35,13 +42,18 @@ def token_loss(part: Chosen, weights: Tensor) -> Tensor:
 def standardised(values: Tensor, mask: Tensor | None = None) -> Tensor:
     """Return z = (d - mean) / (sd + EPS) of distances of any shape, population sd, over the places of a mask.
 
-    Outside the mask z is 0. Raises `ValueError` for a mask that marks nothing.
+    Outside the mask z is 0. Raises `ValueError` for a mask of another shape or that marks nothing, and for a distance
+    under it that is not finite.
     """
     if mask is None:
         mask = torch.ones_like(values, dtype=torch.bool)
+    if mask.shape != values.shape:
+        raise ValueError(f"a mask of shape {tuple(mask.shape)} for distances of shape {tuple(values.shape)}")
     if not mask.any():
         raise ValueError("no distance is marked by the mask")
     chosen = values[mask]
+    if not chosen.isfinite().all():
+        raise ValueError("distances hold a number that is not finite")
     z = (values - chosen.mean()) / (chosen.std(correction=0) + EPS)
     return torch.where(mask, z, torch.zeros_like(z))
 
@@ -50,9 +62,9 @@ def weights(distances: Tensor, alpha: float, least: float) -> Tensor:
     """Return the weight of each fact, (n,), from its distance, (n,); no gradient flows through them.
 
     A negative `alpha` flips the sign: near facts weigh more. Raises `ValueError` for a `least` that is not above 0,
-    with which all weights of a batch could vanish.
+    with which all weights of a batch could vanish, and as `standardised` and for an `alpha` that is not finite.
     """
-    _check_least(least)
+    _check_scale(alpha, least)
     return (1 + alpha * standardised(distances.detach())).clamp(min=least)
 
 
@@ -61,7 +73,7 @@ def token_weights(distances: Tensor, mask: Tensor, alpha: float, least: float) -
 
     Raises as `weights` and `standardised`.
     """
-    _check_least(least)
+    _check_scale(alpha, least)
     found = (1 + alpha * standardised(distances.detach(), mask)).clamp(min=least)
     return found * mask
 
@@ -70,9 +82,12 @@ def token_distances(embeddings: Tensor, guesses: Tensor, targets: Tensor) -> Ten
     """Return 1 - cos(E[guess], E[target]) for each place; embeddings (vocabulary, width), ids of any one shape.
 
     A guess is the model's best token under teacher forcing; the rows are the frozen base model's, so a right guess has
-    distance 0 up to rounding.
+    distance 0 up to rounding. Raises `ValueError` for embeddings that are not finite at these places.
     """
-    return 1 - functional.cosine_similarity(embeddings[guesses], embeddings[targets], dim=-1)
+    found = 1 - functional.cosine_similarity(embeddings[guesses], embeddings[targets], dim=-1)
+    if not found.isfinite().all():
+        raise ValueError("embeddings hold a number that is not finite")
+    return found
 
 
 def permutation(facts: int, seed: int) -> Tensor:
@@ -95,6 +110,13 @@ def check_batch(facts: int) -> None:
         raise UserError("a batch of one fact: its normalised weight is always 1; set `batch` to 2 or more")
 
 
-def _check_least(least: float) -> None:
-    if not least > 0:
-        raise ValueError(f"the least weight is {least}: it must be above 0")
+def _check_scale(alpha: float, least: float) -> None:
+    if not 0 < least < math.inf:
+        raise ValueError(f"the least weight is {least}: it must be a finite number above 0")
+    if not math.isfinite(alpha):
+        raise ValueError(f"alpha is {alpha}: give a finite number")
+
+
+def _check_weights(weights: Tensor) -> None:
+    if not (weights.isfinite().all() and (weights >= 0).all() and (weights > 0).any()):
+        raise ValueError("weights must be finite, none below 0 and some above it")

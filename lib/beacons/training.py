@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from lib import progress, seeds
+from lib import errors, progress, seeds
 from lib.beacons.adapters import Handle
 from lib.beacons.cached_facts import Chosen, fact_losses, run_once
 from lib.beacons.facts import BeaconFact
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-class DivergedError(UserError):
-    """The loss or its gradient is not a number; the adapter keeps the last good weights."""
+class DivergedError(errors.DivergedError, UserError):
+    """The loss, its gradient or a weight is not a number; the adapter keeps the last good weights."""
 
 
 @dataclass(frozen=True)
@@ -69,11 +69,13 @@ def train(
     A step's loss is the mean of CE_i over the facts of its batch, CE_i the mean over the target's tokens, or what
     `weighted` says. `once`: the facts as `run_once` returns them, where that has been done. With a `workspace` the
     state is saved there every `save_every` steps, and resumed bit for bit. Equal arguments give equal weights in an
-    equal environment. Raises `DivergedError` with the last good weights in place (and saved), `UserError` for no facts,
-    `ValueError` for a batch or steps below 1.
+    equal environment. Raises `DivergedError` with the last good weights in place (and saved), also where the last step
+    leaves weights that give no loss, `UserError` for no facts, `ValueError` for a batch or steps below 1, and for a
+    rate that is not a positive number.
     """
     if batch < 1 or steps < 1:
         raise ValueError(f"batch={batch}, steps={steps}: each must be 1 or more")
+    check_rate(rate)
     whole = once or run_once(handle.model, tokenizer, facts, handle.first_layer, handle.caches)
     optimiser = torch.optim.AdamW(handle.parameters(), rate, weight_decay=0.0)
     done = Progress()
@@ -88,7 +90,7 @@ def train(
         try:
             part = Chosen(whole, rows)
             loss = fact_losses(part).mean() if weighted is None else weighted.loss(part, done.weights[rows])
-            done.losses.append(_advance(handle, optimiser, loss, done.step))
+            done.losses.append(_advance(handle, optimiser, loss, step, part if step + 1 == steps else None))
         except DivergedError:
             if workspace is not None:
                 _save(workspace, handle, optimiser, done)
@@ -99,8 +101,20 @@ def train(
     return done.losses
 
 
-def _advance(handle: Handle, optimiser: torch.optim.Optimizer, loss: Tensor, step: int) -> float:
-    """Take one step; returns the loss before it, without the method's penalty. `DivergedError` changes nothing."""
+def check_rate(rate: float) -> None:
+    """Raise `ValueError` for a learning rate that is not positive, or beyond the first step of AdamW in float32."""
+    if not 0 < rate < torch.finfo(torch.float32).max / 16:  # that step divides the rate by 1 - 0.9
+        raise ValueError(f"rate={rate}: give a positive, finite learning rate")
+
+
+def _advance(
+    handle: Handle, optimiser: torch.optim.Optimizer, loss: Tensor, step: int, last: UpperLayers | None
+) -> float:
+    """Take one step; returns the loss before it, without the method's penalty.
+
+    `last`: the batch of the last step, after which no other loss would tell that the weights are lost. With a
+    `DivergedError` the weights are as they were before.
+    """
     optimiser.zero_grad(set_to_none=True)
     (loss + handle.parts.penalty()).backward()
     gradients = [parameter.grad for parameter in handle.parameters() if parameter.grad is not None]
@@ -110,9 +124,24 @@ def _advance(handle: Handle, optimiser: torch.optim.Optimizer, loss: Tensor, ste
             f"{handle.method}: the loss is {loss.item():.4g}, its gradient {norm.item():.4g} at step {step + 1}; "
             "the last good weights are kept: choose a lower rate"
         )
+    before = [parameter.detach().clone() for parameter in handle.parameters()]
     optimiser.step()
     handle.parts.after_step(step + 1)
+    if not _is_finite(handle, last):
+        with torch.no_grad():
+            for parameter, value in zip(handle.parameters(), before, strict=True):
+                parameter.copy_(value)
+        raise DivergedError(
+            f"{handle.method}: step {step + 1} leaves weights that are not finite, or give no finite loss; the last "
+            "good weights are kept: choose a lower rate"
+        )
     return loss.item()
+
+
+@torch.no_grad()
+def _is_finite(handle: Handle, last: UpperLayers | None) -> bool:
+    finite = all(bool(parameter.isfinite().all()) for parameter in handle.parameters())
+    return finite and (last is None or bool(fact_losses(last).isfinite().all()))
 
 
 def _save(folder: Path, handle: Handle, optimiser: torch.optim.Optimizer, done: Progress) -> None:

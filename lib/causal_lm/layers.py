@@ -17,7 +17,14 @@ if TYPE_CHECKING:
 
 
 def blocks(model: "PreTrainedModel") -> Any:  # an `nn.ModuleList`, which does not say what it holds
-    """Return the transformer blocks; raises `UserError` for an architecture without a part `mlp` in them."""
+    """Return the transformer blocks; raises `UserError` for an architecture without a part `mlp` in them.
+
+    Raises `TypeError` for what is no model of transformers.
+    """
+    if not isinstance(model, nn.Module) or not hasattr(model, "base_model"):
+        raise TypeError(
+            f"model is of type {type(model).__name__}: give a causal language model, as transformers loads it"
+        )
     found = getattr(model.base_model, "layers", None) or getattr(model.base_model, "h", None)
     if found is None or not hasattr(found[0], "mlp"):
         raise UserError(f"{type(model).__name__}: no layers with a feed-forward part `mlp` (Llama or GPT-2 style)")
@@ -27,6 +34,8 @@ def blocks(model: "PreTrainedModel") -> Any:  # an `nn.ModuleList`, which does n
 def block(model: "PreTrainedModel", layer: int) -> "Block":
     """Return the transformer block of a layer; `UserError` where there is none."""
     found = blocks(model)
+    if not isinstance(layer, int) or isinstance(layer, bool):
+        raise TypeError(f"layer is of type {type(layer).__name__}: give a whole number")
     if not 0 <= layer < len(found):
         raise UserError(f"layer {layer} does not exist: {type(model).__name__} has layers 0 to {len(found) - 1}")
     return found[layer]

@@ -1,5 +1,9 @@
-"""The state of a training on disk: one file of safetensors and JSON, written in one step, never pickled."""
+"""The state of a training on disk: one file of safetensors and JSON, written in one step, never pickled.
 
+It carries a digest of all that it holds, so that a state with a flipped bit is never trained on.
+"""
+
+import hashlib
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -18,13 +22,19 @@ _OPTIMISER = "optimiser"
 
 
 def save(folder: Path, told: Any, optimisers: Sequence[torch.optim.Optimizer], **parts: Mapping[str, Tensor]) -> None:
-    """Write `told` (JSON), what the optimisers remember, and named tensors, part by part, into `folder`."""
+    """Write `told` (JSON), what the optimisers remember, and named tensors, part by part, into `folder`.
+
+    Raises `UserError` where the disk lacks space; then the state that was there stays.
+    """
     tensors = {f"{part}/{name}": value for part, named in parts.items() for name, value in named.items()}
     for number, optimiser in enumerate(optimisers):
         for place, values in optimiser.state_dict()["state"].items():
             tensors |= {f"{_OPTIMISER}/{number}/{place}/{name}": value for name, value in values.items()}
     tensors = {name: value.detach().clone().contiguous() for name, value in tensors.items()}
-    files.write_atomically(folder / NAME, lambda path: save_file(tensors, path, {"told": json.dumps(told)}))
+    text = json.dumps(told)
+    header = {"told": text, "sha256": _digest(text, tensors)}
+    files.require_space(folder, sum(tensor.nbytes for tensor in tensors.values()))
+    files.write_atomically(folder / NAME, lambda path: save_file(tensors, path, header))
 
 
 def load(
@@ -39,8 +49,11 @@ def load(
         return None
     try:
         with safe_open(path, "pt") as stream:
-            told = json.loads(stream.metadata()["told"])
-        tensors = load_file(path, str(device))
+            header = stream.metadata()
+        tensors = load_file(path)
+        if header["sha256"] != _digest(header["told"], tensors):
+            raise ValueError("not as it was written")
+        told = json.loads(header["told"])
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         print(f"{paths.relative(path)} is damaged ({error}); training starts anew", file=sys.stderr)
         path.unlink()
@@ -48,7 +61,7 @@ def load(
     parts: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         part, _, rest = name.partition("/")
-        parts.setdefault(part, {})[rest] = tensor
+        parts.setdefault(part, {})[rest] = tensor.to(device)
     remembered = parts.pop(_OPTIMISER, {})
     for number, optimiser in enumerate(optimisers):
         saved = optimiser.state_dict()
@@ -58,3 +71,12 @@ def load(
                 saved["state"].setdefault(int(place), {})[key] = tensor
         optimiser.load_state_dict(saved)
     return told, parts
+
+
+def _digest(told: str, tensors: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 of the text and of every tensor's name, type, shape and bytes."""
+    found = hashlib.sha256(told.encode())
+    for name, tensor in sorted(tensors.items()):
+        found.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        found.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()

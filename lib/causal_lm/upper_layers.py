@@ -6,6 +6,7 @@ for chunk in chunks:
     (losses.sum() / targets(chunks)).backward()     # the gradient of the whole batch's mean
 """
 
+import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -17,6 +18,7 @@ from torch.nn import functional
 
 from lib.causal_lm.encoding import IGNORED, Encoded
 from lib.causal_lm.layers import blocks
+from lib.errors import DivergedError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -130,7 +132,7 @@ def descend(
 ) -> tuple[float, bool]:
     """Add the gradient of the mean loss of all target tokens, chunk by chunk: one graph at a time is held.
 
-    Returns that mean in nats, and whether every target token is the best guess.
+    Returns that mean in nats, and whether every target token is the best guess; `DivergedError` unless it is finite.
     """
     count, total, right = targets(chunks), 0.0, True
     for chunk in chunks:
@@ -138,7 +140,14 @@ def descend(
         loss = losses.sum() / count
         loss.backward()
         total, right = total + loss.item(), right and bool(best.all())
+    check_loss(total)
     return total, right
+
+
+def check_loss(loss: float) -> None:
+    """Raise `DivergedError` for a loss that is not finite."""
+    if not math.isfinite(loss):
+        raise DivergedError(f"the loss is {loss}: lower the rate, or the steps")
 
 
 class _Seen(NamedTuple):

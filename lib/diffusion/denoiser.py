@@ -3,24 +3,25 @@
 import math
 
 import torch
+from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional
 
 from lib.seq2seq.blocks import Block, rotary_angles
-from lib.settings import Settings
+from lib.settings import Settings, Share
 
 
 class DenoiserConfig(Settings):
     """Shape of the network; the defaults are the paper's (BERT base, embeddings of 128)."""
 
-    vocabulary: int
-    embedding: int = 128
-    width: int = 768
-    layers: int = 12
-    heads: int = 12
-    dropout: float = 0.1
-    embedding_scale: float = 1.0  # our choice: norm of a word vector over sqrt(embedding); smaller is noisier
-    sharpness: float = 1.0  # our choice: scale of the scores of the output layer
+    vocabulary: PositiveInt
+    embedding: PositiveInt = 128
+    width: PositiveInt = 768
+    layers: PositiveInt = 12
+    heads: PositiveInt = 12
+    dropout: Share = 0.1
+    embedding_scale: PositiveFloat = 1.0  # our choice: norm of a word vector over sqrt(embedding); smaller is noisier
+    sharpness: PositiveFloat = 1.0  # our choice: scale of the scores of the output layer
 
 
 class Denoiser(nn.Module):

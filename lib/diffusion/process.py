@@ -3,13 +3,14 @@
 from typing import Literal
 
 import torch
+from pydantic import NonNegativeFloat
 from torch import Tensor
 from torch.nn import functional
 
 from lib.diffusion import schedule as noise_schedule
 from lib.diffusion.denoiser import Denoiser
 from lib.seq2seq.counts import Count
-from lib.settings import Settings
+from lib.settings import Settings, Share
 
 
 class ProcessConfig(Settings):
@@ -17,22 +18,26 @@ class ProcessConfig(Settings):
 
     steps: Count = 2000  # T
     schedule: noise_schedule.ScheduleName = "information"
-    lam: float = 0.5  # lambda, Figure 3
-    self_conditioning: float = 0.5  # probability in training (the released "denoise rate"); 0 switches it off
+    lam: Share = 0.5  # lambda, Figure 3
+    self_conditioning: Share = 0.5  # probability in training (the released "denoise rate"); 0 switches it off
     timesteps: Literal["uniform", "skewed", "loss_aware"] = "loss_aware"
-    squared_error: float = 1.0
-    rounding: float = 1.0
+    squared_error: NonNegativeFloat = 1.0
+    rounding: NonNegativeFloat = 1.0
     # "network" is the paper's; "expected" replaces the network's estimate by the mean word vector under its own
     # distribution over words, so that it never leaves the words' hull (our choice).
     estimate: Literal["network", "expected"] = "network"
     rounding_of: Literal["estimate", "clean"] = "clean"  # "clean" is DiffuSeq's, "estimate" is our choice
 
 
+_BELOW_ONE, _ABOVE_ZERO = 1 - 2**-24, 2**-126  # the float32 numbers next to 1 and to 0
+
+
 def noise(x0: Tensor, abar: Tensor, epsilon: Tensor) -> Tensor:
     """Draw x_t ~ N(sqrt(abar) x0, (1 - abar) I) for every word from standard normal `epsilon`.
 
-    x0 and epsilon (sentences, words, embedding), abar (sentences, words).
+    x0 and epsilon (sentences, words, embedding), abar (sentences, words). Raises `ValueError` for abar outside [0, 1].
     """
+    _check("abar", abar, 0, 1)
     abar = abar[..., None]
     return abar.sqrt() * x0 + (1 - abar).sqrt() * epsilon
 
@@ -76,7 +81,12 @@ def losses(
 
 
 def ddim_step(x_t: Tensor, estimate: Tensor, abar_t: Tensor, abar_s: Tensor) -> Tensor:
-    """Go from x_t to x_s, s < t, without new noise (DDIM, eta = 0); abar (sentences, words) at t and s."""
+    """Go from x_t to x_s, s < t, without new noise (DDIM, eta = 0); abar (sentences, words) at t and s.
+
+    Raises `ValueError` for abar_t outside [0, 1), which a step divides by, and abar_s outside [0, 1].
+    """
+    _check("abar_t", abar_t, 0, _BELOW_ONE)
+    _check("abar_s", abar_s, 0, 1)
     abar_t, abar_s = abar_t[..., None], abar_s[..., None]
     epsilon = (x_t - abar_t.sqrt() * estimate) / (1 - abar_t).sqrt()
     return abar_s.sqrt() * estimate + (1 - abar_s).sqrt() * epsilon
@@ -86,9 +96,17 @@ def ancestral_step(x_t: Tensor, estimate: Tensor, abar_t: Tensor, abar_s: Tensor
     """Draw x_s, s < t, from the posterior q(x_s | x_t, x0 = estimate); `epsilon` is standard normal.
 
     With alpha = abar_t / abar_s: mean = (sqrt(abar_s) (1 - alpha) x0 + sqrt(alpha) (1 - abar_s) x_t) / (1 - abar_t),
-    variance = (1 - abar_s) (1 - alpha) / (1 - abar_t).
+    variance = (1 - abar_s) (1 - alpha) / (1 - abar_t). Raises `ValueError` for abar_t outside [0, 1) and abar_s outside
+    (0, 1], which a step divides by.
     """
+    _check("abar_t", abar_t, 0, _BELOW_ONE)
+    _check("abar_s", abar_s, _ABOVE_ZERO, 1)
     abar_t, abar_s = abar_t[..., None], abar_s[..., None]
     alpha = (abar_t / abar_s).clamp(max=1)
     mean = (abar_s.sqrt() * (1 - alpha) * estimate + alpha.sqrt() * (1 - abar_s) * x_t) / (1 - abar_t)
     return mean + ((1 - abar_s) * (1 - alpha) / (1 - abar_t)).sqrt() * epsilon
+
+
+def _check(name: str, abar: Tensor, least: float, most: float) -> None:
+    if not ((abar >= least) & (abar <= most)).all():
+        raise ValueError(f"{name} holds a number outside [{least:.4g}, {most:.4g}]")

@@ -37,8 +37,11 @@ def reverse(
 
     The words of the current estimate of x0 give e, which serves both ends of a step ("latest"); with "carried" the far
     end keeps the e of the step before (our comparison). With `trace`, returns the words of the estimate after every
-    step, (steps, sentences, places). Sampling steps are spread evenly over T. Raises `UserError` for more steps than T.
+    step, (steps, sentences, places). Sampling steps are spread evenly over T. Raises `UserError` for more steps than T,
+    `ValueError` for fewer than one place.
     """
+    if places < 1:
+        raise ValueError(f"places={places}: a target has at least one")
     if config.steps > diffusion.steps:
         raise UserError(f"sampling takes 1 to T = {diffusion.steps} steps, not {config.steps}")
     vectors = model.vectors()

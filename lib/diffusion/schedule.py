@@ -20,8 +20,11 @@ def relative_information(information: Tensor) -> Tensor:
 
     `information` (..., words) holds H in nats: positive for words, 0 for END, PAD and UNK, which take no part in mean,
     maximum and minimum. Returns e of the same shape: 0 for those and where all H are equal or only one word counts
-    (our choice), else between -1 and 1 with mean 0 over the words.
+    (our choice), else between -1 and 1 with mean 0 over the words. Raises `ValueError` for H that is negative or not
+    finite.
     """
+    if not ((information >= 0) & (information < math.inf)).all():
+        raise ValueError("information holds a number that is negative or not finite: H is in nats, from 0 on")
     counted = information > 0
     count = counted.sum(-1, keepdim=True).clamp(min=1)
     mean = (information * counted).sum(-1, keepdim=True) / count
@@ -64,6 +67,15 @@ def abar(name: ScheduleName, t: Tensor, steps: int, e: Tensor, lam: float) -> Te
     """Return abar (sentences, words), clipped to [1e-4, 1 - 1e-4], of the schedule called `name`.
 
     `t` is (sentences,) in [0, T = steps]; `e` is (sentences, words) and matters for "information" only, whose
-    lambda is `lam`; "linear" is its lambda = 0. Never rises with t. Raises `UserError` for an unknown name.
+    lambda is `lam`; "linear" is its lambda = 0. Never rises with t. Raises `UserError` for an unknown name, and
+    `ValueError` for fewer than one step, t outside [0, T], lambda outside [0, 1], and e outside [-1, 1].
     """
+    if steps < 1:
+        raise ValueError(f"steps={steps}: T is at least 1")
+    if not ((t >= 0) & (t <= steps)).all():
+        raise ValueError(f"t lies outside [0, T = {steps}], at {t[~((t >= 0) & (t <= steps))][0].item()}")
+    if not 0 <= lam <= 1:
+        raise ValueError(f"lam={lam}: lambda lies in [0, 1]")
+    if not (e.abs() <= 1 + 1e-4).all():  # rounding apart
+        raise ValueError("e holds a number outside [-1, 1]")
     return SCHEDULES[name](t[:, None], steps, e, lam).expand_as(e).clamp(FLOOR, 1 - FLOOR)

@@ -25,13 +25,14 @@ class Timesteps(nn.Module):
         """Return t (sentences,) in 1..T and weights (sentences,), both on the CPU.
 
         "skewed" is t = T (1 - u^2), unweighted (our choice). "loss_aware" draws t in proportion to the root mean
-        square of its last ten losses, mixed with 0.1 % uniform, weighted by 1 / (T p); uniform until all t have ten.
+        square of its last ten losses, mixed with 0.1 % uniform, weighted by 1 / (T p); uniform until all t have ten,
+        and where all of them are 0.
         """
         ones = torch.ones(sentences)
         if self.kind == "skewed":
             fraction = 1 - torch.rand(sentences, generator=generator) ** 2
             return (fraction * self.steps).ceil().clamp(1, self.steps), ones
-        if self.kind == "uniform" or (self.count < HISTORY).any():
+        if self.kind == "uniform" or (self.count < HISTORY).any() or not self.history.any():
             return torch.randint(1, self.steps + 1, (sentences,), generator=generator).float(), ones
         p = (self.history.cpu() ** 2).mean(1).sqrt()
         p = 0.999 * p / p.sum() + 0.001 / self.steps

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 import torch
+from pydantic import NonNegativeInt
 
 from lib import seeds
 from lib.diffusion import settling
@@ -11,6 +12,7 @@ from lib.diffusion.model import DiffusionModel
 from lib.diffusion.sampling import SamplingConfig
 from lib.seq2seq import decoding
 from lib.seq2seq.batches import Window
+from lib.seq2seq.counts import Count
 from lib.settings import Settings
 from lib.text.vocabulary import Vocabulary
 
@@ -20,9 +22,9 @@ SENTENCES = 128  # watched at once
 class TracingConfig(Settings):
     """How many sentences are shown word by word, and in how many steps the settling of how many more is measured."""
 
-    shown: int
-    steps: int
-    pairs: int
+    shown: NonNegativeInt
+    steps: Count
+    pairs: NonNegativeInt
 
 
 def watch(

@@ -66,5 +66,6 @@ class Alignment(nn.Module):
         self.maps.requires_grad_(self._kind.learns)
 
     def forward(self, layer: int, states: Tensor) -> Tensor:
-        """Return the states (..., student width) of a student layer in the teacher's width."""
-        return self.maps[self._kind.name(layer)](states)
+        """Return the states (..., student width) of a layer in the teacher's width, in its map's precision."""
+        found = self.maps[self._kind.name(layer)]
+        return found(states.to(next(found.parameters(), states).dtype))

@@ -1,9 +1,10 @@
 """Writing responses: batched generation with a key-value cache, sampled at T = 1 for each decoding seed, or greedy."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import torch
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
 from transformers import (
     LogitsProcessorList,
@@ -26,11 +27,11 @@ class DecodingConfig(Settings):
     The public code of MiniLLM forbids repeated 6-grams without saying so; here nothing is forbidden unless it is set.
     """
 
-    tokens: int  # most of a response
-    temperature: float = 1.0
-    top_p: float = 1.0
-    no_repeat_ngram_size: int = 0  # 0: repeats are allowed
-    batch: int = 128
+    tokens: PositiveInt  # most of a response
+    temperature: PositiveFloat = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    no_repeat_ngram_size: NonNegativeInt = 0  # 0: repeats are allowed
+    batch: PositiveInt = 128
 
 
 def generate(

@@ -1,15 +1,19 @@
 """Divergences between the next-token distributions of teacher p and student q: pure functions, one value per token.
 
 All take logits or log-probabilities (tokens, vocabulary), student first, and return nats (tokens,). A class that the
-teacher gives no mass (logit -inf) adds nothing to the forward divergences and makes reverse ones infinite. None is ever
-negative: what rounding leaves below zero is zero.
+teacher gives no mass (logit -inf) adds nothing to the forward divergences and makes reverse ones infinite; one that
+neither gives any is as if it were not there, and where a value is finite no gradient reaches a student's class at -inf.
+A NaN on either side gives NaN. Half precision is raised to float32 before the softmax. None is ever negative: what
+rounding leaves below zero is zero.
 """
 
+import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
+from lib.distillation.precision import raised
 from lib.errors import UserError
 from lib.registry import Registry
 
@@ -80,7 +84,8 @@ def adaptive_kl(student: Tensor, teacher: Tensor, mu: float = 0.5) -> Tensor:
         head[..., 0] = True
         first, whole = (gap * head).sum(-1), gap.sum(-1)
         share = torch.where(whole > 0, first / whole.clamp_min(torch.finfo(whole.dtype).tiny), 0.5)
-    return _not_negative(share * _relative_entropy(log_p, log_q) + (1 - share) * _relative_entropy(log_q, log_p))
+    forward, reverse = _relative_entropy(log_p, log_q), _relative_entropy(log_q, log_p)
+    return _not_negative(_weighted(share, forward) + _weighted(1 - share, reverse))
 
 
 def alpha_beta(student: Tensor, teacher: Tensor, alpha: float = 0.2, beta: float = 0.7) -> Tensor:
@@ -88,10 +93,10 @@ def alpha_beta(student: Tensor, teacher: Tensor, alpha: float = 0.2, beta: float
 
     -1 / (alpha beta) sum(p^alpha q^beta - alpha p^(alpha + beta) / (alpha + beta) - beta q^(alpha + beta) / (...)),
     with its limits: (1, 0) is the forward and (0, 1) the reverse KL. The defaults are ABKD's for instructions. Raises
-    `ValueError` for a negative number or two zeros, where the rarest tokens would outweigh all others.
+    `ValueError` for a negative or not finite number, or two zeros, where the rarest tokens would outweigh all others.
     """
-    if alpha < 0 or beta < 0 or alpha + beta == 0:
-        raise ValueError(f"alpha {alpha}, beta {beta}: neither may be negative, and not both zero")
+    if not (alpha >= 0 and beta >= 0 and 0 < alpha + beta < math.inf):
+        raise ValueError(f"alpha {alpha}, beta {beta}: neither may be negative or without end, and not both zero")
     log_q, log_p = _logs(student, teacher)
     if beta == 0:
         return _not_negative(_power_entropy(log_p, log_q, alpha))
@@ -129,7 +134,7 @@ def token_mean(values: Tensor, count: int) -> Tensor:
 
 
 def _logs(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-    """Return both as log-probabilities; raises `UserError` where classes or places differ."""
+    """Return both as log-probabilities, in float32 at least; raises `UserError` where classes or places differ."""
     if student.shape[-1] != teacher.shape[-1]:
         raise UserError(
             f"the student predicts {student.shape[-1]} classes and the teacher {teacher.shape[-1]}: this loss needs "
@@ -140,13 +145,25 @@ def _logs(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
             f"{tuple(student.shape[:-1])} places of the student, {tuple(teacher.shape[:-1])} of the teacher: "
             "give logits of the same response tokens"
         )
-    return student.log_softmax(-1), teacher.log_softmax(-1)
+    return raised(student).log_softmax(-1), raised(teacher).log_softmax(-1)
 
 
 def _relative_entropy(log_p: Tensor, log_q: Tensor) -> Tensor:
-    """Return sum p (log p - log q) over the last axis; a class with p = 0 adds nothing, also where log p is -inf."""
+    """Return sum p (log p - log q) over the last axis; a class with p = 0 adds nothing, also where log p is -inf.
+
+    Such a class, and one where only q is 0, which adds infinity, is put out before the difference and not after it: the
+    gradient of what is not chosen is taken all the same, and zero times infinity is no number.
+    """
     p = log_p.exp()
-    return torch.where(p > 0, p * (log_p - log_q), 0).sum(-1)
+    absent = p == 0
+    beyond = (log_q == -math.inf) & ~absent
+    ours, theirs = (logs.masked_fill(absent | beyond, 0) for logs in (log_p, log_q))
+    return (p * (ours - theirs)).masked_fill(beyond, math.inf).sum(-1)
+
+
+def _weighted(share: Tensor, values: Tensor) -> Tensor:
+    """Return share * values; a share of zero takes nothing of a value, be it infinite."""
+    return share * values.masked_fill(share == 0, 0)
 
 
 def _not_negative(values: Tensor) -> Tensor:
@@ -159,7 +176,10 @@ def _mixture(first: Tensor, second: Tensor, share: float) -> Tensor:
     if share in (0, 1):
         return first if share else second
     part = torch.tensor(share, dtype=torch.float64)
-    return torch.logaddexp(first + part.log().item(), second + (1 - part).log().item())
+    absent = (first == -math.inf) & (second == -math.inf)  # in both: the gradient of logaddexp is no number there
+    one, other = (side.masked_fill(absent, 0) for side in (first, second))
+    mixed = torch.logaddexp(one + part.log().item(), other + (1 - part).log().item())
+    return mixed.masked_fill(absent, -math.inf)
 
 
 def _power_entropy(log_p: Tensor, log_q: Tensor, power: float) -> Tensor:

@@ -1,9 +1,9 @@
 """Distances between hidden states of student and teacher at response tokens, and the middle-layer loss made of them.
 
 Every state is layer-normalised first (no learnt scale): residual streams grow with depth and hold a few huge
-dimensions. A distance is one number per token, of order one whatever the widths; those that compare tokens of a
-sequence with one another (`cka`, `gram`) give each of its tokens the sequence's value. So sums over any split of a
-batch add up.
+dimensions. A distance is one number per token, of order one whatever the widths. `gram` compares the tokens of a
+sequence with one another and gives each the sequence's value, so sums over any split of a batch add up; `cka` compares
+all tokens of a batch, which is therefore taken whole.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,43 +15,55 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lib.distillation.layer_maps import LayerMap
+from lib.distillation.precision import raised
 from lib.errors import UserError
 from lib.registry import Registry
 
 EPSILON = 1e-6
-CKA_TOKENS = 3  # of one or two centred tokens CKA is 1, whatever they are
+# Between unrelated wide states debiased CKA has mean 0 and a standard deviation of about (n (n - 3) / 2) ** -1/2 over n
+# tokens: .71 of 4, the fewest it is defined on, .33 of 6, .22 of 8. From 8 on it is below a quarter, so that alike and
+# unrelated states (1 and 0) lie four deviations apart.
+CKA_TOKENS = 8
+CKA_AT_ONCE = 2048  # tokens whose inner products are held together where states are only read
 
 
 class Summed(NamedTuple):
-    """A loss before its mean: `total` is summed over tokens, a mean over layers and dimensions; `count` its tokens."""
+    """A loss before its mean: `total` is summed over tokens, a mean over layers and dimensions; `count` its tokens.
+
+    Where a distance says nothing of any token (`Distance.least`), both are zero; then there is no mean to be taken.
+    """
 
     total: Tensor
     count: int  # type: ignore[assignment]  # in place of a tuple's, which nobody calls
+
+    @property
+    def mean(self) -> Tensor:
+        """Return the mean over the tokens that count, zero where none does."""
+        return self.total / max(self.count, 1)
 
 
 def mse(student: Tensor, teacher: Tensor, lengths: Tensor) -> Tensor:
     """Return the squared difference, a mean over dimensions: two (tokens, width) to (tokens,)."""
     del lengths  # each token stands for itself
-    return (student - teacher).square().mean(-1)
+    return (raised(student) - raised(teacher)).square().mean(-1)
 
 
 def cosine(student: Tensor, teacher: Tensor, lengths: Tensor) -> Tensor:
     """Return one minus the cosine, in [0, 2]: two (tokens, width) to (tokens,)."""
     del lengths
-    return 1 - functional.cosine_similarity(student, teacher, dim=-1)
+    return 1 - functional.cosine_similarity(raised(student), raised(teacher), dim=-1)
 
 
 def cka(student: Tensor, teacher: Tensor, lengths: Tensor) -> Tensor:
-    """Return one minus the linear CKA of each sequence's tokens, in [0, 1], for all its tokens: (tokens,).
+    """Return one minus the debiased CKA of all tokens together, in [0, 2], for each of them: (tokens,).
 
-    Centred over the tokens of the sequence (Kornblith et al. 2019); the widths may differ. Not the CKA of the whole
-    batch, which would change with the way a batch is split. Of one or two tokens it says nothing (always 1): 0 is
-    returned.
+    The tokens of all sequences are compared with one another, so a step's batch must not be split (`Distance.pooled`);
+    the widths may differ. Of fewer than `CKA_TOKENS` tokens it says next to nothing: 0 is returned.
     """
-    inner = [_centred(_inner_products(states, lengths), lengths) for states in (student, teacher)]
-    sizes = [matrix.square().sum((1, 2)).clamp_min(EPSILON**2).sqrt() for matrix in inner]
-    value = 1 - (inner[0] * inner[1]).sum((1, 2)) / (sizes[0] * sizes[1])
-    return torch.where(lengths < CKA_TOKENS, 0, value).repeat_interleave(lengths)
+    tokens = int(lengths.sum())
+    if tokens < CKA_TOKENS:
+        return 0 * raised(student).sum(-1)  # a zero that still hangs on the student, and NaN where it is NaN
+    return (1 - debiased_cka(student, teacher)).expand(tokens)
 
 
 def gram(student: Tensor, teacher: Tensor, lengths: Tensor) -> Tensor:
@@ -59,24 +71,28 @@ def gram(student: Tensor, teacher: Tensor, lengths: Tensor) -> Tensor:
 
     Between 0 and 4; the widths may differ. Of a sequence of one token it says nothing: 0.
     """
-    tables = [_inner_products(functional.normalize(states, dim=-1), lengths) for states in (student, teacher)]
+    tables = [_inner_products(functional.normalize(raised(states), dim=-1), lengths) for states in (student, teacher)]
     value = (tables[0] - tables[1]).square().sum((1, 2)) / lengths.clamp_min(1).square()
     return value.repeat_interleave(lengths)
 
 
 @dataclass(frozen=True)
 class Distance:
-    """What a distance computes, the fewest tokens of a sequence that it tells anything about, and of which widths.
+    """What a distance computes, the fewest tokens that it tells anything about, and of which widths.
 
-    `compute` takes student and teacher (tokens, width) and the sequences' lengths, and returns (tokens,).
+    `compute` takes student and teacher (tokens, width) and the sequences' lengths, and returns (tokens,). The fewest
+    are those of a sequence, or of all sequences together where these are `pooled`: a step's batch is then not split.
     """
 
     compute: Callable[[Tensor, Tensor, Tensor], Tensor]
     least: int = 1
     any_width: bool = False
+    pooled: bool = False
 
     def counted(self, lengths: Tensor) -> int:
         """Return how many tokens it is a mean over, of sequences of these lengths: for the count of a whole step."""
+        if self.pooled:
+            lengths = lengths.sum()[None]
         return int(lengths[lengths >= self.least].sum())
 
 
@@ -86,7 +102,7 @@ DISTANCES: Registry[Distance] = Registry(
     {
         "mse": Distance(mse),
         "cosine": Distance(cosine),
-        "cka": Distance(cka, least=CKA_TOKENS, any_width=True),
+        "cka": Distance(cka, least=CKA_TOKENS, any_width=True, pooled=True),
         "gram": Distance(gram, least=2, any_width=True),
     },
 )
@@ -105,9 +121,11 @@ def middle_loss(
     States are (sequences, places, width), or (tokens, width) where the tokens of `mask`, (sequences, places), are
     already picked, row after row. `modules` is an `Alignment`. Both states are layer-normalised, the student's before
     A: were A's output normalised again, mse would be twice the cosine distance. The loss of a step is the sum of totals
-    over the sum of counts. Raises `UserError` for a state that the map names and is not there, no tokens, and unequal
-    widths.
+    over the sum of counts. Raises `ValueError` for an empty map, `UserError` for a state that the map names and is not
+    there, no tokens, and unequal widths.
     """
+    if not mapping:
+        raise ValueError("mapping: no pair of layers, so there is nothing to take a mean over: name one at least")
     lengths = mask.sum(1)
     if not lengths.any():
         raise UserError("no response token in this batch: shorten the prompts, or drop rows without a response")
@@ -129,31 +147,47 @@ def normalised(states: Tensor) -> Tensor:
     return functional.layer_norm(states.float(), states.shape[-1:])
 
 
-def linear_cka(first: Tensor, second: Tensor) -> float:
-    """Return the linear CKA in [0, 1] of two (tokens, width) of the same tokens, centred, in float64.
+def debiased_cka(first: Tensor, second: Tensor) -> Tensor:
+    """Return the debiased linear CKA in [-1, 1] of two (tokens, width) of the same tokens, a scalar.
 
-    ||Y'X||^2 / (||X'X|| ||Y'Y||) in Frobenius norms (Kornblith et al. 2019, equation 3 with linear kernels). For
-    reading; with fewer tokens than dimensions it is large for unrelated states too. Raises `ValueError` for unequal
-    tokens and `UserError` where a state is the same for all tokens.
+    HSIC(K, L) / (HSIC(K, K) HSIC(L, L)) ** 1/2 with the unbiased HSIC of Song et al. (2012, equation 5) and linear
+    kernels (Nguyen et al. 2021): near 0 for unrelated states however few, where plain CKA (Kornblith et al. 2019) is
+    near 1 of fewer tokens than dimensions. 0 where a state is the same for all tokens. Raises `ValueError` for unequal
+    tokens, and for fewer than 4.
     """
     if len(first) != len(second):
         raise ValueError(f"{len(first)} and {len(second)} tokens: CKA compares the same ones")
-    one, other = (states.double() - states.double().mean(0) for states in (first, second))
-    scale = torch.linalg.matrix_norm(one.T @ one) * torch.linalg.matrix_norm(other.T @ other)
-    if scale == 0:
-        raise UserError("a hidden state that is the same for all tokens has no CKA")
-    return ((other.T @ one).square().sum() / scale).item()
+    one, other = (_centred(raised(states)) for states in (first, second))
+    sizes = [matrix.square().sum().clamp_min(EPSILON**2).sqrt() for matrix in (one, other)]
+    return (one * other).sum() / (sizes[0] * sizes[1])
 
 
 def cka_matrix(student_states: Mapping[int, Tensor], teacher_states: Mapping[int, Tensor]) -> Tensor:
-    """Return the linear CKA of all layer-normalised states, (student states, teacher states), in ascending order.
+    """Return the debiased CKA of all layer-normalised states, (student states, teacher states), in ascending order.
 
-    Both map a layer to (tokens, width) of the same tokens; raises as `linear_cka` does.
+    Both map a layer to (tokens, width) of the same tokens; in float64. More than `CKA_AT_ONCE` tokens are read in equal
+    parts, over which each HSIC is a mean (Nguyen et al. 2021, equation 3). Raises as `debiased_cka` does, and
+    `UserError` where a state is the same for all tokens.
     """
-    rows, columns = (
-        [normalised(states[layer]) for layer in sorted(states)] for states in (student_states, teacher_states)
+    ours, theirs = (
+        [normalised(states[layer]).double() for layer in sorted(states)] for states in (student_states, teacher_states)
     )
-    return torch.tensor([[linear_cka(row, column) for column in columns] for row in rows], dtype=torch.float64)
+    if len(tokens := {len(state) for state in (*ours, *theirs)}) != 1:
+        raise ValueError(f"{' and '.join(map(str, sorted(tokens)))} tokens: CKA compares the same ones")
+    places = torch.arange(*tokens, device=ours[0].device)
+    together = ours[0].new_zeros(len(ours), len(theirs))
+    alone = ours[0].new_zeros(len(ours)), ours[0].new_zeros(len(theirs))
+    for part in places.tensor_split(max(1, -(-len(places) // CKA_AT_ONCE))):
+        count = len(part) * (len(part) - 3)
+        rows = [_centred(state[part]) for state in ours]
+        alone[0].add_(torch.stack([row.square().sum() for row in rows]) / count)
+        for number, state in enumerate(theirs):  # one at a time: each is as large as all rows
+            column = _centred(state[part])
+            alone[1][number] += column.square().sum() / count
+            together[:, number] += torch.stack([(row * column).sum() for row in rows]) / count
+    if not (alone[0].all() and alone[1].all()):
+        raise UserError("a hidden state that is the same for all tokens has no CKA")
+    return (together / (alone[0][:, None] * alone[1]).sqrt()).cpu()
 
 
 def _picked(whose: str, states: Mapping[int, Tensor], layer: int, mask: Tensor) -> Tensor:
@@ -173,10 +207,18 @@ def _inner_products(states: Tensor, lengths: Tensor) -> Tensor:
     return padded @ padded.mT
 
 
-def _centred(products: Tensor, lengths: Tensor) -> Tensor:
-    """Return H K H for each sequence, with H its own centring matrix."""
-    inside = torch.arange(products.shape[-1], device=lengths.device) < lengths[:, None]
-    inside = inside.to(products)
-    share = inside / lengths.clamp_min(1)[:, None]
-    centring = torch.diag_embed(inside) - inside[:, :, None] * share[:, None, :]
-    return centring @ products @ centring
+def _centred(states: Tensor) -> Tensor:
+    """Return the inner products of (tokens, width) without those of a token with itself, centred without bias.
+
+    (tokens, tokens), zero on the diagonal, rows and columns adding up to zero (Szekely and Rizzo 2014, "U-centred"):
+    over n (n - 3) the sum of products of two such tables is the unbiased HSIC. Raises `ValueError` for fewer than 4.
+    """
+    count = len(states)
+    if count < 4:
+        raise ValueError(f"{count} tokens: debiased CKA needs 4 at least")
+    states = states - states[:1]  # which changes nothing but rounding: a state that is the same throughout is zero now
+    states = states - states.mean(0)
+    itself = torch.eye(count, dtype=torch.bool, device=states.device)
+    products = (states @ states.mT).masked_fill(itself, 0)
+    sums = products.sum(1) / (count - 2)
+    return (products - sums[:, None] - sums + sums.sum() / (count - 1)).masked_fill(itself, 0)

@@ -47,6 +47,7 @@ class OutputLoss:
     """D(teacher || student) over the classes that are kept of the teacher, a mean over response tokens, in nats."""
 
     name = "output"
+    pooled = False
 
     def __init__(self, config: ObjectiveConfig, setting: Setting) -> None:
         """Take the divergence of the configuration."""
@@ -62,7 +63,11 @@ class OutputLoss:
 
 
 class MiddleLoss:
-    """d(A h_student, h_teacher), a mean over tokens, dimensions and layers; it has no unit. Of own responses: zero."""
+    """d(A h_student, h_teacher), a mean over tokens, dimensions and layers; it has no unit. Of own responses: zero.
+
+    Zero too where the step has fewer tokens than the distance tells anything about. `pooled`: it compares all tokens of
+    a step with one another, so the step's batch is read as one part.
+    """
 
     name = "middle"
 
@@ -71,6 +76,7 @@ class MiddleLoss:
         if not setting.mapping:
             raise UserError("a middle loss without a layer map: give one")
         self.mapping, self._distance = setting.mapping, config.distance
+        self.pooled = DISTANCES[config.distance].pooled
         widths = (setting.student_width, setting.teacher_width)
         self._alignment = Alignment(config.alignment, list(setting.mapping), *widths, setting.seed)
         self.modules: dict[str, nn.Module] = {"alignment": self._alignment}

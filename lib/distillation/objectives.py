@@ -118,7 +118,11 @@ class Distillation:
         self.matrices = [value for value in blocks(student).parameters() if value.ndim == 2]
 
     def prepare(self, step: int, rows: Sequence[int], parts: int) -> list[Part]:
-        """Return the batch of a step in `parts`, drawn from the student where the step is on-policy."""
+        """Return the batch of a step in `parts`, drawn from the student where the step is on-policy.
+
+        In one part where a loss compares all its tokens with one another.
+        """
+        parts = 1 if any(loss.pooled for loss in self._losses) else parts
         own = self._is_own(step)
         examples = self._drawn(step, rows) if own else [self._examples[row] for row in rows]
         lengths = torch.tensor([len(example.response) for example in examples])

@@ -6,7 +6,7 @@ place is the one that predicts a token, so places are aligned by the tokens that
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import nltk
@@ -19,6 +19,7 @@ from lib import seeds
 from lib.distillation.alignment import linear
 from lib.distillation.divergences import forward_kl
 from lib.distillation.hidden_states import normalised
+from lib.distillation.precision import log_of_shares, raised
 from lib.errors import UserError
 
 
@@ -38,14 +39,14 @@ def universal_logit(student: Tensor, teacher: Tensor) -> Tensor:
     """Return sum |p_(i) - q_(i)| over the probabilities of each side in descending order: (tokens,), in [0, 2].
 
     Universal logit distillation (Boizard et al. 2024), equation 4: the Wasserstein distance of distributions without
-    names. Logits (tokens, student's vocabulary) and (tokens, teacher's) of paired places; the smaller vocabulary is
-    filled up with zeros. Raises `ValueError` for unequal numbers of places.
+    names. Logits (tokens, student's vocabulary) and (tokens, teacher's) of paired places, read in float32 at least; the
+    smaller vocabulary is filled up with zeros. Raises `ValueError` for unequal numbers of places.
     """
     if len(student) != len(teacher):
         raise ValueError(f"{len(student)} and {len(teacher)} places: pair them first, with in_order")
     widest = max(student.shape[-1], teacher.shape[-1])
     q, p = (
-        functional.pad(logits.softmax(-1).sort(dim=-1, descending=True).values, (0, widest - logits.shape[-1]))
+        functional.pad(raised(logits).softmax(-1).sort(dim=-1, descending=True).values, (0, widest - logits.shape[-1]))
         for logits in (student, teacher)
     )
     return (p - q).abs().sum(-1)
@@ -97,16 +98,17 @@ def nearest_tokens(teacher: Sequence[str], student: Sequence[str]) -> Tensor:
 def carried_over(teacher: Tensor, nearest: Tensor, vocabulary: int) -> Tensor:
     """Return the teacher's log-probabilities over the student's tokens, each mass where `nearest` carries it.
 
-    Logits (tokens, teacher's vocabulary) to (tokens, vocabulary); -inf where nothing arrives, so only forward
-    divergences are finite. Raises `UserError` where `nearest` is of another tokenizer.
+    Logits (tokens, teacher's vocabulary) to (tokens, vocabulary), in float32 at least; -inf where nothing arrives, so
+    only forward divergences are finite. Raises `UserError` where `nearest` is of another tokenizer.
     """
     if teacher.shape[-1] != len(nearest):
         raise UserError(
             f"the teacher has {teacher.shape[-1]} tokens, the alignment of vocabularies {len(nearest)}: "
             "make it for this pair"
         )
-    summed = torch.zeros(len(teacher), vocabulary, device=teacher.device, dtype=teacher.dtype)
-    return summed.index_add(1, nearest.to(teacher.device), teacher.softmax(-1)).log()
+    shares = raised(teacher).softmax(-1)
+    summed = shares.new_zeros(len(shares), vocabulary).index_add(1, nearest.to(shares.device), shares)
+    return log_of_shares(summed)
 
 
 @dataclass(frozen=True)
@@ -125,15 +127,21 @@ class Side:
     lengths: Tensor
     head: Tensor
 
+    def raised(self) -> "Side":
+        """Return the same in float32 at least."""
+        numbers = {name: raised(getattr(self, name)) for name in ("states", "read", "predicted", "head")}
+        return replace(self, **numbers)
+
 
 class DualSpace(nn.Module):
     """Dual-space distillation with cross-model attention (Zhang et al. 2024, DSKD): each side's states in the other's
     space.
 
     Attention of the student's tokens over the teacher's (and back) pairs them, whatever the tokenizers; carried states
-    are read by the head of the side that they come to, so both distributions are over one vocabulary. Teacher states
-    and embeddings are layer-normalised where the public code divides by a batch's standard deviation (our choice: the
-    split of a batch then does not matter).
+    are read by the head of the side that they come to, so both distributions are over one vocabulary. As in the public
+    code the student's embeddings are read as they are: they do not learn to be good queries, only the projection does.
+    Teacher states and embeddings are layer-normalised where the public code divides by a batch's standard deviation
+    (our choice: the split of a batch then does not matter).
     """
 
     def __init__(self, student_width: int, teacher_width: int, seed: int) -> None:
@@ -153,8 +161,10 @@ class DualSpace(nn.Module):
         """
         if len(student.lengths) != len(teacher.lengths) or not (student.lengths.all() and teacher.lengths.all()):
             raise UserError("dual-space distillation: every sequence needs response tokens in both tokenizers")
+        student, teacher = student.raised(), teacher.raised()
         keys = torch.cat([normalised(teacher.read), normalised(teacher.predicted)], dim=-1)
-        queries = _padded(self.query(torch.cat([student.read, student.predicted], dim=-1)), student.lengths)
+        asked = torch.cat([student.read, student.predicted], dim=-1).detach()
+        queries = _padded(self.query(asked), student.lengths)
         scores = queries @ _padded(keys, teacher.lengths).mT / keys.shape[-1] ** 0.5
         carried = self.to_student(normalised(teacher.states) + normalised(teacher.predicted))
         there = functional.linear(_attended(scores, carried, student, teacher), student.head.detach())

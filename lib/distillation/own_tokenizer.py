@@ -69,6 +69,7 @@ class OwnTokenizer:
 
     reads_last = False  # the teacher's last state, beside those of the layer map
     pairs_states = False  # so that a middle loss can be taken between them
+    pooled = False  # a loss compares all tokens of a step with one another: it is read as one part
 
     def __init__(
         self,
@@ -111,7 +112,8 @@ class OwnTokenizer:
         self._compared, self._layers = setting.mapping, sorted({*setting.mapping.values(), *last})
 
     def prepare(self, step: int, rows: Sequence[int], parts: int) -> list[Part]:
-        """Return the batch of a step in `parts`."""
+        """Return the batch of a step in `parts`, or in one where a loss is `pooled`."""
+        parts = 1 if self.pooled else parts
         sides = ((self._examples, self._own), (self._teacher_examples, self._other))
         lengths = [torch.tensor([len(examples[row].response) for row in rows]) for examples, _ in sides]
         found, size = [], -(-len(rows) // parts)
@@ -172,6 +174,7 @@ class NearestTokens(OwnTokenizer):
         self._losses: list[OutputLoss | MiddleLoss] = [
             LOSSES[name](self.config, setting) for name in self.config.losses
         ]
+        self.pooled = any(loss.pooled for loss in self._losses)
         return {name: module for loss in self._losses for name, module in loss.modules.items()}
 
     def _paired(self, part: Part, student: Student, said: Signals) -> dict[str, Tensor]:

@@ -6,6 +6,7 @@ rule.observe(values, norms)                  # once after every step; `norms` on
 log = rule.weights()                         # plain numbers, to be written down at every step
 """
 
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -126,7 +127,8 @@ class DynamicAverage(Fixed):
     """Dynamic weight averaging (Liu et al. 2019): a loss that falls more slowly than the others gets more weight.
 
     w_i = K start_i softmax_i(r / temperature), where r_i is the mean of L_i over the last `window` steps over that of
-    the window before (the paper's are epochs). Until two windows are full the weights are those of the start.
+    the window before (the paper's are epochs), and one for a loss that was zero there: nothing tells how fast it falls.
+    Until two windows are full the weights are those of the start.
     """
 
     seen: Tensor
@@ -134,7 +136,7 @@ class DynamicAverage(Fixed):
     def __init__(self, start: Mapping[str, float], window: int = 10, temperature: float = 2.0) -> None:
         """Take the given weights; raises as `Fixed` does, and `ValueError` for a window or temperature not above 0."""
         super().__init__(start)
-        if window < 1 or temperature <= 0:
+        if window < 1 or not 0 < temperature < math.inf:
             raise ValueError(f"window {window}, temperature {temperature}: both must be above 0")
         self.window, self.temperature = window, temperature
         self.register_buffer("seen", torch.zeros(0, len(self.names), dtype=torch.float64))
@@ -144,7 +146,7 @@ class DynamicAverage(Fixed):
         if len(self.seen) < 2 * self.window:
             return self.start
         before, last = self.seen.split(self.window)
-        rates = last.mean(0) / before.mean(0).clamp_min(torch.finfo(last.dtype).tiny)
+        rates = _ratio(last.mean(0), before.mean(0))
         return self.start * len(self.names) * torch.softmax(rates / self.temperature, dim=0)
 
     def observe(self, losses: Mapping[str, float], norms: Mapping[str, float] | None = None) -> None:
@@ -163,8 +165,9 @@ class GradNorm(Fixed):
 
     After each step the weights descend along sum |G_i - mean(G) r_i^alpha|, with G_i = w_i times the norm of L_i's
     gradient at the shared weights, r_i = (L_i / L_i at the first step) over its mean, and the target held constant
-    (equations 1 and 2). Norms are read in units of their mean, so that `rate` needs no tuning; the weights keep their
-    sum.
+    (equations 1 and 2). The first step of a loss is the first at which it is not zero (one that is not taken of the
+    student's own responses may begin so). Norms are read in units of their mean, so that `rate` needs no tuning; the
+    weights keep their sum.
     """
 
     needs_norms = True
@@ -173,8 +176,10 @@ class GradNorm(Fixed):
     least = 1e-3  # of a weight, in units of the mean weight
 
     def __init__(self, start: Mapping[str, float], alpha: float = 0.12, rate: float = 0.025) -> None:
-        """Take the given weights; alpha 0.12 and rate 0.025 are the paper's."""
+        """Take the given weights; alpha 0.12 and rate 0.025 are the paper's. `ValueError` for a negative one."""
         super().__init__(start)
+        if not (0 <= alpha < math.inf and 0 <= rate < math.inf):
+            raise ValueError(f"alpha {alpha}, rate {rate}: neither may be negative or without end")
         self.alpha, self.rate = alpha, rate
         self.register_buffer("now", self.start.clone())
         self.register_buffer("first", torch.zeros_like(self.start))
@@ -188,13 +193,12 @@ class GradNorm(Fixed):
         if norms is None:
             raise ValueError("GradNorm needs the norm of each loss's gradient")
         values, sizes = self._values(losses), self._values(norms)
-        if not self.first.any():
-            self.first.copy_(values.clamp_min(torch.finfo(values.dtype).tiny))
+        self.first.copy_(torch.where(self.first == 0, values, self.first))
         unit = self.start.mean()
         weights = self.now / unit
         sizes = sizes / (weights * sizes).mean().clamp_min(torch.finfo(sizes.dtype).tiny)
-        rates = values / self.first
-        target = (rates / rates.mean()) ** self.alpha  # the mean of G is 1 in these units
+        rates = _ratio(values, self.first)
+        target = _ratio(rates, rates.mean()) ** self.alpha  # the mean of G is 1 in these units
         moved = (weights - self.rate * torch.sign(weights * sizes - target) * sizes).clamp_min(self.least)
         self.now.copy_(moved * (len(moved) / moved.sum()) * unit)
 
@@ -235,3 +239,8 @@ def gradients(losses: Mapping[str, Tensor], shared: Sequence[Tensor]) -> dict[st
 def norm(parts: Sequence[Tensor]) -> float:
     """Return the Euclidean norm of all numbers of some tensors together."""
     return torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(part) for part in parts])).item()
+
+
+def _ratio(values: Tensor, units: Tensor) -> Tensor:
+    """Return values / units, and one where the unit is zero."""
+    return torch.where(units == 0, 1, values / units)

@@ -40,8 +40,12 @@ def student(
     MLP of as many weights (8/3 x width, rounded to 8). No dropout. "projected" takes `teacher_embeddings` (vocabulary,
     teacher's width) through `projected`; all other weights are as from scratch under the same seed. `positions`: the
     most tokens of a prompt and its response. Raises `UserError` for an unknown style, an initialisation that lacks what
-    it needs, or a width that the heads do not divide.
+    it needs, a size below 1, or a width that the heads do not divide.
     """
+    if min(width, layers, heads, positions) < 1:
+        raise UserError(
+            f"a student of width {width}, {layers} layers, {heads} heads, {positions} positions: 1 at least"
+        )
     if width % heads:
         raise UserError(f"a student of width {width} with {heads} heads: the width must be a multiple of the heads")
     if init not in ("scratch", "projected") or (init == "projected") != (teacher_embeddings is not None):

@@ -174,9 +174,11 @@ class Adaptation:
         self.module = nn.ModuleDict({"upper": self.upper, "proportions": self.rule})
 
     def prepare(self, step: int, rows: Sequence[int], parts: int) -> list[tuple[Batch, int]]:
-        """Return the rows in `parts`, each with the number of response tokens of all."""
+        """Return the rows in `parts`, each with the number of response tokens of all; `ValueError` where that is 0."""
         examples = [self._examples[row] for row in rows]
         size, tokens = -(-len(rows) // parts), sum(len(example.response) for example in examples)
+        if not tokens:
+            raise ValueError(f"rows {list(rows)}: no response token, so there is nothing to take a mean over")
         starts = range(0, len(rows), size)
         return [(collate(examples[start : start + size], self._pad), tokens) for start in starts]
 

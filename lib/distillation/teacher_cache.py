@@ -5,10 +5,12 @@ cache.fill([8, 15], width, passes)          # one pass of the teacher writes all
 signals = cache.signals(rows, [8, 15])      # of a batch, as the live teacher would give them, up to fp16
 """
 
+import hashlib
 import json
 import shutil
-import tempfile
+import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -16,9 +18,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from filelock import FileLock
 from torch import Tensor
 
 from lib import files, paths
+from lib.distillation.precision import raised
 from lib.errors import UserError
 
 GIB = 2**30
@@ -85,8 +89,10 @@ def over_classes(logits: Tensor, chosen: Tensor | None) -> Tensor:
     """
     if chosen is None:
         return logits
-    logs = logits.log_softmax(-1)
-    tail = logs.scatter(-1, chosen, float("-inf")).logsumexp(-1, keepdim=True)
+    logs = raised(logits).log_softmax(-1)
+    others = logs.scatter(-1, chosen, float("-inf"))
+    empty = (others == float("-inf")).all(-1, keepdim=True)  # a tail without mass: logsumexp has no gradient there
+    tail = others.masked_fill(empty, 0).logsumexp(-1, keepdim=True).masked_fill(empty, float("-inf"))
     return torch.cat([logs.gather(-1, chosen), tail], dim=-1)
 
 
@@ -94,19 +100,22 @@ class TeacherCache:
     """A folder with one part for the output and one for each layer's states, all as memory-mapped fp16.
 
     Tokens lie in the order of the training rows; a batch reads those of its own rows. Every part carries the
-    fingerprint and appears whole or not at all.
+    fingerprint, appears whole or not at all, and is read only while its files have the digests that were written.
     """
 
     def __init__(self, folder: Path, fingerprint: Mapping[str, str], lengths: Sequence[int], classes: Classes) -> None:
         """Name the cache of rows with so many response tokens each; nothing is read or written yet.
 
-        `fingerprint` maps what the contents depend on (teacher, data, tokenizer) to digests.
+        `fingerprint` maps what the contents depend on (teacher, data, tokenizer) to digests; the lengths of the rows,
+        which say whose each token is, are added to it.
         """
         self.folder, self.classes = folder, classes
-        self.identity = {**fingerprint, "classes": f"{classes.count} of {classes.vocabulary}"}
+        counted = hashlib.sha256(repr(list(map(int, lengths))).encode()).hexdigest()
+        self.identity = {**fingerprint, "classes": f"{classes.count} of {classes.vocabulary}", "lengths": counted}
         self._ends = np.cumsum(lengths)
         self._lengths = np.asarray(lengths)
-        self._checked: set[str] = set()
+        self._checked: dict[str, int] = {}  # parts, with the width of their states
+        self._damaged: set[str] = set()
 
     @property
     def tokens(self) -> int:
@@ -114,7 +123,10 @@ class TeacherCache:
         return int(self._ends[-1])
 
     def missing(self, layers: Sequence[int]) -> list[str]:
-        """Return the parts that are still to be written; raises `UserError` where one belongs to something else."""
+        """Return the parts that are to be written: absent, or damaged, which one line on standard error tells.
+
+        Raises `UserError` where one belongs to something else.
+        """
         return [part for part in ("output", *map(_part, layers)) if not self._is_there(part)]
 
     def planned_bytes(self, layers: Sequence[int], width: int) -> int:
@@ -129,41 +141,39 @@ class TeacherCache:
         """Write the missing parts from one pass over all rows, in any order of rows; returns the bytes written.
 
         `passes` gives rows and what the teacher says about them. The size is printed first. Raises `UserError` for
-        numbers that fp16 cannot hold and `ValueError` where a row is left out.
+        numbers that fp16 cannot hold and where the disk lacks space, and `ValueError` where a row is left out.
         """
-        wanted = self.missing(layers)
-        if not wanted:
+        if not self.missing(layers):
             return 0
-        size = self.planned_bytes(layers, width)
-        print(
-            f"teacher cache: writing {size / 2**20:.1f} MiB ({', '.join(wanted)}) for {self.tokens} tokens", flush=True
-        )
         self.folder.mkdir(parents=True, exist_ok=True)
-        drafts = {part: Path(tempfile.mkdtemp(dir=self.folder, prefix=f".partial-{part}-")) for part in wanted}
-        try:
+        with FileLock(self.folder / ".lock"), ExitStack() as stack:
+            wanted = self.missing(layers)  # another process may have written some while we waited
+            size = self._bytes(wanted, width)
+            files.sweep([self.folder])
+            files.require_space(self.folder, size)
+            told = f"writing {size / 2**20:.1f} MiB ({', '.join(wanted)}) for {self.tokens} tokens"
+            print(f"teacher cache: {told}", flush=True)
+            drafts = {part: stack.enter_context(files.draft_folder(self.folder, part)) for part in wanted}
             seen = self._write(drafts, width, passes)
             if seen != set(range(len(self._lengths))):
                 raise ValueError(f"the pass covered {len(seen)} of {len(self._lengths)} rows")
             for part, draft in drafts.items():
-                told = {"identity": self.identity, "files": _sizes(draft), "width": width}
-                files.write_json(draft / "manifest.json", told)
+                manifest = {"identity": self.identity, "files": _files(draft), "width": width}
+                files.write_json(draft / "manifest.json", manifest)
                 draft.chmod(0o755)
+                shutil.rmtree(self.folder / part, ignore_errors=True)  # a damaged one
                 draft.rename(self.folder / part)
-        finally:
-            for draft in drafts.values():
-                shutil.rmtree(draft, ignore_errors=True)
+        self._checked.clear()
+        self._damaged.clear()
         _opened.cache_clear()
         return size
 
     def signals(self, rows: Sequence[int], layers: Sequence[int] = ()) -> Signals:
         """Return what the teacher says about rows, with the states of `layers`, in float32.
 
-        Raises `UserError` where a part was never written or belongs to another teacher, data or tokenizer.
+        Raises `UserError` where a part was never written, is damaged, or belongs to another teacher, data or tokenizer.
         """
-        if not {"output", *map(_part, layers)} <= self._checked:
-            if absent := self.missing(layers):
-                raise UserError(f"{paths.relative(self.folder)}: no part {', '.join(absent)}: fill the cache first")
-            self._checked |= {"output", *map(_part, layers)}
+        self._require(layers)
         places = self._places(rows)
         output = self._arrays("output")
         chosen = torch.from_numpy(output["chosen"][places].astype(np.int64)) if self.classes.top_k else None
@@ -175,8 +185,14 @@ class TeacherCache:
         )
 
     def lost_mass(self) -> np.ndarray:
-        """Return the mass outside the restricted vocabulary at every response token, (tokens,)."""
+        """Return the mass outside the restricted vocabulary at every response token, (tokens,); errors as `signals`."""
+        self._require(())
         return np.array(self._arrays("output")["lost"])
+
+    def _require(self, layers: Sequence[int]) -> None:
+        """Raise `UserError` unless the output and the states of `layers` are there, whole and ours; checked once."""
+        if not {"output", *map(_part, layers)} <= self._checked.keys() and (absent := self.missing(layers)):
+            raise UserError(f"{paths.relative(self.folder)}: no part {', '.join(absent)}: fill the cache first")
 
     def _bytes(self, parts: Sequence[str], width: int) -> int:
         shapes = [shape for part in parts for shape in self._shapes(part, width).values()]
@@ -189,13 +205,11 @@ class TeacherCache:
     def _write(
         self, drafts: Mapping[str, Path], width: int, passes: Iterable[tuple[Sequence[int], Signals]]
     ) -> set[int]:
-        arrays = {
-            part: {
-                name: np.memmap(draft / f"{name}.bin", kind, "w+", shape=shape)
-                for name, (kind, shape) in self._shapes(part, width).items()
-            }
-            for part, draft in drafts.items()
-        }
+        arrays: dict[str, dict[str, np.memmap]] = {part: {} for part in drafts}
+        for part, draft in drafts.items():
+            for name, (kind, shape) in self._shapes(part, width).items():
+                files.reserve(draft / f"{name}.bin", int(np.prod(shape)) * np.dtype(kind).itemsize)
+                arrays[part][name] = np.memmap(draft / f"{name}.bin", kind, "r+", shape=shape)
         seen: set[int] = set()
         for rows, signals in passes:
             kept, places = signals.reduced(self.classes), self._places(rows)
@@ -220,21 +234,34 @@ class TeacherCache:
     def _is_there(self, part: str) -> bool:
         """Tell whether a part is there, whole and ours."""
         folder = self.folder / part
-        if not (folder / "manifest.json").is_file():
+        if part in self._checked:
+            return True
+        if not folder.exists():
             return False
-        told = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        try:
+            told = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+            identity, width = dict(told["identity"]), int(told["width"])
+            shapes = self._shapes(part, width)
+            sizes = {
+                f"{name}.bin": int(np.prod(shape)) * np.dtype(kind).itemsize for name, (kind, shape) in shapes.items()
+            }
+            whole = told["files"] == _files(folder) and sizes == {name: f["bytes"] for name, f in told["files"].items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            identity, width, whole = self.identity, 0, False
         for name, digest in self.identity.items():
-            if told["identity"].get(name) != digest:
+            if identity.get(name) != digest:
                 raise UserError(
                     f"{paths.relative(folder)}: the cache of another {name}: delete the folder or name another"
                 )
-        if told["files"] != _sizes(folder):
-            raise UserError(f"{paths.relative(folder)}: a file is missing or truncated: delete the folder")
-        return True
+        if whole:
+            self._checked[part] = width
+        elif part not in self._damaged:
+            self._damaged.add(part)
+            print(f"{paths.relative(folder)}: truncated or edited: not used", file=sys.stderr)
+        return whole
 
     def _arrays(self, part: str) -> dict[str, np.ndarray]:
-        width = json.loads((self.folder / part / "manifest.json").read_text(encoding="utf-8"))["width"]
-        shapes = tuple((name, kind, shape) for name, (kind, shape) in self._shapes(part, width).items())
+        shapes = tuple((name, kind, shape) for name, (kind, shape) in self._shapes(part, self._checked[part]).items())
         return _opened(self.folder / part, shapes)
 
 
@@ -257,8 +284,20 @@ def _value(signals: Signals, part: str, name: str, kind: np.dtype) -> np.ndarray
     return value.cpu().numpy()
 
 
-def _sizes(folder: Path) -> dict[str, int]:
-    return {path.name: path.stat().st_size for path in sorted(folder.glob("*.bin"))}
+def _files(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return bytes and SHA-256 of what a part keeps."""
+    found = {path.name: path.stat() for path in sorted(folder.glob("*.bin"))}
+    return {
+        name: {"bytes": state.st_size, "sha256": _sha256(folder / name, state.st_size, state.st_mtime_ns)}
+        for name, state in found.items()
+    }
+
+
+@lru_cache(maxsize=256)
+def _sha256(path: Path, size: int, changed: int) -> str:
+    """Digest of a file, read once in a process while size and time of change stay."""
+    del size, changed
+    return files.sha256(path)
 
 
 def _float(values: np.ndarray) -> Tensor:

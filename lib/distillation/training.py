@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import torch
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from lib import progress, seeds
 from lib.causal_lm import training_states
 from lib.distillation import proportions
 from lib.errors import UserError
-from lib.settings import Settings
+from lib.settings import Settings, Share
 
 
 class TrainingConfig(Settings):
@@ -29,15 +30,15 @@ class TrainingConfig(Settings):
     alone learns half as fast); "adamw" takes AdamW for everything.
     """
 
-    steps: int
-    batch: int  # rows of a step
-    rate: float  # of AdamW
+    steps: PositiveInt
+    batch: PositiveInt  # rows of a step
+    rate: PositiveFloat  # of AdamW
     optimiser: Literal["adamw", "muon"] = "adamw"
-    matrix_rate: float = 2e-2  # of Muon
-    weight_decay: float = 0.01
-    warm_up: float = 0.05  # share of the steps; then a cosine to zero
-    clip: float = 1.0
-    micro_batches: int = 1  # parts of a batch whose gradients are accumulated; the result is the same
+    matrix_rate: PositiveFloat = 2e-2  # of Muon
+    weight_decay: NonNegativeFloat = 0.01
+    warm_up: Share = 0.05  # of the steps; then a cosine to zero
+    clip: PositiveFloat = 1.0
+    micro_batches: PositiveInt = 1  # parts of a batch whose gradients are accumulated; the result is the same
 
 
 class DivergedError(UserError):
@@ -47,13 +48,24 @@ class DivergedError(UserError):
 class Arm(Protocol):
     """What is trained, and on what: one method of the comparison."""
 
-    module: nn.Module  # all that is trained, and the proportions
-    rule: proportions.Fixed  # how the losses are added up, part of the module
-    matrices: Sequence[Tensor]  # of the blocks: what Muon trains
-    shared: Sequence[Tensor]  # weights at which rules that need them read the losses' gradients
+    @property
+    def module(self) -> nn.Module:
+        """All that is trained, and the proportions."""
+
+    @property
+    def rule(self) -> proportions.Fixed:
+        """How the losses are added up, part of the module."""
+
+    @property
+    def matrices(self) -> Sequence[Tensor]:
+        """Of the blocks: what Muon trains."""
+
+    @property
+    def shared(self) -> Sequence[Tensor]:
+        """Weights at which rules that need them read the losses' gradients."""
 
     def prepare(self, step: int, rows: Sequence[int], parts: int) -> Sequence[Any]:
-        """Return the batch of a step in so many parts, each of which knows the counts of the whole batch."""
+        """Return the batch of a step in at most so many parts, each of which knows the counts of the whole batch."""
 
     def losses(self, part: Any) -> dict[str, Tensor]:
         """Return each loss of a part, divided by the count of the whole batch: parts add up to the batch's mean."""
@@ -102,21 +114,24 @@ def train(
     save_every: int = 100,
     watch: Callable[[int], None] | None = None,
     watch_at: Collection[int] = (),
+    until: int | None = None,
 ) -> Trained:
     """Train `arm.module` in place on the rows of `order`, one entry a step; equal arguments give equal weights.
 
     With a `workspace` the state is saved there every `save_every` steps and training resumes from it, bit for bit: what
     step n draws comes from streams of (seed, n) alone. `watch` is called with the number of steps taken after those in
-    `watch_at`; its time is not counted. Raises `DivergedError` naming the step, `ValueError` for too short an order.
+    `watch_at`; its time is not counted. `until` stops after so many of the steps: they are the first of the whole
+    training. Raises `DivergedError` naming the step, `ValueError` for too short an order, or saving every 0 steps.
     """
-    if len(order) < config.steps:
-        raise ValueError(f"{config.steps} steps, but batches for {len(order)}")
+    last = config.steps if until is None else min(until, config.steps)
+    if len(order) < last or save_every < 1:
+        raise ValueError(f"{last} steps, saved every {save_every}, and batches for {len(order)}")
     parameters = [value for value in arm.module.parameters() if value.requires_grad]
     state = State(arm, optimisers(arm, config))
     if workspace is not None:
         state.load(workspace)
     arm.module.train()
-    for step in progress.bar(range(state.step, config.steps), f"training, {config.steps} steps"):
+    for step in progress.bar(range(state.step, last), f"training, {last} steps"):
         began = time.perf_counter()
         torch.manual_seed(seeds.seed_of("dropout", seed, step))
         row = advance(arm, state.optimisers, parameters, order[step], step, config)

@@ -5,14 +5,15 @@ dW = R K^T P (K_p K_p^T P + K K^T P + ridge I)^-1. In the coordinates B = N^T K,
 ridge I + B_p B_p^T, this is R (I + B^T H B)^-1 B^T H N^T: the system has as many unknowns as the batch has edits.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import torch
-from pydantic import Field
+from pydantic import PositiveFloat
 from torch import Tensor
 
 from lib.causal_lm.layers import down_projection, matrix
+from lib.editing.located import Prefixes
 from lib.editing.memit import Spread, SpreadConfig
 from lib.errors import UserError
 
@@ -21,10 +22,10 @@ if TYPE_CHECKING:
 
 
 class AlphaEditConfig(SpreadConfig):
-    """AlphaEdit; the threshold is the published one and depends on the scale of keys: calibrate it for other models."""
+    """AlphaEdit; defaults are those released for GPT-J; the threshold depends on the scale of a model's keys."""
 
-    threshold: float = Field(2e-2, gt=0)  # eigenvalues of C below belong to its null space
-    ridge: float = Field(1.0, gt=0)  # the weight of I: 1 in the paper's equation
+    threshold: PositiveFloat = 2e-2  # eigenvalues of C below belong to its null space
+    ridge: PositiveFloat = 10.0  # the weight of I: 10 in all released settings, 1 in the paper's equation
 
 
 class AlphaEdit(Spread):
@@ -36,7 +37,7 @@ class AlphaEdit(Spread):
         tokenizer: "PreTrainedTokenizerBase",
         config: AlphaEditConfig,
         moments: Mapping[int, Tensor],
-        prefixes: Sequence[str] | None = None,
+        prefixes: Prefixes | None = None,
     ) -> None:
         """Take the second moments by layer (`second_moments`); prefixes are drawn from the model where none are given.
 
@@ -58,6 +59,10 @@ class AlphaEdit(Spread):
         solved = torch.linalg.solve(system, weighed)
         self._inverse[layer] -= weighed.T @ solved
         return residuals @ solved @ null.T
+
+    def in_place(self) -> list[Tensor]:
+        """Return the inverses, to which every batch adds its keys."""
+        return list(self._inverse.values())
 
     def restore(self) -> None:
         """Give the model back, to the bit, and forget the keys of earlier batches."""

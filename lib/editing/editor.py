@@ -1,14 +1,20 @@
 """One interface for every editing method: edit batch after batch, be read and scored, be undone."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+from weakref import ReferenceType, WeakKeyDictionary, ref
 
 import torch
 from torch import Tensor, nn
 
-from lib.causal_lm.edits import Edit
+from lib.causal_lm import holds
+from lib.causal_lm.edits import Edit, Given, as_edits
+from lib.causal_lm.encoding import check_tokenizer
+from lib.causal_lm.layers import blocks
+from lib.editing.undoing import Before, whole
+from lib.errors import UserError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -36,16 +42,43 @@ class Editor(ABC):
     """
 
     def __init__(self, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> None:
-        """Take a model in eval mode; nothing of it changes before the first edit."""
+        """Take a model in eval mode, which is frozen; nothing of it changes before the first edit.
+
+        Raises `TypeError` for what is no causal language model, or no tokenizer.
+        """
+        blocks(model)
+        check_tokenizer(tokenizer)
         self.model, self.tokenizer = model, tokenizer
         self._prompt: Tensor | None = None
         self._saved: dict[str, tuple[nn.Parameter, Tensor]] = {}
-        self._trained = {name: value.requires_grad for name, value in model.named_parameters()}
-        model.requires_grad_(False)
+        self._before: Before | None = None  # what stood before the batch that is being learnt
+        holds.take(model, self)
+
+    def edit(self, batch: Iterable[Given]) -> None:
+        """Learn a batch of edits on top of those before, whole or not at all.
+
+        Whatever is raised, model and editor are as they were before the batch: `UserError` for no edits and those that
+        the method cannot take, `TypeError` for what is no edit (see `as_edits`), `DivergedError` where what is learnt
+        is not finite.
+        """
+        edits = as_edits(batch, "batch")
+        if not edits:
+            raise UserError("no edits: give at least one")
+        holds.take(self.model, self)  # anew, where `restore` has let it go
+        self._before = None
+        before = Before(self, self.model, self.in_place(), apart=[self.tokenizer])
+        with whole(before):
+            self._before = before
+            self._learn(edits)
+        self._before = None
 
     @abstractmethod
-    def edit(self, batch: Sequence[Edit]) -> None:
-        """Learn a batch of edits on top of those before; raises `UserError` for edits that the method cannot take."""
+    def _learn(self, batch: Sequence[Edit]) -> None:
+        """Learn a batch; what it raises undoes all that it has done."""
+
+    def in_place(self) -> Sequence[nn.Module | Tensor]:
+        """Return what a batch changes in place, beside the modules that `keep` is called for: it is copied before."""
+        return ()
 
     @contextmanager
     def reading(self, prompt: Tensor) -> Iterator[None]:
@@ -76,24 +109,51 @@ class Editor(ABC):
         return 0
 
     def keep(self, module: nn.Module) -> None:
-        """Remember a module's parameters as they are now, once, so that `restore` can put them back."""
+        """Remember a module's parameters as they are now, once, so that `restore` can put them back.
+
+        Called before they are written, in each batch: what fails is put back from the same copy.
+        """
         names = {id(value): name for name, value in self.model.named_parameters()}
         for parameter in module.parameters():
-            self._saved.setdefault(names[id(parameter)], (parameter, parameter.detach().clone()))
+            now = parameter.detach().clone() if self._before is None else self._before.copy(parameter)
+            self._saved.setdefault(names[id(parameter)], (parameter, now))
+        editors = _writers(self.model)
+        if all(one() is not self for one in editors):
+            editors.append(ref(self))
 
     @torch.no_grad()
     def restore(self) -> None:
-        """Give the model back, to the bit; methods with hooks take them off before they call this."""
-        for parameter, value in self._saved.values():
-            parameter.copy_(value)
+        """Give the model back, to the bit; methods with hooks take them off before they call this.
+
+        Editors of one model can be restored in any order: with the last the model is as it was before the first. A
+        weight that a later editor wrote too stays as it is until that one is restored.
+        """
+        editors = _writers(self.model)
+        place = next((number for number, one in enumerate(editors) if one() is self), len(editors))
+        later = [editor for one in editors[place + 1 :] if (editor := one()) is not None]
+        for name, (parameter, value) in self._saved.items():
+            heir = next((editor for editor in later if name in editor._saved), None)
+            if heir is None:
+                parameter.copy_(value)
+            else:
+                heir._saved[name] = (parameter, value)
         self._saved = {}
-        for name, parameter in self.model.named_parameters():
-            parameter.requires_grad_(self._trained.get(name, parameter.requires_grad))
+        del editors[place : place + 1]
+        holds.leave(self.model, self)
+        for parameter in self.model.parameters():
             parameter.grad = None
+
+
+_WRITERS: WeakKeyDictionary[nn.Module, list[ReferenceType[Editor]]] = WeakKeyDictionary()
+
+
+def _writers(model: nn.Module) -> list[ReferenceType[Editor]]:
+    """Return the list itself of the editors that have overwritten weights of a model, in the order of their first."""
+    return _WRITERS.setdefault(model, [])
 
 
 class NoEdit(Editor):
     """The row "no edit": the model as it is."""
 
-    def edit(self, batch: Sequence[Edit]) -> None:
+    def _learn(self, batch: Sequence[Edit]) -> None:
         """Do nothing."""

@@ -3,10 +3,10 @@
 from abc import abstractmethod
 from collections import deque
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -22,27 +22,41 @@ if TYPE_CHECKING:
 
 
 class FineTuningConfig(Settings):
-    """FT-L; rate, steps and the kind of loss as in ROME's and WISE's runs."""
+    """FT-L; defaults are those of ROME's code, with the layer, rate and steps of the common library for LLaMA-2-7B."""
 
-    layer: int = 21  # the common choice for LLaMA-2-7B
-    rate: float = 5e-4
-    steps: int = 50  # at most
-    enough: float = 1e-2  # stops when the mean loss, in nats a target token, is below
-    radius: float | None = 5e-4  # eps, largest change of a weight: ROME's for GPT-2 XL (GPT-J: 5e-5); None: no bound
+    layer: NonNegativeInt = 21
+    rate: PositiveFloat = 5e-4
+    steps: PositiveInt = 25  # at most
+    enough: NonNegativeFloat = 1e-2  # stops when the mean loss, in nats a target token, is below
+    radius: PositiveFloat | None = 5e-4  # eps, largest change of a weight: GPT-2 XL's (GPT-J: 5e-5); None: no bound
     centre: Literal["edit", "first"] = "edit"  # measured from the weights before this batch (ROME's), or before all
     loss: Loss = "last_position"  # the original's; "teacher_forcing" is the ordinary one
-    chunk: int = Field(32, ge=1)  # edits that run at once in a step; bounds memory, leaves the gradient as it is
+    average: Literal["edit", "token"] = "edit"  # every edit weighs the same (as released), or every target token
+    chunk: PositiveInt = 32  # edits that run at once in a step; bounds memory, leaves the gradient as it is
+
+    @classmethod
+    def tuned(cls, **settings: Any) -> Self:
+        """Return settings for small models, with some of them changed; each one's reason stands here."""
+        ours: dict[str, Any] = {
+            "loss": "teacher_forcing",  # the original's asks the last prompt token for every target token at once
+            "radius": 2e-2,  # the weights of a small model are larger; the best of three on the tuning split
+            "steps": 50,  # a batch of edits instead of one
+        }
+        return cls(**{**ours, **settings})
 
 
 class EwcConfig(Settings):
-    """FT-EWC, as in GRACE's comparison."""
+    """FT-EWC; defaults are those of GRACE's code.
 
-    layer: int = 21  # our choice: the same as FT-L's
-    rate: float = 1e-2
-    steps: int = 100  # at most: it stops when every target token is the best guess
-    weight: float = 0.1  # of the penalty
-    recent: int = 10  # edits that the Fisher information is taken from
-    chunk: int = Field(32, ge=1)  # edits that run at once in a step; bounds memory, leaves the gradient as it is
+    It divides the sum over the remembered edits by 10 even while there are fewer, theta* as well: here both are means.
+    """
+
+    layer: NonNegativeInt = 21  # our choice: the same as FT-L's
+    rate: PositiveFloat = 1e-2
+    steps: PositiveInt = 100  # at most: it stops when every target token is the best guess
+    weight: NonNegativeFloat = 0.1  # of the penalty
+    recent: PositiveInt = 10  # edits that the Fisher information is taken from
+    chunk: PositiveInt = 32  # edits that run at once in a step; bounds memory, leaves the gradient as it is
 
 
 class OneMatrix(Editor):
@@ -56,7 +70,7 @@ class OneMatrix(Editor):
         super().__init__(model, tokenizer)
         self._module = down_projection(model, layer)
 
-    def edit(self, batch: Sequence[Edit]) -> None:
+    def _learn(self, batch: Sequence[Edit]) -> None:
         """Train the matrix (outputs, inputs) on a batch; raises `UserError` for no edits and those `check` refuses."""
         encoded = encode_edits(self.model, self.tokenizer, batch)
         chunks = chunked(self.model, encoded, self.config.layer, self.config.chunk, self._module)
@@ -95,13 +109,25 @@ class FineTuning(OneMatrix):
         optimiser = torch.optim.Adam([weight], self.config.rate)
         for _ in range(self.config.steps):
             optimiser.zero_grad()
-            loss, _ = descend(chunks, self.config.loss, change)
+            loss = self._descend(chunks, change)
             if loss < self.config.enough:
                 return
             optimiser.step()
             if self.config.radius is not None:
                 with torch.no_grad():
                     weight.copy_(weight.clamp(before - self.config.radius, before + self.config.radius))
+
+    def _descend(self, chunks: Sequence[UpperLayers], change: Change) -> float:
+        """Add the gradient of the mean loss, chunk by chunk; returns that mean in nats."""
+        if self.config.average == "token":
+            return descend(chunks, self.config.loss, change)[0]
+        edits, total = sum(len(chunk.encoded.ids) for chunk in chunks), 0.0
+        for chunk in chunks:
+            losses, _, sequence = chunk.losses(self.config.loss, change)
+            loss = (losses / torch.bincount(sequence)[sequence]).sum() / edits
+            loss.backward()
+            total += loss.item()
+        return total
 
 
 class EwcFineTuning(OneMatrix):
@@ -118,9 +144,9 @@ class EwcFineTuning(OneMatrix):
         self.config = config
         self._recent: deque[Edit] = deque(maxlen=config.recent)
 
-    def edit(self, batch: Sequence[Edit]) -> None:
-        """Train on a batch and remember its last edits; raises `UserError` as `OneMatrix.edit`."""
-        super().edit(batch)
+    def _learn(self, batch: Sequence[Edit]) -> None:
+        """Train on a batch and remember its last edits; raises `UserError` as `OneMatrix`."""
+        super()._learn(batch)
         self._recent.extend(batch)
 
     def memory(self) -> int:

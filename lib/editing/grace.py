@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from lib import seeds
@@ -39,12 +39,14 @@ class Codebook:
         distance, entry = exact.min(1)
         return entry, distance
 
-    def arrive(self, key: Tensor, value: Tensor, label: tuple[int, ...], radius: float, equal: float = 0.0) -> int:
+    def arrive(
+        self, key: Tensor, value: Tensor, label: tuple[int, ...], radius: float, equal: float | None = None
+    ) -> int:
         """Take in a key (inputs,) and return its entry (Algorithm 1 of GRACE; keys within `equal`: our choice).
 
         Out of the reach of all (farther from the nearest than its radius plus `radius`): a new entry. Within it and of
         the same label: the nearest, widened to the distance. Of another label: a new entry, both radii half the
-        distance (the older one a little less, so that they do not touch); but where the keys are within `equal` of each
+        distance (the older one 1e-5 less, so that they do not touch); but where the keys are within `equal` of each
         other, one prompt has two labels, and the later label and value take the entry over.
         """
         entry, distance = -1, float("inf")
@@ -56,10 +58,10 @@ class Codebook:
         if self.labels[entry] == label:
             self.radii[entry] = max(float(self.radii[entry]), distance)
             return entry
-        if distance <= equal:
+        if equal is not None and distance <= equal:
             self.labels[entry], self.values[entry] = label, value
             return entry
-        self.radii[entry] = distance / 2 * (1 - 1e-5)
+        self.radii[entry] = distance / 2 - 1e-5
         return self._add(key, value, label, distance / 2)
 
     def _add(self, key: Tensor, value: Tensor, label: tuple[int, ...], radius: float) -> int:
@@ -72,33 +74,45 @@ class Codebook:
 class GraceConfig(Settings):
     """GRACE; defaults are those of its authors' code, whose layers were chosen by model."""
 
-    layer: int = 27  # of LLaMA-2-7B's 32
-    radius: float = 1.0  # eps of a new entry
-    rate: float = 1.0
-    steps: int = 100  # at most
-    enough: float = 1e-2  # our choice: stops when every target token's loss, in nats, is below; 0: never
-    equal: float = 1e-3  # our choice: keys nearer than this share of their norm are one prompt, rounded otherwise
+    layer: NonNegativeInt = 27  # of LLaMA-2-7B's 32
+    radius: PositiveFloat = 1.0  # eps of a new entry
+    rate: PositiveFloat = 1.0
+    steps: PositiveInt = 100  # at most
+    enough: NonNegativeFloat = 0.0  # stops when every target token's loss, in nats, is below; 0: never
+    equal: NonNegativeFloat | None = None  # keys nearer than this share of their norm are one prompt; None: none are
+    where: Literal["prompt", "last", "all", "onward"] = "prompt"  # tokens replaced: before the last prompt token, ...
     start: Literal["cold", "warm"] = "cold"  # of a value: uniform in [0, 1), or what the layer itself puts out
-    chunk: int = Field(32, ge=1)  # edits that run at once in a step; bounds memory, leaves the gradient as it is
-    seed: int = 0
+    chunk: PositiveInt = 32  # edits that run at once in a step; bounds memory, leaves the gradient as it is
+    seed: NonNegativeInt = 0
+
+    @classmethod
+    def tuned(cls, **settings: Any) -> Self:
+        """Return settings for small models, with some of them changed; each one's reason stands here."""
+        ours: dict[str, Any] = {
+            "radius": 5.0,  # the best of four on the tuning split: keys lie farther apart than a 7B model's
+            "enough": 1e-2,  # a learnt value is not worked on further
+            "equal": 1e-3,  # one prompt with two targets: the later one holds, also where its key is rounded otherwise
+            "where": "onward",  # the answer's own tokens see the value, so that answers of several tokens are learnt
+        }
+        return cls(**{**ours, **settings})
 
 
 class Grace(OutputReplacing):
     """GRACE on the down projection of one feed-forward part: its input is the key, its output is replaced.
 
-    So do its authors for decoders. Ours: the output is replaced from the last prompt token on (theirs: of all tokens,
-    the prompt's, or one), and labels are compared by their ids (theirs: by the mean of them).
+    So do its authors for decoders. Ours: labels are compared by their ids (theirs: by the mean of them), and tokens
+    generated with a cache keep the decision of their prompt (theirs: each decides again).
     """
 
     def __init__(self, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", config: GraceConfig) -> None:
         """Take a model; raises `UserError` for a layer that does not exist."""
         super().__init__(model, tokenizer, config.layer)
-        self.config = config
+        self.config, self.where = config, config.where
         self._values: Tensor | None = None  # (sequences, outputs) of the sequences in hand
         self._arrived = 0
         self._empty()
 
-    def edit(self, batch: Sequence[Edit]) -> None:
+    def _learn(self, batch: Sequence[Edit]) -> None:
         """Let edits arrive one after the other, then train their entries' values together (they do not interact).
 
         As in the authors' code, an edit that falls to an entry of its label trains that entry's value further. Raises
@@ -110,7 +124,7 @@ class Grace(OutputReplacing):
         for key, output, row in zip(keys, outputs, encoded.labels.tolist(), strict=True):
             label = tuple(token for token in row if token != IGNORED)
             value = output if self.config.start == "warm" else self._drawn(output)
-            equal = self.config.equal * float(key.norm())
+            equal = None if self.config.equal is None else self.config.equal * float(key.norm())
             entries.append(self.codebook.arrive(key, value, label, self.config.radius, equal))
             labels.append(label)
             self._arrived += 1
@@ -136,6 +150,10 @@ class Grace(OutputReplacing):
         """Return the bytes of keys, values and radii."""
         book = self.codebook
         return sum(part.numel() * part.element_size() for part in (book.keys, book.values, book.radii))
+
+    def in_place(self) -> list[Tensor]:
+        """Return values and radii: an edit may move those of an entry that is there."""
+        return [self.codebook.values, self.codebook.radii]
 
     def restore(self) -> None:
         """Take the hooks off and empty the codebook."""

@@ -7,15 +7,16 @@ All edits in one call of `edit` are MEMIT-MASS, one a call is "MEMIT" of the lif
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from lib.causal_lm.edits import Edit
 from lib.causal_lm.layers import down_projection, matrix
+from lib.editing.contexts import draw_prefixes
 from lib.editing.editor import Editor
-from lib.editing.located import locate
+from lib.editing.located import MeanOver, Prefixes, locate
 from lib.editing.rome import add, factor, ridge
-from lib.editing.values import ValueConfig, at_subjects, draw_prefixes, optimise
+from lib.editing.values import ValueConfig, at_subjects, optimise
 from lib.errors import UserError
 
 if TYPE_CHECKING:
@@ -25,30 +26,28 @@ if TYPE_CHECKING:
 class SpreadConfig(ValueConfig):
     """What MEMIT and AlphaEdit share: published layers are 3 to 8 of 28 (GPT-J) and 4 to 8 of 32 (LLaMA-2-7B)."""
 
-    layers: tuple[int, ...] = Field(min_length=1)
-    clamp: float = 0.75
+    layers: tuple[NonNegativeInt, ...] = Field(min_length=1)
+    clamp: PositiveFloat = 0.75
     start: Literal["mlp", "block"] = "block"
-    prefixes: tuple[tuple[int, int], ...] = ((10, 5),)
+    mean_over: MeanOver = "groups"
+    prefixes: tuple[tuple[PositiveInt, PositiveInt], ...] = ((10, 5),)
 
 
 class MemitConfig(SpreadConfig):
     """MEMIT; the defaults are those published for GPT-J."""
 
-    weight: float = Field(15_000.0, gt=0)  # lambda, of C as a mean over tokens; 20,000 for GPT2-XL
+    weight: PositiveFloat = 15_000.0  # lambda, of C as a mean over tokens; 20,000 for GPT2-XL
 
 
 class Spread(Editor):
-    """Values optimised at the last layer and written by all layers from the first up (MEMIT, section 4.3).
-
-    Ours: the residual, like the keys, is a mean over the prefixes (MEMIT's own is that of the bare prompt).
-    """
+    """Values optimised at the last layer and written by all layers from the first up (MEMIT, section 4.3)."""
 
     def __init__(
         self,
         model: "PreTrainedModel",
         tokenizer: "PreTrainedTokenizerBase",
         config: SpreadConfig,
-        prefixes: Sequence[str] | None = None,
+        prefixes: Prefixes | None = None,
     ) -> None:
         """Take the layers of `config`; raises `UserError` where they do not ascend or do not exist."""
         super().__init__(model, tokenizer)
@@ -63,16 +62,17 @@ class Spread(Editor):
         """Return dW of a layer for residuals (width, edits) and keys (inner width, edits), float64; once a batch."""
         raise NotImplementedError
 
-    def edit(self, batch: Sequence[Edit]) -> None:
+    def _learn(self, batch: Sequence[Edit]) -> None:
         """Write a batch at once; raises `UserError` for an edit without a subject, before any is written."""
-        layers, at_once = self.spread.layers, self.spread.at_once
-        located = locate(self.model, self.tokenizer, batch, self.prefixes)
+        config, layers, at_once = self.spread, self.spread.layers, self.spread.at_once
+        located = locate(self.model, self.tokenizer, batch, self.prefixes, config.mean_over, config.kl_at)
         for layer in layers:
             self.keep(down_projection(self.model, layer))
-        found = optimise(self.model, located, layers[-1], self.spread)
+        found = optimise(self.model, located, layers[-1], config)
         goal = found.outputs + found.deltas
         for written, layer in enumerate(layers):
-            keys, outputs = at_subjects(self.model, located, [layer], [layers[-1]], at_once)
+            keys, _ = at_subjects(self.model, located, [layer], [], at_once)
+            _, outputs = at_subjects(self.model, located, [], [layers[-1]], at_once, config.averaged == "keys")
             residuals = (goal - outputs[layers[-1]]) / (len(layers) - written)
             add(matrix(down_projection(self.model, layer)), self.change(layer, residuals.T, keys[layer].T))
 
@@ -86,7 +86,7 @@ class Memit(Spread):
         tokenizer: "PreTrainedTokenizerBase",
         config: MemitConfig,
         moments: Mapping[int, Tensor],
-        prefixes: Sequence[str] | None = None,
+        prefixes: Prefixes | None = None,
     ) -> None:
         """Take the second moments by layer (`second_moments`); prefixes are drawn from the model where none are given.
 

@@ -106,7 +106,7 @@ class Mend(Editor):
         super().__init__(model, tokenizer)
         self.transformation = transformation.to(model.device).requires_grad_(False)
 
-    def edit(self, batch: Sequence[Edit]) -> None:
+    def _learn(self, batch: Sequence[Edit]) -> None:
         """Take one step for the batch: W <- W - alpha sum_tokens delta' u'^T, sec. 3, summed over its edits."""
         encoded = encode_edits(self.model, self.tokenizer, batch)
         for weight in self._weights:

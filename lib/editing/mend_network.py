@@ -1,10 +1,10 @@
 """MEND's trained network: how the two factors of a gradient are transformed (arXiv 2110.11309, sec. 3.1)."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from lib import seeds
@@ -12,22 +12,38 @@ from lib.settings import Settings
 
 
 class MendConfig(Settings):
-    """MEND; defaults are the paper's unless marked ours."""
+    """MEND; defaults are the paper's and its code's unless marked ours.
 
-    layers: tuple[int, ...] = Field((29, 30, 31), min_length=1)  # the paper: the last three blocks (here of 32)
-    rank: int = Field(1920, ge=1)  # of the network's two maps; no more than the factors' sizes together
-    c_edit: float = 0.1
-    c_loc: float = 1.0
-    rate: float = 1e-6  # of the network (Adam)
-    edit_rate: float = Field(1e-4, gt=0)  # alpha of every layer at the start
-    rate_of_rates: float = 1e-2  # Adam's, of log alpha (ours: the paper learns alpha itself, at 1e-4)
+    The code starts V at standard normal numbers, learns alpha itself, adds alpha times what the network puts out
+    without bringing it back to the factors' scale, and edits both maps of a block. With those, a network that is hardly
+    trained destroys a small model; ours starts as gradient descent: see `Transformation`, `rate_of_rates`, `layers`.
+    """
+
+    layers: tuple[NonNegativeInt, ...] = Field((29, 30, 31), min_length=1)  # last three blocks (here of 32)
+    rank: PositiveInt = 1920  # of the network's two maps; no more than the factors' sizes together
+    c_edit: NonNegativeFloat = 0.1
+    c_loc: NonNegativeFloat = 1.0
+    rate: PositiveFloat = 1e-6  # of the network (Adam)
+    edit_rate: PositiveFloat = 1e-4  # alpha of every layer at the start
+    rate_of_rates: PositiveFloat = 1e-2  # Adam's, of log alpha (ours: the paper learns alpha itself, at 1e-4)
     normalised: bool = True  # the network reads factors of mean zero and deviation one
-    measured: int = Field(100, ge=1)  # training edits from which mean and deviation are taken, once (ours)
-    together: int = Field(1, ge=1)  # edits of one update in training
-    accumulated: int = Field(10, ge=1)  # updates of one optimiser step
-    steps: int = Field(1000, ge=1)  # optimiser steps (ours: the paper stops by a validation split)
-    clip: float = 100.0  # norm of the gradient of the network
-    seed: int = 0
+    measured: PositiveInt = (
+        100  # training edits from which mean and deviation are taken, once (ours: all, as they come)
+    )
+    together: PositiveInt = 1  # edits of one update in training
+    accumulated: PositiveInt = 10  # updates of one optimiser step
+    steps: PositiveInt = 1000  # optimiser steps (ours: the paper stops by a validation split)
+    clip: PositiveFloat = 100.0  # norm of the gradient of the network
+    seed: NonNegativeInt = 0
+
+    @classmethod
+    def tuned(cls, **settings: Any) -> Self:
+        """Return settings for small models on few cores, with some of them changed; each one's reason stands here."""
+        ours: dict[str, Any] = {
+            "rank": 256,  # 1920 is more than a small model's width
+            "rate": 1e-4,  # a hundred times the published rate: there are a hundredth of its steps
+        }
+        return cls(**{**ours, **settings})
 
 
 class Factors(NamedTuple):

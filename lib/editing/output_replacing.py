@@ -1,7 +1,7 @@
 """What GRACE and DEFER share: one decision for a sequence, whether a down projection's output is replaced."""
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -19,10 +19,12 @@ if TYPE_CHECKING:
 class OutputReplacing(Switchable, Editor):
     """Methods that decide once per sequence, at its last prompt token, whether to replace one down projection's output.
 
-    The output is replaced from that token on, generated ones included: a pass that continues a cache keeps the
-    decision of its prompt. `reading` tells where prompts end; a bare pass takes the last token that is not masked, so
-    generation without a cache is to be read with `reading`.
+    The output is replaced from that token on, generated ones included, unless `where` says otherwise: a pass that
+    continues a cache keeps the decision of its prompt. `reading` tells where prompts end; a bare pass takes the last
+    token that is not masked, so generation without a cache is to be read with `reading`.
     """
+
+    where: Literal["prompt", "last", "all", "onward"] = "onward"  # before the last prompt token, it, all, from it on
 
     def __init__(self, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", layer: int) -> None:
         """Take a model and hang hooks on it; raises `UserError` for a layer that does not exist."""
@@ -72,14 +74,18 @@ class OutputReplacing(Switchable, Editor):
         return seen[0], seen[1]
 
     def replaced(self, inputs: Tensor, output: Tensor, served: Tensor, last: Tensor | None) -> Tensor:
-        """Return the module's output (sequences, tokens, outputs) with that of served sequences replaced from `last`.
+        """Return the module's output (sequences, tokens, outputs) with that of served sequences replaced at `where`.
 
         `served` (sequences,) is of truth values, `last` (sequences,) the places of the last prompt tokens; None: all
-        tokens are replaced.
+        tokens come after them.
         """
         where = served[:, None]
-        if last is not None:
-            where = where & (torch.arange(inputs.shape[1], device=inputs.device) >= last[:, None])
+        if last is None:
+            if self.where in ("prompt", "last"):
+                return output
+        elif self.where != "all":
+            place, end = torch.arange(inputs.shape[1], device=inputs.device), last[:, None]
+            where = where & {"prompt": place < end, "last": place == end, "onward": place >= end}[self.where]
         return torch.where(where[..., None], self.replacement(inputs).to(output.dtype), output)
 
     def training_change(self, encoded: Encoded) -> Change:

@@ -1,20 +1,18 @@
-"""ROME, one fact at a time: the smallest change, measured by C, of one matrix that maps a key to a new value.
-
-Corrected: the key is the same mean over prefixes in each place where one occurs, also where the new value is measured
-against the old.
-"""
+"""ROME, one fact at a time: the smallest change, measured by C, of one matrix that maps a key to a new value."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
+from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor
 
 from lib.causal_lm.edits import Edit
 from lib.causal_lm.layers import down_projection, matrix
+from lib.editing.contexts import draw_prefixes
 from lib.editing.editor import Editor
-from lib.editing.located import locate
-from lib.editing.values import ValueConfig, draw_prefixes, optimise
+from lib.editing.located import Prefixes, locate
+from lib.editing.values import ValueConfig, optimise
 from lib.errors import UserError
 
 if TYPE_CHECKING:
@@ -22,13 +20,25 @@ if TYPE_CHECKING:
 
 
 class RomeConfig(ValueConfig):
-    """ROME; the published layers are 17 of 48 (GPT2-XL), 5 of 28 (GPT-J) and, in later work, 5 of 32 (LLaMA-2-7B)."""
+    """ROME; defaults are those released for GPT2-XL. Layers: 17 of 48 (GPT2-XL), 5 of 28 (GPT-J), 5 of 32 (LLaMA-2-7B).
 
-    layer: int
+    The released code divides by the bare prompt's key where the direction comes from the mean key.
+    """
+
+    layer: NonNegativeInt
+    steps: PositiveInt = 20
+
+    @classmethod
+    def rebuilt(cls, **settings: Any) -> Self:
+        """Return settings with one key throughout, the mean one (R-ROME): the mix makes single edits break a model."""
+        return cls(**{"averaged": "all", **settings})
 
 
 class Rome(Editor):
-    """W += delta (C^-1 k)^T / (k^T C^-1 k) for one edit after the other: delta is v* - W k (ROME, section 3.1)."""
+    """W += delta (C^-1 k)^T / (k'^T C^-1 k) for one edit after the other: delta is v* - W k' (ROME, section 3.1).
+
+    k is the mean key; k' the bare prompt's (`averaged` "keys") or the mean one ("all"), which then maps to v*.
+    """
 
     def __init__(
         self,
@@ -36,7 +46,7 @@ class Rome(Editor):
         tokenizer: "PreTrainedTokenizerBase",
         config: RomeConfig,
         moments: Mapping[int, Tensor],
-        prefixes: Sequence[str] | None = None,
+        prefixes: Prefixes | None = None,
     ) -> None:
         """Take the second moments by layer (`second_moments`); prefixes are drawn from the model where none are given.
 
@@ -47,14 +57,16 @@ class Rome(Editor):
         self._factor = factor(model, moments, config.layer)
         self.prefixes = draw_prefixes(model, tokenizer, config) if prefixes is None else tuple(prefixes)
 
-    def edit(self, batch: Sequence[Edit]) -> None:
+    def _learn(self, batch: Sequence[Edit]) -> None:
         """Write the edits one after the other; raises `UserError` for one without a subject, before any is written."""
-        located = locate(self.model, self.tokenizer, batch, self.prefixes)
+        config = self.config
+        located = locate(self.model, self.tokenizer, batch, self.prefixes, config.mean_over, config.kl_at)
         projection = down_projection(self.model, self.config.layer)
         self.keep(projection)
         for edit in located:
-            found = optimise(self.model, [edit], self.config.layer, self.config)
-            add(matrix(projection), ridge(found.deltas.T, found.keys.T, self._factor, 0.0))
+            found = optimise(self.model, [edit], config.layer, config)
+            direction = torch.cholesky_solve(found.keys.T, self._factor)  # (inner width, 1)
+            add(matrix(projection), found.deltas.T @ (direction.T / (found.measured @ direction)))
 
 
 def factor(model: "PreTrainedModel", moments: Mapping[int, Tensor], layer: int) -> Tensor:
@@ -77,7 +89,7 @@ def ridge(residuals: Tensor, keys: Tensor, lower: Tensor, weight: float) -> Tens
     """Return dW = R K^T (weight C + K K^T)^-1 for residuals (width, edits) and keys (inner width, edits), float64.
 
     Computed as R (weight I + K^T C^-1 K)^-1 K^T C^-1 (the push-through identity) with the factor of C, `lower`, so that
-    the system has only as many unknowns as there are edits. Weight 0 with one edit is ROME.
+    the system has only as many unknowns as there are edits.
     """
     solved = torch.cholesky_solve(keys, lower)
     system = keys.T @ solved + weight * torch.eye(keys.shape[1], dtype=keys.dtype, device=keys.device)

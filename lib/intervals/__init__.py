@@ -2,8 +2,12 @@
 
 from lib.intervals.estimates import (
     BATCH,
+    DIFFERENCE,
     MINIMUM_SEEDS,
+    SHARE,
+    Bounds,
     Interval,
+    NoSpreadError,
     Vector,
     holm,
     holm_levels,
@@ -15,18 +19,31 @@ from lib.intervals.estimates import (
     t_interval,
     t_p_value,
 )
+from lib.intervals.hierarchical import Items, item_floor, over_seeds, seed_means, shared_floor
+from lib.intervals.samples import Sample, Side
 
 __all__ = [
     "BATCH",
+    "DIFFERENCE",
     "MINIMUM_SEEDS",
+    "SHARE",
+    "Bounds",
     "Interval",
+    "Items",
+    "NoSpreadError",
+    "Sample",
+    "Side",
     "Vector",
     "holm",
     "holm_levels",
+    "item_floor",
     "mean_interval",
+    "over_seeds",
     "paired_bootstrap",
     "paired_bootstrap_p_value",
     "partial_correlation",
+    "seed_means",
+    "shared_floor",
     "spearman_interval",
     "t_interval",
     "t_p_value",

@@ -1,8 +1,8 @@
 """Intervals, p-values and corrections: arrays in, numbers out; nothing here knows about models, files or claims.
 
 Which one to use: over training seeds the t interval (a percentile bootstrap over three seeds covers far less than it
-says), over the items of a test set the bootstrap. Everything is seeded by an argument, so equal input gives equal
-numbers.
+says) with the floor that `lib.intervals.hierarchical` takes from their items, over the items of a test set the
+bootstrap. Everything is seeded by an argument, so equal input gives equal numbers.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,7 +13,13 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 Vector = NDArray[np.float64]
+# Least and greatest value of a measure; an end may be infinite.
+Bounds = tuple[float, float]
+SHARE: Bounds = (0.0, 1.0)
+DIFFERENCE: Bounds = (-1.0, 1.0)  # of two shares
 
+# Relative: a spread below it is that of sums in another order.
+ROUNDING = 1e-12
 # Fewer runs than this give no t interval worth printing.
 MINIMUM_SEEDS = 3
 # The resamples are drawn in batches of this many, which bounds the memory.
@@ -28,35 +34,70 @@ class Interval(NamedTuple):
     high: float
 
 
-def t_interval(differences: ArrayLike, level: float = 0.95) -> Interval:
+class NoSpreadError(ValueError):
+    """Equal values of all seeds and no items below them: how far another seed could lie is not known."""
+
+
+def t_interval(
+    differences: ArrayLike, level: float = 0.95, floor: float = 0.0, bounds: Bounds | None = None
+) -> Interval:
     """Student's t interval of the mean of `differences` (shape: seeds), each the paired difference of one seed.
 
-    Raises `ValueError` for fewer than three seeds, for values that are not finite, and for a level outside (0, 1).
+    `floor` is the least standard error of that mean (see `item_floor`); the interval is cut off at `bounds`, the range
+    of the measure. Raises `ValueError` for fewer than three seeds, values that are not finite or have a mean outside
+    the bounds, and a level outside (0, 1); `NoSpreadError` for equal values without a floor.
     """
     values = _vector(differences, "differences", MINIMUM_SEEDS)
-    half = stats.t.ppf((1 + _level(level)) / 2, len(values) - 1) * stats.sem(values)
-    return Interval(float(values.mean()), float(values.mean() - half), float(values.mean() + half))
+    mean = float(values.mean())
+    half = float(stats.t.ppf((1 + _level(level)) / 2, len(values) - 1)) * _error(values, floor)
+    least, most = _bounds(bounds)
+    slack = ROUNDING * max(1.0, abs(mean))
+    if not least - slack <= mean <= most + slack:
+        raise ValueError(f"differences: their mean {mean} lies outside the bounds {bounds}")
+    return Interval(mean, min(mean, max(least, mean - half)), max(mean, min(most, mean + half)))
 
 
-def t_p_value(differences: ArrayLike, margin: float = 0.0) -> float:
+def t_p_value(differences: ArrayLike, margin: float = 0.0, floor: float = 0.0) -> float:
     """Two-sided p-value of "the mean difference equals `margin`" over seeds (shape: seeds); dual to `t_interval`.
 
-    Equal differences have no spread: p is then 1 on the margin and 0 off it. Raises as `t_interval` does.
+    That is, below 1 - level exactly where the interval of that level and `floor` leaves the margin out (a margin at an
+    end of the bounds aside). Raises as `t_interval` does.
     """
     values = _vector(differences, "differences", MINIMUM_SEEDS)
-    error = stats.sem(values)
-    if error == 0:
-        return float(values.mean() == margin)
-    return float(2 * stats.t.sf(abs(values.mean() - margin) / error, len(values) - 1))
+    return float(2 * stats.t.sf(abs(values.mean() - margin) / _error(values, floor), len(values) - 1))
 
 
-def mean_interval(values: ArrayLike, level: float = 0.95, resamples: int = 10_000, seed: int = 0) -> Interval:
+def negligible(error: float, values: Vector) -> bool:
+    """Whether an error is no more than what rounding makes of equal values."""
+    return bool(error <= ROUNDING * np.abs(values).max())
+
+
+def mean_interval(
+    values: ArrayLike, level: float = 0.95, resamples: int = 10_000, seed: int = 0, bounds: Bounds | None = None
+) -> Interval:
     """Percentile bootstrap interval of the mean of `values` (shape: items), for one row of a table.
 
-    Over training seeds use `t_interval` instead. Raises `ValueError` for fewer than two values.
+    Values that are all equal have no resamples but themselves: with `bounds`, the range of the measure, their interval
+    is Student's on the error of `equal_error`, cut off there. Over training seeds use `t_interval` instead. Raises
+    `ValueError` for fewer than two values.
     """
     values = _vector(values, "values", 2)
-    return _percentiles(float(values.mean()), _bootstrapped_means(values, resamples, seed), level)
+    mean = float(values.mean())
+    if negligible(float(np.ptp(values)), values) and (error := equal_error(mean, len(values), bounds)):
+        half, (least, most) = float(stats.t.ppf((1 + _level(level)) / 2, len(values) - 1)) * error, _bounds(bounds)
+        return Interval(mean, min(mean, max(least, mean - half)), max(mean, min(most, mean + half)))
+    return _percentiles(mean, _bootstrapped_means(values, resamples, seed), level)
+
+
+def equal_error(value: float, count: int, bounds: Bounds | None) -> float:
+    """Return the standard error of the mean of `count` equal values, with one more at each end of `bounds` joined.
+
+    A rule of succession: what has not been seen may still come. 0 without finite bounds.
+    """
+    if bounds is None or not np.isfinite(bounds).all():
+        return 0.0
+    joined = np.array([value] * count + list(bounds))
+    return float(joined.std(ddof=1) / np.sqrt(len(joined)))
 
 
 def paired_bootstrap(
@@ -209,6 +250,23 @@ def _vector(values: ArrayLike, name: str, minimum: int) -> Vector:
     if not np.isfinite(array).all():
         raise ValueError(f"{name}: not finite at position {int(np.argmin(np.isfinite(array)))}")
     return array
+
+
+def _error(values: Vector, floor: float) -> float:
+    """The standard error of the mean of seeds, at least `floor`."""
+    if not 0 <= floor < np.inf:
+        raise ValueError(f"a floor of the standard error is finite and at least 0, got {floor}")
+    error = float(stats.sem(values))
+    if negligible(max(error, floor), values):
+        raise NoSpreadError(f"{len(values)} equal seeds at {values[0]:g} and no items: nothing says how much they vary")
+    return max(error, floor)
+
+
+def _bounds(bounds: Bounds | None) -> Bounds:
+    least, most = (-np.inf, np.inf) if bounds is None else bounds
+    if not least < most:
+        raise ValueError(f"bounds are the least and the greatest value of a measure, got {bounds}")
+    return least, most
 
 
 def _p_values(values: Sequence[float]) -> Vector:

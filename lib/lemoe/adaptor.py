@@ -6,7 +6,7 @@ model.generate(...)          # as usual
 adaptor.save(folder); adaptor.detach()
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -16,10 +16,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lib import paths, seeds
-from lib.causal_lm import encoding, layers
-from lib.causal_lm.edits import Edit
-from lib.causal_lm.upper_layers import UpperLayers, chunked, targets
+from lib.causal_lm import encoding, holds, layers
+from lib.causal_lm.edits import Edit, Given, as_edits, texts
+from lib.causal_lm.upper_layers import UpperLayers, check_loss, chunked, targets
 from lib.editing.editor import Switchable
+from lib.editing.undoing import Before, whole
 from lib.errors import UserError
 from lib.lemoe import rejection, router, saved
 from lib.lemoe.config import AdaptorConfig
@@ -47,12 +48,11 @@ class Adaptor(Switchable, nn.Module):
         self.inputs, self.width, self.inner = inputs, width, config.expert_width or inner
         self.experts = nn.ModuleList()
         self.router = Router(embedding, config.router_width, config.projection, config.gate, config.keys, config.top_k)
-        self.rejection = Rejection(config.way_out, config.threshold_on, config.false_positives, config.seed)
+        self.rejection = Rejection(config.rejection, config.rejection_distance, config.false_positives, config.seed)
         self.anchors = router.Anchors(config.anchor)
         self.trained: list[list[int]] = []  # the experts that served each batch's edits in its last step of training
         self.last: Route | None = None
         self._hooks: list[Any] = []
-        self._state: list[tuple[nn.Parameter, bool]] = []  # of the model, and which of them were trained before
         self._attached: list[PreTrainedModel] = []  # in a list, so that it is no submodule
         self._site: list[nn.Module] = []
         self._shares: list[Any] = []
@@ -63,15 +63,19 @@ class Adaptor(Switchable, nn.Module):
     def attach(cls, model: "PreTrainedModel", config: AdaptorConfig) -> Self:
         """Freeze a model and hang an adaptor without experts beside the feed-forward part of `config.layer`.
 
-        Raises `UserError` for an architecture whose layers are not found and for a layer that does not exist.
+        Raises `UserError` for an architecture whose layers are not found, for a layer that does not exist and for a
+        model without a head; `TypeError` for what is no model or no `AdaptorConfig`.
         """
+        if not isinstance(config, AdaptorConfig):
+            raise TypeError(f"config is of type {type(config).__name__}: give an AdaptorConfig")
         block, down = layers.block(model, config.layer), layers.down_projection(model, config.layer)
         width, inner = layers.matrix(down).shape
         site, inputs = (block.mlp, width) if config.expert == "ffn" else (down, inner)
+        if model.get_output_embeddings() is None:
+            raise UserError(f"model {type(model).__name__} has no head: load it as a causal language model")
         embedding = model.get_input_embeddings().weight
         adaptor = cls(config, inputs, width, inner, embedding.shape[1])
-        adaptor._state = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-        model.requires_grad_(False)
+        holds.take(model, adaptor)
         adaptor._attached, adaptor._site = [model], [site]
         adaptor._place()
         adaptor._hooks = [
@@ -88,12 +92,12 @@ class Adaptor(Switchable, nn.Module):
         return self._attached[0]
 
     def detach(self) -> None:
-        """Take the adaptor off: the model is what it was, to the bit."""
+        """Take the adaptor off; with the last of a model's, in any order, it is what it was, to the bit."""
         for hook in self._hooks:
             hook.remove()
-        for parameter, trained in self._state:
-            parameter.requires_grad_(trained)
-        self._hooks, self._attached, self._site, self._state = [], [], [], []
+        for model in self._attached:
+            holds.leave(model, self)
+        self._hooks, self._attached, self._site = [], [], []
 
     def add_expert(self) -> None:
         """Insert an expert and its key for a new batch, from a stream of its own; those before are frozen."""
@@ -109,14 +113,25 @@ class Adaptor(Switchable, nn.Module):
         self._place()
 
     def edit(
-        self, tokenizer: "PreTrainedTokenizerBase", edits: Sequence[Edit], unrelated: Sequence[str] = ()
+        self, tokenizer: "PreTrainedTokenizerBase", edits: Iterable[Given], unrelated: Iterable[str] = ()
     ) -> list[float]:
-        """Learn a batch of edits with a new expert; returns the loss of every step, in nats a target token.
+        """Learn a batch of edits with a new expert, whole or not at all; returns the loss of every step.
 
-        The loss is the language model's on the target tokens, plus the auxiliary and the locality one. Rejection is set
-        from `unrelated` texts, which stay known to later batches. Raises `UserError` for no edits, an empty target, a
-        target equal to its prompt, an edit longer than the model's context, and rejection without unrelated texts.
+        The loss is the language model's on the target tokens, in nats a token, plus the auxiliary and the locality one.
+        Rejection is set from `unrelated` texts, which stay known to later batches. Whatever is raised, the adaptor is
+        as it was: `UserError` for no edits, an empty target, a target equal to its prompt, an edit longer than the
+        model's context, and rejection without unrelated texts; `DivergedError` for a loss or weights that are not
+        finite; `TypeError` and `ValueError` that name the argument of another type.
         """
+        found, known = as_edits(edits), texts(unrelated, "unrelated")
+        encoding.check_tokenizer(tokenizer)
+        with whole(Before(self, self.model, [self.router], apart=[tokenizer])):
+            return self._learn(tokenizer, found, known)
+
+    def _learn(
+        self, tokenizer: "PreTrainedTokenizerBase", edits: Sequence[Edit], unrelated: Sequence[str]
+    ) -> list[float]:
+        """Learn a batch; what it raises undoes all that it has done."""
         model = self.model
         encoded = encoding.encode_edits(model, tokenizer, edits)
         if unrelated:
@@ -137,6 +152,7 @@ class Adaptor(Switchable, nn.Module):
                 loss = self._loss(chunk, self._route(part, self._trained_expert())) / count
                 losses[-1] += loss.item()
                 _backward(loss)
+            check_loss(losses[-1])
             _backward(self._auxiliary_loss(anchors))
             optimiser.step()
             self.router.set_mean_key(anchors)
@@ -149,8 +165,12 @@ class Adaptor(Switchable, nn.Module):
         """Within this block, sequences are routed by the tokens of `mask` (sequences, tokens), or to given experts.
 
         `forced` is one expert for all or one for each sequence, (sequences,), -1 for none: the oracle of an ablation
-        gives each edit the number of its batch. What is not given stays as it is outside the block.
+        gives each edit the number of its batch. What is not given stays as it is outside the block. Raises `TypeError`
+        for a mask that is no such tensor, `TypeError` or `ValueError` for an expert that is not there.
         """
+        if mask is not None and not (isinstance(mask, Tensor) and mask.ndim == 2):
+            raise TypeError("mask is no tensor (sequences, tokens): give one, 1 at the tokens of the prompt")
+        router.check_forced(forced, len(self.experts))
         before = self._prompt, self._forced
         self._prompt = self._prompt if mask is None else mask
         self._forced = self._forced if forced is None else forced
@@ -161,8 +181,13 @@ class Adaptor(Switchable, nn.Module):
 
     @torch.no_grad()
     def routes(self, tokenizer: "PreTrainedTokenizerBase", prompts: Sequence[str]) -> list[int]:
-        """Return the expert that serves each prompt, -1 for none; no layer of the model is run for it."""
+        """Return the expert that serves each prompt, -1 for none; no layer of the model is run for it.
+
+        Raises `UserError` for a prompt without tokens and before the first edit, `TypeError` for what is no list of
+        texts.
+        """
         found: list[int] = []
+        prompts = self._asked(prompts)
         for start in range(0, len(prompts), 256):
             ids, mask = router.encoded_texts(self.model, tokenizer, prompts[start : start + 256])
             found += self._route(self._anchors(ids, self.anchors.of_prompts(ids, mask))).expert.tolist()
@@ -170,12 +195,27 @@ class Adaptor(Switchable, nn.Module):
 
     @torch.no_grad()
     def values(self, tokenizer: "PreTrainedTokenizerBase", prompts: Sequence[str]) -> Tensor:
-        """Return v of each prompt's anchor, (prompts, router width); no layer of the model is run for it."""
+        """Return v of each prompt's anchor, (prompts, router width); no layer of the model is run for it.
+
+        Raises as `routes` does, and `ValueError` for no prompts.
+        """
+        prompts = self._asked(prompts)
+        if not prompts:
+            raise ValueError("prompts is empty: give at least one")
         ids, mask = router.encoded_texts(self.model, tokenizer, prompts)
         return self.router.values(self._anchors(ids, self.anchors.of_prompts(ids, mask)))
 
-    def save(self, folder: Path) -> None:
-        """Write the adaptor alone, in one file, adaptor.safetensors: what was written last is whole, or not there."""
+    def _asked(self, prompts: Iterable[str]) -> list[str]:
+        found = texts(prompts, "prompts")
+        if found and not len(self.experts):
+            raise UserError("the adaptor has no expert yet: edit first")
+        return found
+
+    def save(self, folder: str | Path) -> None:
+        """Write the adaptor alone, in one file, adaptor.safetensors: what was written last is whole, or not there.
+
+        Raises `UserError` where the folder cannot be written to, `TypeError` for what is no path.
+        """
         metadata = {
             "config": self.config.model_dump(mode="json"),
             "experts": len(self.experts),
@@ -185,23 +225,28 @@ class Adaptor(Switchable, nn.Module):
         saved.write(folder, self.model, self.config.layer, self.state_dict(), metadata)
 
     @classmethod
-    def load(cls, folder: Path, model: "PreTrainedModel") -> Self:
+    def load(cls, folder: str | Path, model: "PreTrainedModel") -> Self:
         """Attach a saved adaptor to the model it was made for; logits, and further edits, are those without the pause.
 
-        Raises `UserError` for missing or damaged files and for another model.
+        Raises `UserError` for missing or damaged files and for another model, `TypeError` for what is no path or no
+        model; nothing is then left on the model.
         """
         found = saved.read(folder, model)
         adaptor = cls.attach(model, found.config)
-        for _ in range(found.experts):
-            adaptor.add_expert()
-        for name, _ in list(adaptor.rejection.named_buffers()):  # copied: a file's memory is aligned otherwise
-            setattr(adaptor.rejection, name, found.tensors.get(f"rejection.{name}", torch.empty(0)).clone())
         try:
+            for _ in range(found.experts):
+                adaptor.add_expert()
+            for name, _ in list(adaptor.rejection.named_buffers()):  # copied: a file's memory is aligned otherwise
+                setattr(adaptor.rejection, name, found.tensors.get(f"rejection.{name}", torch.empty(0)).clone())
             adaptor.load_state_dict(found.tensors)
-        except RuntimeError as error:
+            adaptor._place()
+        except BaseException as error:
             adaptor.detach()
-            raise UserError(f"{paths.relative(folder)}: not a whole adaptor (its tensors); save it again") from error
-        adaptor._place()
+            if isinstance(error, RuntimeError):
+                raise UserError(
+                    f"{paths.relative(Path(folder))}: not a whole adaptor (tensors); save it again"
+                ) from error
+            raise
         adaptor.anchors.subjects, adaptor.trained = found.subjects, found.trained
         return adaptor
 
@@ -246,7 +291,7 @@ class Adaptor(Switchable, nn.Module):
         return Route(route.experts.masked_fill(rejected[:, None], NONE), route.gates.masked_fill(rejected[:, None], 0))
 
     def _trained_expert(self) -> int | None:
-        return len(self.experts) - 1 if self.config.forced else None
+        return len(self.experts) - 1 if self.config.force_new_expert else None
 
     def _loss(self, chunk: UpperLayers, route: Route) -> Tensor:
         """Return the sum over target tokens of -log p under a route."""
@@ -259,10 +304,10 @@ class Adaptor(Switchable, nn.Module):
         """Return the losses on the router and on unrelated texts, weighted; with one choice there is none to learn."""
         loss, null = torch.zeros((), device=anchors.device), self.rejection.null_key()
         if len(self.router) > 1 or null is not None:
-            loss = loss + self.config.auxiliary * self.router.auxiliary(anchors, null)
+            loss = loss + self.config.auxiliary_weight * self.router.auxiliary(anchors, null)
         if null is not None:
-            loss = loss + self.config.auxiliary * self.router.auxiliary(self.rejection.unrelated, null, NONE)
-        if self.config.way_out == "locality_loss":
+            loss = loss + self.config.auxiliary_weight * self.router.auxiliary(self.rejection.unrelated, null, NONE)
+        if self.config.rejection == "locality_loss":
             loss = loss + self.config.locality_weight * self.rejection.loss(self.experts[-1], self.config.scale)
         return loss
 
@@ -278,7 +323,7 @@ class Adaptor(Switchable, nn.Module):
         """Take the unrelated texts that rejection is set from."""
         ids, mask = router.encoded_texts(self.model, tokenizer, texts)
         found = []
-        if self.config.way_out == "locality_loss":
+        if self.config.rejection == "locality_loss":
             with self.off():
                 found = [
                     rejection.states(self.model, self._site[0], *part)

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
-from pydantic import Field
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -20,9 +20,10 @@ from lib import seeds
 from lib.causal_lm.edits import Edit
 from lib.causal_lm.encoding import Encoded, encode, encode_edits
 from lib.causal_lm.layers import block
-from lib.causal_lm.upper_layers import UpperLayers, targets
+from lib.causal_lm.upper_layers import UpperLayers, check_loss, targets
 from lib.editing.editor import Editor
 from lib.errors import UserError
+from lib.lemoe.config import Scale
 from lib.lemoe.experts import Expert
 from lib.settings import Settings
 
@@ -35,20 +36,20 @@ Asked = tuple[str, str]  # a prompt and its answer
 class MixtureConfig(Settings):
     """What adaptors with a router over tokens share; layer, lambda, top-1 and rate are LEMoE's, the rest our choice."""
 
-    layer: int = 18
-    k: int = Field(1, ge=1)  # experts that serve a token
-    scale: float = 1.0  # lambda
-    expert_width: int | None = None  # None: as wide as the layer's own feed-forward network
-    rate: float = 2e-4
-    steps: int = Field(30, ge=1)  # each over the whole batch of edits
-    chunk: int = Field(64, ge=1)  # sequences that run at once in a step; bounds memory, leaves the gradient as it is
-    seed: int = 0
+    layer: NonNegativeInt = 18
+    k: PositiveInt = 1  # experts that serve a token
+    scale: Scale = 1.0  # lambda
+    expert_width: PositiveInt | None = None  # None: as wide as the layer's own feed-forward network
+    rate: PositiveFloat = 2e-4
+    steps: PositiveInt = 30  # each over the whole batch of edits
+    chunk: PositiveInt = 64  # sequences that run at once in a step; bounds memory, leaves the gradient as it is
+    seed: NonNegativeInt = 0
 
 
 class ConventionalConfig(MixtureConfig):
     """The conventional adaptor; the width of the router's hidden layer is our choice (that of LEMoE's projection)."""
 
-    router_width: int = 128
+    router_width: PositiveInt = 128
 
 
 class TokenRoute(NamedTuple):
@@ -107,7 +108,7 @@ class TokenMixture(Editor):
         """Return experts and router: all that the adaptor holds."""
         return nn.ModuleList([self.experts, self.router])
 
-    def edit(self, batch: Sequence[Edit]) -> None:
+    def _learn(self, batch: Sequence[Edit]) -> None:
         """Learn a batch by AdamW on the language model's loss of the target tokens.
 
         Raises `UserError` as `encode_edits` does, before anything changes.
@@ -138,6 +139,7 @@ class TokenMixture(Editor):
                 loss += part.item()
                 if step == self.config.steps - 1:
                     self._record(chunk, upper.encoded)
+            check_loss(loss)
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
             self.losses.append(loss)
@@ -156,6 +158,10 @@ class TokenMixture(Editor):
         """Return the block within which a step of training runs on the sequences of a context."""
         del context
         return nullcontext()
+
+    def in_place(self) -> list[nn.Module]:
+        """Return experts and router, which a batch may train further."""
+        return [self.parts()]
 
     def memory(self) -> int:
         """Return the bytes of experts and router."""
@@ -266,6 +272,10 @@ class Conventional(TokenMixture):
         self.experts.requires_grad_(False)
         self.experts.append(Expert(self.width, self.inner))
         self.router.add()
+
+    def in_place(self) -> list[nn.Module]:
+        """Return the router: the experts of earlier batches are frozen."""
+        return [self.router]
 
     def scores(self, hidden: Tensor) -> Tensor:
         """Return the router's scores, (sequences, tokens, experts)."""

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from lib.causal_lm.edits import Edit
+from lib.causal_lm.edits import Edit, texts
+from lib.causal_lm.layers import block
 from lib.editing.editor import Editor
 from lib.errors import UserError
 from lib.lemoe import routing
@@ -28,20 +29,30 @@ class LemoeEditor(Editor):
         most: int = 5,
         unrelated: Sequence[str] = (),
     ) -> None:
-        """Take a model, at most so many experts (paper: 5), and the unrelated texts that rejection is set from."""
+        """Take a model, at most so many experts (paper: 5), and the unrelated texts that rejection is set from.
+
+        Raises `TypeError` and `ValueError` that name an argument, `UserError` for a layer that is not there.
+        """
+        config = AdaptorConfig() if config is None else config
+        if not isinstance(config, AdaptorConfig):
+            raise TypeError(f"config is of type {type(config).__name__}: give an AdaptorConfig")
+        if not isinstance(most, int) or isinstance(most, bool) or most < 1:
+            raise ValueError(f"most={most!r}: give a whole number of experts, at least 1")
+        found = tuple(texts(unrelated, "unrelated"))
+        block(model, config.layer)
         super().__init__(model, tokenizer)
-        self.config, self.most, self.unrelated = config or AdaptorConfig(), most, tuple(unrelated)
+        self.config, self.most, self.unrelated = config, most, found
         self.adaptor: Adaptor | None = None
         self.losses: list[list[float]] = []  # of every batch and step, in nats a target token
 
-    def edit(self, batch: Sequence[Edit]) -> None:
-        """Learn a batch with a new expert; raises `UserError` as `Adaptor.edit`, and when there are `most` already."""
+    def _learn(self, batch: Sequence[Edit]) -> None:
+        """Learn a batch with a new expert; raises as `Adaptor.edit`, and `UserError` when there are `most` already."""
         if self.adaptor is None:
             self.adaptor = Adaptor.attach(self.model, self.config)
         if len(self.adaptor.experts) >= self.most:
             raise UserError(f"all {self.most} experts are taken: give fewer, larger batches, or raise `most`")
         # Given once: the adaptor keeps what it needs of them.
-        unrelated = () if len(self.adaptor.experts) or self.config.way_out is None else self.unrelated
+        unrelated = () if len(self.adaptor.experts) or self.config.rejection is None else self.unrelated
         self.losses.append(self.adaptor.edit(self.tokenizer, batch, unrelated))
 
     def reading(self, prompt: Tensor) -> AbstractContextManager[object]:  # type: ignore[override]  # no generator's

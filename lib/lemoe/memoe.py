@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
-from pydantic import Field
+from pydantic import NonNegativeFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 class MemoeConfig(MixtureConfig):
     """MEMoE; the sheet tells the router's input and that its softmax is noisy, the numbers are our choices."""
 
-    experts: int = Field(4, ge=1)
-    noise: float = Field(1.0, ge=0)  # standard deviation added to scores in training, none at inference
+    experts: PositiveInt = 4
+    noise: NonNegativeFloat = 1.0  # standard deviation added to scores in training, none at inference
 
 
 class Memoe(TokenMixture):
@@ -57,20 +57,15 @@ class Memoe(TokenMixture):
         """Take a model; `UserError` for an architecture or a layer that is not there."""
         super().__init__(model, tokenizer, config or MemoeConfig())
 
-    def edit(self, batch: Sequence[Edit]) -> None:
+    def _learn(self, batch: Sequence[Edit]) -> None:
         """Learn a batch with all experts together, on from where the last left them; `UserError` for bad edits."""
         for edit in batch:
             check(edit)
-        known = set(self._subjects)
         for edit in batch:
             if edit.subject is not None and edit.subject.strip():
                 for text in (edit.subject, " " + edit.subject):  # at the beginning of a prompt, and within
                     self._subjects.add(tuple(tokens(self.tokenizer, text)))
-        try:
-            super().edit(batch)
-        except UserError:
-            self._subjects = known
-            raise
+        super()._learn(batch)
         for edit in batch:
             found = self.entity(tokens(self.tokenizer, edit.prompt))
             self.anchored, self.fallbacks = self.anchored + (found is not None), self.fallbacks + (found is None)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lib.lemoe.router import Router
 
 Kind = Literal["null", "threshold", "locality_loss"]
-Measured = Literal["anchor", "value", "key"]
+Distance = Literal["anchor", "value", "key"]
 
 
 class Rejection(nn.Module):
@@ -36,7 +36,7 @@ class Rejection(nn.Module):
 
     STATES = 1024  # unrelated hidden states kept for the locality loss, at most
 
-    def __init__(self, kind: Kind | None, measured: Measured, false_positives: float, seed: int) -> None:
+    def __init__(self, kind: Kind | None, measured: Distance, false_positives: float, seed: int) -> None:
         """Build one that has seen neither edits nor unrelated texts."""
         super().__init__()
         self.kind, self.measured, self.false_positives, self.seed = kind, measured, false_positives, seed
@@ -62,7 +62,7 @@ class Rejection(nn.Module):
     def require_unrelated(self) -> None:
         """Raise `UserError` where rejection was asked for and no unrelated texts were given."""
         if self.kind is not None and not len(self.unrelated):
-            raise UserError(f"way_out {self.kind!r} is set from unrelated texts: give some (unrelated=[...])")
+            raise UserError(f"rejection {self.kind!r} is set from unrelated texts: give some (unrelated=[...])")
 
     @torch.no_grad()
     def calibrate(self, router: "Router") -> None:

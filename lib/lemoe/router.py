@@ -1,7 +1,7 @@
 """KV anchor routing: what a sequence is routed by, and which expert serves it (LEMoE)."""
 
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -126,6 +126,24 @@ class Router(nn.Module):
         return functional.cross_entropy(scores, torch.full((len(anchors),), number, device=anchors.device))
 
 
+def check_forced(forced: Any, experts: int) -> None:
+    """Raise `TypeError` unless `forced` is None or whole numbers, `ValueError` for an expert that is not there."""
+    if forced is None:
+        return
+    if not isinstance(forced, (int, Tensor)) or isinstance(forced, bool):
+        raise TypeError(f"forced is of type {type(forced).__name__}: give the number of an expert, or a tensor of them")
+    numbers = torch.as_tensor(forced)
+    if numbers.is_floating_point() or numbers.dtype in (torch.bool, torch.complex64, torch.complex128):
+        raise TypeError(f"forced holds {numbers.dtype}: give whole numbers")
+    if numbers.ndim > 1:
+        raise ValueError(
+            f"forced has the shape {tuple(numbers.shape)}: give one number for each sequence, (sequences,)"
+        )
+    missing = numbers[(numbers < NONE) | (numbers >= experts)].flatten().tolist()
+    if missing:
+        raise ValueError(f"forced names expert {missing[0]}, there are {experts}: they begin with 0, and -1 is none")
+
+
 class Anchors:
     """Which tokens of a prompt make its anchor: all, "instance"; the subject's, "entity"; or the last, "token".
 
@@ -213,12 +231,14 @@ def encoded_texts(
 ) -> tuple[Tensor, Tensor]:
     """Return ids and mask of texts, (texts, tokens), padded on the right and cut at the model's context.
 
-    Raises `UserError` for a text without tokens.
+    Raises `UserError` for a text without tokens, `ValueError` for a tokenizer that is not the model's.
     """
     context = getattr(model.config, "max_position_embeddings", None)
-    rows = [torch.tensor(encoding.tokens(tokenizer, text)[:context], dtype=torch.long) for text in texts]
-    if not all(map(len, rows)):
+    read = [encoding.tokens(tokenizer, text)[:context] for text in texts]
+    if not all(read):
         raise UserError("an empty text cannot be routed: leave it out")
+    encoding.check_vocabulary(model, read)
+    rows = [torch.tensor(row, dtype=torch.long) for row in read]
     ids = pad_sequence(rows, batch_first=True).to(model.device)
     mask = pad_sequence([torch.ones_like(row) for row in rows], batch_first=True).to(model.device)
     return ids, mask

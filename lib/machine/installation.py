@@ -30,7 +30,7 @@ def wanted() -> str:
 
 def is_current() -> bool:
     """Whether `.venv` was completed from this lock and its interpreter still exists."""
-    return STAMP.is_file() and STAMP.read_text() == wanted() and (VENV / "bin/python").exists()
+    return STAMP.is_file() and STAMP.read_text(errors="replace") == wanted() and (VENV / "bin/python").exists()
 
 
 def install() -> None:
@@ -38,6 +38,8 @@ def install() -> None:
 
     Raises `UserError` where packages cannot be had or Python lacks `venv`.
     """
+    if VENV.exists() and not VENV.is_dir():
+        raise UserError(".venv: a file stands where the environment's folder is to be: move it away, then try again")
     packages = [line for line in LOCK.read_text().splitlines() if line]
     free = shutil.disk_usage(ROOT).free / 1e9
     print(
@@ -64,18 +66,26 @@ def _run(line: list[str], log: TextIO, packages: int = 0) -> int:
     """Run a command into the log, counting packages on a terminal; return its exit status."""
     process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT)
     count, shown = 0, packages and sys.stdout.isatty()
-    for output in process.stdout or ():
-        log.write(output)
-        if output.startswith("Collecting ") and shown:
-            count += 1
-            print(f"\r  {min(count, packages)} of {packages}  {output.split()[1]:60.60}", end="", flush=True)
-        if output.startswith("Installing collected") and shown:
-            print(f"\r  {'unpacking':78}", flush=True)
-    return process.wait()
+    try:
+        for output in process.stdout or ():
+            log.write(output)
+            if "No space left on device" in output:
+                raise UserError(f"no space left on the disk of {ROOT}: free some, then try again")
+            if output.startswith("Collecting ") and shown:
+                count += 1
+                print(f"\r  {min(count, packages)} of {packages}  {output.split()[1]:60.60}", end="", flush=True)
+            if output.startswith("Installing collected") and shown:
+                print(f"\r  {'unpacking':78}", flush=True)
+        return process.wait()
+    finally:
+        process.kill()  # where we were interrupted; one that ended does not mind
 
 
 def main() -> None:
-    """Install unless `.venv` is current; a second process waits for the first."""
+    """Install unless `.venv` is current; a second process waits for the first. `UserError` without the lock's file."""
+    for file in (LOCK, ROOT / "pyproject.toml"):
+        if not file.is_file():
+            raise UserError(f"{file.name}: missing: restore it with `git checkout {file.name}`")
     with open(LOCK) as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not is_current():

@@ -14,7 +14,7 @@ def kept(builder: Callable[..., str], *arguments: Simple) -> str:
     """Return `builder(*arguments)`, the digest of data that a top-level function builds.
 
     It is kept under the stamp of the code that builds the data and of what that fetches, and built anew when either
-    changes.
+    changes, or the file that keeps it was edited.
     """
     entry = entry_of(builder)
     code, found = reach(entry, list(arguments))
@@ -22,12 +22,12 @@ def kept(builder: Callable[..., str], *arguments: Simple) -> str:
     path = paths.DATA / "cache" / "digests" / f"{entry.partition(':')[2]}-{key[:16]}.json"
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
-        if stored["key"] == key:
+        if stored["check"] == digest([key, stored["value"]]):
             return str(stored["value"])
     except (OSError, ValueError, KeyError, TypeError):
         pass
     value = builder(*arguments)
-    files.write_json(path, {"key": key, "value": value})
+    files.write_json(path, {"key": key, "value": value, "check": digest([key, value])})
     return value
 
 

@@ -4,11 +4,9 @@ Files beside the JSON carry their digest in their name, so new ones never overwr
 the JSON is the one step that makes a record new, and a crash before it leaves the old record whole.
 """
 
-import contextlib
 import hashlib
 import io
 import json
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +21,6 @@ from lib.errors import UserError
 from lib.paths import relative
 
 OUTSIDE_CONTENT = ("provenance", "checksums")
-OLD_ENOUGH_SECONDS = 3600  # no write takes that long: what is older was left by a killed process
 
 
 class DamagedError(UserError):
@@ -171,10 +168,8 @@ def sweep(path: Path, stored: dict[str, Any]) -> None:
     for candidate in path.parent.glob(f"{path.stem}.*.*"):
         if candidate.name not in named:
             candidate.unlink(missing_ok=True)
-    for leftover in path.parent.glob(".partial-*"):
-        with contextlib.suppress(FileNotFoundError):  # another process may finish its write meanwhile
-            if time.time() - leftover.stat().st_mtime > OLD_ENOUGH_SECONDS:
-                leftover.unlink()
+    for leftover in path.parent.glob(f"{files.PARTIAL}*"):
+        files.remove_left(leftover)
 
 
 def _checksum(content: Any) -> str:

@@ -24,11 +24,13 @@ from matplotlib.patches import Patch
 from matplotlib.text import Text
 
 from lib import paths
-from lib.files import write_atomically
+from lib.files import write_together
 from lib.reporting import provenance, tables
 
 STYLE = Path(__file__).with_name("style.mplstyle")
 DPI = 200
+# Matplotlib holds these for settings of a machine and not of a style, but they reach a figure or a notebook's output.
+NO_STYLE = ("timezone", "date.epoch", "figure.max_open_warning")
 # Hatches in the order of the colours, so that bars can be told apart in a grey print.
 HATCHES = ("", "//", "..", "xx", "--")
 # Two series of one line style and marker (bars: one hatch) need this distance of lightness (CIE L*, 0 to 100).
@@ -42,7 +44,12 @@ BRACKETS = re.compile(r"\([^()]*\)|\[[^\[\]]*\]")
 
 
 def style() -> None:
-    """Set the look of all figures drawn from here on: seaborn's white grid under the project's style sheet."""
+    """Set the look of all figures drawn from here on: seaborn's white grid under the project's style sheet.
+
+    Both stand on matplotlib's own defaults, so that no setting of the user's shows through.
+    """
+    plt.style.use("default")
+    plt.rcParams.update({name: value for name, value in plt.rcParamsDefault.items() if name in NO_STYLE})
     sns.set_theme(style="whitegrid")
     plt.style.use(STYLE)
 
@@ -58,12 +65,12 @@ def hatch_bars(axes: Axes) -> None:
 
 
 def save(figure: Figure, stem: str, numbers: Mapping[str, Any], profile: str, caption: str) -> None:
-    """Write stem.png, stem.pdf and stem.json into the work folder of `profile`; the figure stays open for the notebook.
+    """Write stem.png, stem.pdf and stem.json into the work folder of `profile`, all or none; the figure stays open.
 
     `numbers` are the plotted series (arrays, data frames, nested); the JSON holds caption, profile, series with 10
     significant digits, and the records read for them. The caption is shown above the figure. Raises `ValueError`,
     before anything is written, for a bad stem, an empty caption, NaN, a figure that is not legible, and a line or bar
-    whose values are not among `numbers`.
+    whose values are not among `numbers`; `UserError` where the disk does not take them.
     """
     tables.check_stem(stem)
     if not caption.strip():
@@ -73,10 +80,10 @@ def save(figure: Figure, stem: str, numbers: Mapping[str, Any], profile: str, ca
     check_legible(figure)
     pictures = {suffix: _picture(figure, suffix) for suffix in METADATA}
     base = paths.work_figures(profile) / stem
-    for suffix, content in pictures.items():
-        write_atomically(base.with_suffix(f".{suffix}"), lambda path, content=content: path.write_bytes(content))
     caption = provenance.captioned(caption)
-    provenance.write(base.with_suffix(".json"), {"caption": caption, "profile": profile, "series": series})
+    told = provenance.json_of({"caption": caption, "profile": profile, "series": series})
+    made = {base.with_suffix(f".{suffix}"): content for suffix, content in pictures.items()}
+    write_together(made | {base.with_suffix(".json"): told})
     show_caption(caption)
 
 
@@ -145,7 +152,8 @@ def _tick_labels(axis: Axis) -> tuple[list[Text], list[Text]]:
     """Tick labels of an axis: those drawn, and those that matplotlib keeps but does not draw."""
     low, high = sorted(axis.get_view_interval())
     slack = 1e-9 * (high - low)
-    drawn, hidden = [], []
+    drawn: list[Text] = []
+    hidden: list[Text] = []
     for tick in [*axis.get_major_ticks(), *axis.get_minor_ticks()]:
         inside = axis.get_visible() and tick.get_visible() and low - slack <= tick.get_loc() <= high + slack
         for text in (tick.label1, tick.label2):
@@ -156,7 +164,7 @@ def _tick_labels(axis: Axis) -> tuple[list[Text], list[Text]]:
 
 def _label_faults(figure: Figure) -> Iterator[str]:
     for name, axis in _axis_pairs(figure):
-        shared = figure.get_supxlabel() if axis.axis_name == "x" else figure.get_supylabel()
+        shared = figure.get_supxlabel() if name.startswith("x") else figure.get_supylabel()
         label = axis.get_label_text().strip() or shared
         if not label and _tick_labels(axis)[0]:
             yield f"the {name} has no label"
@@ -223,7 +231,7 @@ def _lines(axes: Axes) -> list[tuple[str, Line2D]]:
     """Every line that shows data: labelled, or drawn through three points or more; a bare reference line has two."""
     labelled = _labelled(axes)
     known = {line for _, line in labelled}
-    others = [line for line in axes.lines if line not in known and line.get_visible() and len(line.get_xdata()) > 2]
+    others = [line for line in axes.lines if line not in known and line.get_visible() and np.size(line.get_xdata()) > 2]
     return labelled + [(str(line.get_label()), line) for line in others if line.get_linestyle() != "None"]
 
 

@@ -1,7 +1,7 @@
 """Which names a statement of a notebook reads, binds and changes: what the flow of records between cells rests on."""
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -157,7 +157,7 @@ class _Scan(ast.NodeVisitor):
                 self._read(method)
         self._bind(node.name)
 
-    def _inside(self, body: list[ast.AST], arguments: ast.arguments | None) -> Names:
+    def _inside(self, body: Sequence[ast.AST], arguments: ast.arguments | None) -> Names:
         """Names of the notebook that a scope of its own uses: all but those that it binds itself."""
         nodes = [one for part in body for one in ast.walk(part)]
         own = {one.id for one in nodes if isinstance(one, ast.Name) and not isinstance(one.ctx, ast.Load)}
@@ -174,7 +174,7 @@ class _Scan(ast.NodeVisitor):
         for name in inner.binds - self.local:  # `global name`
             self.names.binds.add(name)
 
-    def _all(self, nodes: list[ast.AST]) -> None:
+    def _all(self, nodes: Sequence[ast.AST]) -> None:
         for node in nodes:
             self.visit(node)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lib import paths, records
-from lib.files import write_json
+from lib.files import json_text
 from lib.records.store import Read
 from lib.reporting import names
 from lib.reporting.names import Names
@@ -58,9 +58,9 @@ def sources() -> list[Source]:
     return sorted(_ALL if tracker is None else tracker.of_now())
 
 
-def write(path: Path, content: Mapping[str, Any]) -> None:
-    """Write the JSON of a figure, table or verdict with the list `records` of what was read for it."""
-    write_json(path, {**content, "records": [source.entry() for source in sources()]})
+def json_of(content: Mapping[str, Any]) -> bytes:
+    """Return the JSON of a figure, table or verdict with the list `records` of what was read for it."""
+    return json_text({**content, "records": [source.entry() for source in sources()]}).encode()
 
 
 def captioned(caption: str) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from lib import paths
-from lib.files import write_text
+from lib.files import write_together
 from lib.intervals import Interval
 from lib.reporting import provenance
 
@@ -21,6 +21,8 @@ MISSING = "–"
 STEM = re.compile(r"[a-z0-9_]+(/[a-z0-9_]+)+")
 # Enough to compare runs, few enough to hide the last bits, which differ between processors.
 DIGITS = 10
+P_VALUE = "p"  # the format of a column of p-values
+LEAST_P = 0.001  # a smaller one is told as such: what is beyond rests on the tails of an assumed distribution
 
 INTERVAL = r"\[([^\[\], ]+), ([^\[\], ]+)\]"
 
@@ -38,7 +40,8 @@ LATEX_UNKNOWN = re.compile("[^\x20-\u017f‘’“”…]")
 class Table:
     """A table with its caption, its place `stem` under the figures folder, and a format such as ".3f" per column.
 
-    Cells are numbers, text, `Interval` or missing (None, NaN); floats without a format get ".3f". `details` are further
+    Cells are numbers, text, `Interval` or missing (None, NaN); floats without a format get ".3f", p-values have the
+    format `P_VALUE`. `details` are further
     entries of the JSON file. `keys` are the columns that tell the rows apart, by which two versions of the table are
     compared; by default the fewest leading ones, of text or whole numbers, that do, and none where none do. Raises
     `ValueError` for an empty caption, a bad stem, repeated columns, and a format or a key without its column.
@@ -127,9 +130,10 @@ class Table:
         return pd.DataFrame(flat, dtype=object).to_csv(index=False, lineterminator="\n")
 
     def save(self, profile: str) -> None:
-        """Write stem.csv, .md, .tex, .json into the work folder of `profile`; each file is old or new, never half.
+        """Write stem.csv, .md, .tex, .json into the work folder of `profile`, all of them or none.
 
-        Raises `ValueError`, before anything is written, for `keys` that do not tell the rows apart.
+        Raises `ValueError`, before anything is written, for `keys` that do not tell the rows apart, and `UserError`
+        where the disk does not take them.
         """
         base = paths.work_figures(profile) / self.stem
         caption = provenance.captioned(self.caption)
@@ -137,9 +141,8 @@ class Table:
         content |= {"columns": [str(name) for name in self.frame.columns], "keys": self._keys(), "rows": self.rows()}
         # Everything is made before anything is written: a bad cell leaves no half-written set.
         texts = {".csv": self.csv(), ".md": self.markdown(), ".tex": self.latex()}
-        for suffix, text in texts.items():
-            write_text(base.with_suffix(suffix), text)
-        provenance.write(base.with_suffix(".json"), content)
+        made = {base.with_suffix(suffix): text.encode() for suffix, text in texts.items()}
+        write_together(made | {base.with_suffix(".json"): provenance.json_of(content)})
 
     def _keys(self) -> list[str]:
         if self.keys is not None:
@@ -211,7 +214,12 @@ def beside_paper(
 
 
 def format_cell(cell: Any, spec: str | None = None) -> str:
-    """A cell as text: floats by `spec` (default ".3f"), intervals as "0.412 [0.398, 0.425]", missing as "–"."""
+    """A cell as text: floats by `spec` (default ".3f"), intervals as "0.412 [0.398, 0.425]", missing as "–".
+
+    The `spec` `P_VALUE` is that of p-values: "0.012", and "< .001" below that.
+    """
+    if spec == P_VALUE and not is_missing(cell):
+        return "< .001" if cell < LEAST_P else f"{cell:.3f}"
     if isinstance(cell, Interval):
         return "{0:{3}} [{1:{3}}, {2:{3}}]".format(*cell, spec or ".3f")
     if is_missing(cell):

@@ -14,11 +14,12 @@ from statistics import median
 
 import filelock
 
-from lib import paths, records
+from lib import files, paths, records
 from lib.errors import UserError
 from lib.machine import threads
 from lib.records import Case
 from lib.records import files as record_files
+from lib.running import ending
 
 
 def names(file: Path) -> list[str]:
@@ -62,14 +63,21 @@ def plan(cases: Sequence[Case], streams: int) -> str:
 
 
 def start(file: Path, arguments: Sequence[str], streams: int) -> int:
-    """Run the streams of a queue and wait for them; returns 1 if a case of any failed."""
+    """Run the streams of a queue and wait for them; returns 1 if a case of any failed.
+
+    They end with this process, however it is ended but by SIGKILL.
+    """
     line = [sys.executable, "-m", "lib.running.catalogue", "run", "--queue", str(file), *arguments]
     variables = {**os.environ, **threads.ONE}
-    running = [
-        subprocess.Popen([*line, "--stream", str(number), "--streams", str(streams)], env=variables)
-        for number in range(streams)
-    ]
-    return max(one.wait() for one in running)
+    files.sweep([paths.DATA / "results", paths.cache()])
+    running: list[subprocess.Popen] = []
+    try:
+        for number in range(streams):
+            stream = ["--stream", str(number), "--streams", str(streams)]
+            running.append(subprocess.Popen([*line, *stream], env=variables))
+        return max(one.wait() for one in running)
+    finally:
+        ending.end(running)
 
 
 def taken(cases: Sequence[Case], stream: int, streams: int) -> Iterator[Case]:

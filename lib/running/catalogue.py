@@ -99,8 +99,9 @@ def run(cases: Iterable[Case], again: bool = False) -> int:
             record, computed = records.obtain(case, again)
         except Exception as error:
             failed += 1
-            if isinstance(error, UserError):
-                print(f"error: {error}", file=sys.stderr)
+            told = errors.of_system(error) if isinstance(error, OSError) else error
+            if isinstance(told, UserError):
+                print(f"error: {told}", file=sys.stderr)
             else:
                 traceback.print_exc()
             print(f"{case.name}: FAILED", flush=True)
@@ -151,6 +152,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--against", default="HEAD", metavar="COMMIT", help="prove: the commit that records are of")
     parser.add_argument("--set", nargs="+", default=[], metavar="SIZE=VALUE", help="try other sizes, in a folder apart")
     options = parser.parse_args(arguments)
+    profiles.profile(options.profile)  # an unknown one is told before anything else
     if options.set:
         try_sizes(options.set)
     chosen = find(options.only, options.profile, "all" if options.queue else options.rows)

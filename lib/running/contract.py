@@ -97,7 +97,7 @@ def name(notebook: Path) -> str:
     """Path of a notebook under notebooks/, or its bare name elsewhere, without the suffix."""
     notebook = Path(notebook)
     inside = notebook.relative_to(paths.NOTEBOOKS) if notebook.is_relative_to(paths.NOTEBOOKS) else Path(notebook.name)
-    return inside.with_suffix("").as_posix()
+    return inside.with_suffix("").as_posix() if inside.name else inside.as_posix()
 
 
 def read(notebook: Path) -> dict[str, Any]:

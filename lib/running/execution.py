@@ -8,7 +8,8 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,8 @@ from papermill.exceptions import PapermillExecutionError
 from papermill.execute import ERROR_MARKER_TAG
 
 from lib import files, paths, profiles
-from lib.errors import UserError, command
-from lib.machine import threads
-from lib.running import contract, last_runs, parameters
+from lib.errors import UserError, command, of_system
+from lib.running import contract, ending, kernels, last_runs, parameters
 from lib.running.contract import Contract
 from lib.running.last_runs import Run
 
@@ -70,7 +70,7 @@ def run(
     root = paths.work_root() or paths.BUILD
     output = Path(output or root / "notebooks" / profile / f"{promise.name}.ipynb").absolute()
     partial = root.absolute() / "running" / profile / f"{promise.name}.ipynb"
-    partial.parent.mkdir(parents=True, exist_ok=True)
+    _check_places(output, partial, profile, publish)
     for old in (partial, *(paths.work_figures(profile) / file for file in promise.files)):
         old.unlink(missing_ok=True)
     began = time.monotonic()
@@ -95,6 +95,15 @@ def run(
     return last_runs.store(profile, Run(promise.name, time.monotonic() - began, None, publish, tuple(changed)))
 
 
+def _check_places(output: Path, partial: Path, profile: str, publish: bool) -> None:
+    """Raise `UserError` where what a run writes has no place: a folder for a file, no permission, a full disk."""
+    if output.is_dir():
+        raise UserError(f"{paths.relative(output)}: a folder: name the file that is to hold the executed notebook")
+    figures = [paths.FIGURES] if publish else []
+    for folder in (output.parent, partial.parent, paths.work_figures(profile), *figures):
+        files.require_space(folder)
+
+
 def check_kernel(notebook: Path) -> None:
     """Raise `UserError` if a notebook asks for another kernel than `python3`, which exists everywhere."""
     name = contract.read(notebook)["metadata"].get("kernelspec", {}).get("name")
@@ -114,23 +123,6 @@ def normalise(notebook: NotebookNode) -> None:
             del cell.metadata["tags"]
 
 
-def kernel_environment(load: str) -> dict[str, str]:
-    """Return the variables for a kernel: no progress bars, fixed hashes, nothing of the user's own set-up, and threads.
-
-    A light notebook gets one thread; one that runs alone keeps the threads of its parent.
-    """
-    variables = {
-        "REPRODUCTION_PROGRESS": "0",
-        "REPRODUCTION_ROOT": str(paths.ROOT.absolute()),  # the kernel works in another folder
-        "PYTHONHASHSEED": "0",
-        "MPLBACKEND": "module://matplotlib_inline.backend_inline",
-        "IPYTHONDIR": str(paths.BUILD.absolute() / "ipython"),  # nothing of the user's start-up files
-    }
-    if root := paths.work_root():
-        variables["REPRODUCTION_WORK_ROOT"] = str(root.absolute())
-    return variables | (threads.ONE if load == "light" else {})
-
-
 @contextmanager
 def _environment(promise: Contract, profile: str) -> Iterator[None]:
     """Set the kernel's variables for the time of a run."""
@@ -138,7 +130,9 @@ def _environment(promise: Contract, profile: str) -> Iterator[None]:
     tally.parent.mkdir(parents=True, exist_ok=True)
     tally.unlink(missing_ok=True)
     before = dict(os.environ)
-    os.environ.update(kernel_environment(promise.load), REPRODUCTION_TALLY=str(tally))
+    begun = kernels.environment(promise.load) | {"REPRODUCTION_TALLY": str(tally)}
+    os.environ.clear()
+    os.environ.update(begun)
     try:
         yield
     finally:
@@ -149,25 +143,44 @@ def _environment(promise: Contract, profile: str) -> Iterator[None]:
 def _execute(notebook: Path, partial: Path, injected: Mapping[str, Any], timeout: int) -> None:
     """Run papermill in the notebook's folder (as nbval does); `NotebookFailedError` with error name and message."""
     logging.getLogger("papermill").setLevel(logging.CRITICAL)  # it repeats what is raised here
+    settings: dict[str, Any] = {
+        "parameters": dict(injected),
+        "cwd": notebook.parent,
+        "progress_bar": False,
+        "start_timeout": START_TIMEOUT,
+        "execution_timeout": timeout,
+        "iopub_timeout": 60,
+        "coalesce_streams": True,
+        "extra_arguments": QUIET_KERNEL,
+    }
     try:
-        papermill.execute_notebook(
-            notebook,
-            partial,
-            parameters=dict(injected),
-            cwd=notebook.parent,
-            progress_bar=False,
-            start_timeout=START_TIMEOUT,
-            execution_timeout=timeout,
-            iopub_timeout=60,
-            coalesce_streams=True,
-            extra_arguments=QUIET_KERNEL,
-        )
+        _in_a_thread(lambda: papermill.execute_notebook(notebook, partial, **settings))
     except PapermillExecutionError as error:
         raise NotebookFailedError(f"{error.ename}: {error.evalue}") from error
     except CellTimeoutError as error:
         raise NotebookFailedError(f"TimeoutError: the cell took more than {timeout} s") from error
     except RuntimeError as error:  # the kernel did not start, or died
         raise NotebookFailedError(f"{type(error).__name__}: {error}") from error
+    except OSError as error:
+        if (told := of_system(error)) is None:
+            raise
+        raise NotebookFailedError(str(told)) from error
+
+
+def _in_a_thread(run: Callable[[], Any]) -> None:
+    """Run papermill in a thread: in the main one it would catch the signals that end this process, and outlive them.
+
+    An interruption or SIGTERM ends the kernel and what it started, then goes on as it came.
+    """
+    with ThreadPoolExecutor(1) as thread:
+        ran = thread.submit(run)
+        try:
+            ran.result()
+        except (SystemExit, KeyboardInterrupt):
+            while not ran.done():  # a kernel may be about to start
+                ending.end_children()
+                time.sleep(0.1)
+            raise
 
 
 def _check_ran_to_the_end(notebook: NotebookNode) -> None:
@@ -212,19 +225,19 @@ def _last_cell(notebook: NotebookNode) -> str:
 
 
 def _publish(promise: Contract, profile: str) -> list[str]:
-    """Copy what a notebook wrote to `figures/`, each file atomically and only if its bytes differ."""
-    changed = []
-    for file in promise.files:
-        source, target = paths.work_figures(profile) / file, paths.FIGURES / file
-        if not target.is_file() or target.read_bytes() != source.read_bytes():
-            files.write_atomically(target, lambda temporary, source=source: shutil.copyfile(source, temporary))
-            changed.append(paths.relative(target))
-    return changed
+    """Copy what a notebook wrote to `figures/`, all together, but only the files whose bytes differ."""
+    written = {paths.FIGURES / file: (paths.work_figures(profile) / file).read_bytes() for file in promise.files}
+    changed = {
+        target: content for target, content in written.items() if not target.is_file() or target.read_bytes() != content
+    }
+    files.write_together(changed)
+    return [paths.relative(target) for target in changed]
 
 
 def main() -> int:
     """Run one notebook from the command line: exit 0 done, 1 failed, 2 wrong call."""
-    parser = argparse.ArgumentParser(prog="python -m lib.running.execution", description=run.__doc__.splitlines()[0])
+    told = "Execute a notebook, check that it wrote what it promised, and publish its figures and tables."
+    parser = argparse.ArgumentParser(prog="python -m lib.running.execution", description=told)
     parser.add_argument("notebook", type=Path)
     parser.add_argument("--profile", default="cpu")
     parser.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="a parameter")

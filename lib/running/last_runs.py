@@ -37,13 +37,20 @@ def store(profile: str, run: Run) -> Run:
 
 
 def records_used(profile: str) -> dict[str, str]:
-    """Return how each record came: "computed" if any process of the last run computed it, else "read"."""
+    """Return how each record came: "computed" if any process of the last run computed it, else "read".
+
+    A line that a killed process left half-written does not count.
+    """
     how: dict[str, str] = {}
     for path in sorted((paths.work(profile) / "tally").rglob("*.jsonl")):
-        for line in path.read_text().splitlines():
-            entry = json.loads(line)
-            if how.get(entry["case"]) != "computed":
-                how[entry["case"]] = entry["action"]
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                entry = json.loads(line)
+                case, action = str(entry["case"]), str(entry["action"])
+            except (ValueError, KeyError, TypeError):
+                continue
+            if how.get(case) != "computed":
+                how[case] = action
     return how
 
 
@@ -60,13 +67,22 @@ def report(notebooks: Sequence[Contract], profile: str) -> str:
     return "\n".join([*table, "", f"records: {actions.count('read')} read, {actions.count('computed')} computed"])
 
 
+def _read(path: Path) -> Run | None:
+    """Return a run as it was stored; None where there is none, or no whole one."""
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        error = None if told["error"] is None else str(told["error"])
+        return Run(told["notebook"], float(told["seconds"]), error, bool(told["published"]), tuple(told["changed"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def _line(notebook: Contract, profile: str) -> tuple[str, str, str, str, str]:
-    path = file(profile, notebook.name)
-    if not path.is_file():
+    run = _read(file(profile, notebook.name))
+    if run is None:
         return notebook.name, notebook.item, "-", "-", "did not run: see above"
-    run = Run(**json.loads(path.read_text()))
     if run.error:
-        return notebook.name, notebook.item, f"{run.seconds:.1f}", "-", f"FAILED {run.error.splitlines()[0]}"
+        return notebook.name, notebook.item, f"{run.seconds:.1f}", "-", f"FAILED {(run.error.splitlines() or [''])[0]}"
     state = f"{len(run.changed)} changed" if run.changed else "unchanged"
     return (
         notebook.name,

@@ -83,9 +83,9 @@ def changes(notebook: Path, values: Mapping[str, Any]) -> dict[str, Any]:
 def _declaration(statement: ast.stmt, place: str) -> tuple[str, Parameter]:
     line = f"{place}: parameters cell, line {statement.lineno}: `{_shown(statement)}`"
     match statement:
-        case ast.AnnAssign(target=ast.Name(id=name), annotation=ast.Name(id=annotation)) if annotation in TYPES:
+        case ast.AnnAssign(ast.Name(id=name), ast.Name(id=annotation), ast.expr() as value) if annotation in TYPES:
             try:
-                default = ast.literal_eval(statement.value)
+                default = ast.literal_eval(value)
             except (ValueError, TypeError, RecursionError, MemoryError) as error:
                 raise UserError(f"{line} has a derived value: give a plain one, derive in a later cell") from error
             if not _is(default, TYPES[annotation]):

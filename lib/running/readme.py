@@ -5,6 +5,7 @@ The project's README tells of all notebooks, and that of a series, beside its no
 
 import argparse
 import re
+from functools import partial
 from pathlib import Path
 
 from lib import paths
@@ -38,15 +39,27 @@ def renewed(text: str, readme: Path) -> str:
             raise UserError(
                 f"{paths.relative(readme)}: the markers 'begin {name}' and 'end {name}' are missing: put them back"
             )
-        text = pattern.sub(lambda found, content=content: f"{found[1]}{content}\n{found[2]}", text)
+        text = pattern.sub(partial(_filled, content), text)
     return text
+
+
+def _filled(content: str, found: re.Match[str]) -> str:
+    return f"{found[1]}{content}\n{found[2]}"
 
 
 def outdated() -> dict[Path, str]:
     """Return the READMEs whose generated parts are not as they would be written now, each with its new text."""
-    texts = {readme: readme.read_text(encoding="utf-8") for readme in READMES}
+    texts = {readme: _text(readme) for readme in READMES}
     new = {readme: renewed(text, readme) for readme, text in texts.items()}
     return {readme: text for readme, text in new.items() if text != texts[readme]}
+
+
+def _text(readme: Path) -> str:
+    try:
+        return readme.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8"
+        raise UserError(f"{paths.relative(readme)}: {reason}: restore it from git") from error
 
 
 def renew() -> list[Path]:

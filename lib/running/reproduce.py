@@ -4,8 +4,10 @@ Run as `python -m lib.running.reproduce --profile cpu [--only NOTEBOOK ...] [--f
 """
 
 import argparse
+import contextlib
 import fcntl
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,9 +15,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from lib import paths, profiles
+import psutil
+
+from lib import files, paths, profiles
 from lib.errors import UserError, command
-from lib.running import catalogue, contract, last_runs, tolerances
+from lib.running import catalogue, contract, ending, last_runs, tolerances
 from lib.running.contract import Contract
 
 
@@ -32,6 +36,9 @@ def run(
     """
     device = profiles.profile(profile).device
     notebooks = chosen(only, profile, rows)
+    for notebook in notebooks:
+        if not re.fullmatch(r"[\w./-]+", notebook.name):
+            raise UserError(f"{paths.relative(notebook.notebook)}: rename it: letters, digits, _, - and . alone")
     pending = [case.name for case in needed(notebooks, profile, rows) if not catalogue.readable(case)]
     if pending and device != "cpu":
         from lib.machine import environment  # it imports torch, which is slow and of no use to an ordinary run
@@ -47,8 +54,9 @@ def run(
             "no notebook is left: compute an extended row first, `python -m lib.running.catalogue list --rows all`"
         )
     print(f"{len(notebooks)} notebooks, profile {profile}; records to compute first: {len(pending)}", flush=True)
-    settings = {"profile": profile, "rows": rows, "record": int(record), "pending": " ".join(pending)}
-    failed = _snakemake({**settings, "only": " ".join(notebook.name for notebook in notebooks)}, lock)
+    settings: dict[str, str | int] = {"profile": profile, "rows": rows, "record": int(record)}
+    settings |= {"pending": " ".join(pending), "only": " ".join(notebook.name for notebook in notebooks)}
+    failed = _snakemake(settings, lock)
     print(f"\n{last_runs.report(notebooks, profile)}")
     if record and not failed:
         from lib.running import readme  # verdicts and minutes may have changed
@@ -96,16 +104,30 @@ def needed(notebooks: Sequence[Contract], profile: str, rows: catalogue.Rows) ->
 
 @contextmanager
 def only_one() -> Iterator[int]:
-    """Hold the lock of the build folder, which the system frees however its holders end; `UserError` if it is taken."""
-    paths.BUILD.mkdir(parents=True, exist_ok=True)
-    with open(paths.BUILD / "lock", "a") as handle:
+    """Hold the lock of the build folder, which the system frees however its holders end; `UserError` if it is taken.
+
+    What killed processes left half-written is swept first.
+    """
+    files.require_space(paths.BUILD)
+    with open(paths.BUILD / "lock", "a+") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise UserError(
-                f"{paths.relative(paths.BUILD)}/: another run is under way: wait for it or stop it"
-            ) from error
+            handle.seek(0)
+            raise UserError(f"{paths.relative(paths.BUILD)}/: {_under_way(handle.read().split())}") from error
+        os.ftruncate(handle.fileno(), 0)
+        os.write(handle.fileno(), f"{os.getpid()}\n".encode())
+        folders = (paths.DATA / "results", paths.cache(), paths.BUILD, paths.FIGURES, paths.NOTEBOOKS)
+        files.sweep({*folders, paths.work_root() or paths.BUILD})
         yield handle.fileno()
+
+
+def _under_way(holders: Sequence[str]) -> str:
+    """Return what to do about the holders of the lock: the process that took it and, after it, the graph's."""
+    running = [number for number in holders if number.isdecimal() and psutil.pid_exists(int(number))]
+    if not running:
+        return "another run is under way: wait for it or stop it"
+    return f"another run is under way (process {running[0]}): wait for it or stop it with `kill {running[0]}`"
 
 
 def _snakemake(settings: dict[str, str | int], lock: int) -> bool:
@@ -113,15 +135,19 @@ def _snakemake(settings: dict[str, str | int], lock: int) -> bool:
 
     What the jobs print goes to the terminal, what Snakemake says of itself to `build/snakemake.log`. Its own lock and
     marks of incomplete files would stop the run after a killed one, so ours takes their place: the child holds it too,
-    and is not overtaken should this process be killed.
+    and is not overtaken should this process be killed with SIGKILL. However else this process ends, it ends the graph,
+    its jobs and their kernels.
     """
     options = ["--forceall", "--keep-going", "--nolock", "--rerun-incomplete", "--cores", "all"]
     config = [f"{key}={value}" for key, value in settings.items()]
     snakefile = str(Path(__file__).resolve().parents[2] / "Snakefile")
     line = [sys.executable, "-m", "snakemake", "--snakefile", snakefile, *options, "--config", *config]
     log = paths.BUILD / "snakemake.log"
-    with open(log, "w") as stream:
-        failed = subprocess.run(line, cwd=paths.ROOT, stderr=stream, pass_fds=[lock]).returncode != 0
+    with open(log, "w") as stream, contextlib.ExitStack() as stack:
+        graph = subprocess.Popen(line, cwd=paths.ROOT, stderr=stream, pass_fds=[lock])
+        stack.callback(ending.end, [graph])
+        os.write(lock, f"{graph.pid}\n".encode())
+        failed = graph.wait() != 0
     if failed:
         print(f"something failed: see above, and {paths.relative(log)}")
     return failed
@@ -129,7 +155,8 @@ def _snakemake(settings: dict[str, str | int], lock: int) -> bool:
 
 def main() -> int:
     """Reproduce from the command line: exit 0 when all went well, 1 when something failed, 2 for a wrong call."""
-    parser = argparse.ArgumentParser(prog="python -m lib.running.reproduce", description=run.__doc__.splitlines()[0])
+    told = "Execute the notebooks of a profile, reading the records that are current and computing the others first."
+    parser = argparse.ArgumentParser(prog="python -m lib.running.reproduce", description=told)
     parser.add_argument("--profile", default="cpu")
     parser.add_argument("--only", nargs="+", default=[], metavar="NOTEBOOK", help="notebooks, or folders of them")
     parser.add_argument("--fresh", choices=["1", "all"], help="use no record: recompute the core rows, or all")
@@ -137,6 +164,10 @@ def main() -> int:
     parser.add_argument("--record", action="store_true", help="renew the committed notebooks too")
     parser.add_argument("--report", action="store_true", help="only print the table of the last run")
     arguments = parser.parse_args()
+    # Make passes a list as one text, so that no shell reads it.
+    arguments.only = [name for text in arguments.only for name in text.split()]
+    arguments.set = [change for text in arguments.set for change in text.split()]
+    profiles.profile(arguments.profile)  # an unknown one is told before anything else
     if arguments.report:
         print(last_runs.report(contract.below(arguments.only), arguments.profile))
         return 0
@@ -146,7 +177,7 @@ def main() -> int:
         catalogue.try_sizes(arguments.set)
     with only_one() as lock:
         if arguments.fresh:
-            rows = "all" if arguments.fresh == "all" else "core"
+            rows: catalogue.Rows = "all" if arguments.fresh == "all" else "core"
             return run_from_scratch(arguments.profile, lock, rows, arguments.only)
         return 0 if run(arguments.profile, lock, only=arguments.only, record=arguments.record) else 1
 

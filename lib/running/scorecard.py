@@ -20,7 +20,7 @@ PAPERS = {
     "4_hetero_kd": "Heterogeneous distillation",
 }
 # What decides a verdict comes first: one comparison on the wrong side is enough.
-WEIGHT = {claims.NOT_SUPPORTED: 0, claims.INCONCLUSIVE: 1, claims.SUPPORTED: 2}
+WEIGHT = {claims.NOT_SUPPORTED: 0, claims.NOT_JUDGED: 1, claims.INCONCLUSIVE: 2, claims.SUPPORTED: 3}
 
 
 def folder(profile: str) -> Path:
@@ -58,8 +58,8 @@ def table(profile: str, stem: str) -> tables.Table:
             {
                 "paper": verdict["paper"],
                 "claim": verdict["text"],
-                "verdict": _label(verdict),
-                "comparisons": len(verdict["rows"]),
+                "verdict": verdict["verdict"],
+                "comparisons": len(_compared(verdict)),
                 "the one that decides": f"{decides['comparison']}, {decides['claimed']}",
                 "measured": _measured(decides),
                 "over": decides["over"],
@@ -69,14 +69,15 @@ def table(profile: str, stem: str) -> tables.Table:
     return tables.Table(
         frame=pd.DataFrame(rows, dtype=object),
         caption=f"Every claim of the four papers, profile {profile}. The comparison that decides is the first on the "
-        "wrong side, else the first that is open, else the first; intervals are corrected for all of a claim (Holm).",
+        "wrong side, else the first that is open, else the first; intervals are corrected for all of a claim (Holm). "
+        "Over fewer than three seeds an interval is one over test items, and is not judged.",
         stem=stem,
         formats={"measured": ".3f"},
     )
 
 
 def comparisons(profile: str, stem: str) -> tables.Table:
-    """Return one row per comparison of every claim."""
+    """Return one row per comparison of every claim, and one per gate."""
     rows = [
         {
             "paper": verdict["paper"],
@@ -85,13 +86,15 @@ def comparisons(profile: str, stem: str) -> tables.Table:
             "claimed": row["claimed"],
             "measured": _measured(row),
             "over": row["over"],
+            "p": row["p"],
             "outcome": row["outcome"],
         }
         for verdict in verdicts(profile)
         for row in verdict["rows"]
     ]
     caption = f"All comparisons behind the verdicts, profile {profile}, with Holm-corrected intervals."
-    return tables.Table(pd.DataFrame(rows, dtype=object), caption, stem, {"measured": ".3f"})
+    formats = {"measured": ".3f", "p": tables.P_VALUE}
+    return tables.Table(pd.DataFrame(rows, dtype=object), caption, stem, formats)
 
 
 def markdown(folder: Path) -> str:
@@ -108,7 +111,8 @@ def markdown(folder: Path) -> str:
         link = f"[{notebook.stem}]({notebook.relative_to(folder).as_posix()})"
         cells = [verdict["paper"], verdict["text"], told]
         escaped = [tables.escape_markdown(cell) for cell in cells]
-        lines.append(f"| {' | '.join(escaped)} | **{_label(verdict)}** | `{verdict['profile']}` | {link} |")
+        judged = tables.escape_markdown(verdict["verdict"])
+        lines.append(f"| {' | '.join(escaped)} | **{judged}** | `{verdict['profile']}` | {link} |")
     return "\n".join(lines)
 
 
@@ -135,13 +139,25 @@ def _file(stem: str, profile: str) -> Path:
     return (folder(profile) / stem).with_suffix(".json")
 
 
-def _measured(row: dict[str, Any]) -> Interval | None:
-    return Interval(**row["difference"]) if row["difference"] else None
+def _measured(row: dict[str, Any]) -> Interval | float | None:
+    """Return the interval of a comparison, or the number of a gate."""
+    found = row["difference"]
+    return Interval(**found) if isinstance(found, dict) else found
+
+
+def _compared(verdict: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the rows of a verdict without that of its gate."""
+    return [row for row in verdict["rows"] if row["outcome"] in WEIGHT]
 
 
 def _decisive(verdict: dict[str, Any]) -> dict[str, Any]:
-    return min(verdict["rows"], key=lambda row: WEIGHT[row["outcome"]])
+    return min(_compared(verdict), key=lambda row: (WEIGHT[row["outcome"]], WEIGHT[_alone(row)]))
 
 
-def _label(verdict: dict[str, Any]) -> str:
-    return verdict["verdict"] + (" (items only)" if verdict["items_only"] else "")
+def _alone(row: dict[str, Any]) -> str:
+    """Return what the interval of a comparison says by itself, also where it is not judged."""
+    found = _measured(row)
+    if row["outcome"] != claims.NOT_JUDGED or not isinstance(found, Interval):
+        return row["outcome"]
+    _, direction, margin = row["claimed"].split()
+    return claims.Comparison(row["comparison"], direction, float(margin)).outcome(found)

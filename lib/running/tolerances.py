@@ -16,6 +16,7 @@ formulas still agree far better.
 
 import argparse
 import json
+import math
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -27,17 +28,29 @@ from lib.errors import UserError, command
 
 @dataclass(frozen=True)
 class Tolerance:
-    """Numbers agree when they differ by at most `atol` plus `rtol` times the larger of the two."""
+    """Numbers agree when they differ by at most `atol` plus `rtol` times the larger of the two.
+
+    Raises `ValueError` for a negative, infinite or NaN one: every number would agree with every other, or with none.
+    """
 
     rtol: float
     atol: float
+
+    def __post_init__(self) -> None:
+        for name, value in (("rtol", self.rtol), ("atol", self.atol)):
+            if not (math.isfinite(value) and value >= 0):
+                raise ValueError(f"{name} = {value}: give a finite number, 0 or more")
 
     def __str__(self) -> str:
         return f"rtol {self.rtol:g}, atol {self.atol:g}"
 
     def holds(self, old: float, new: float) -> bool:
-        """Whether two finite numbers agree."""
-        return abs(old - new) <= self.atol + self.rtol * max(abs(old), abs(new))
+        """Whether two numbers agree; NaN and infinity agree with nothing, and whole numbers beyond floats if equal."""
+        try:
+            finite = math.isfinite(old) and math.isfinite(new)
+        except OverflowError:
+            return old == new
+        return finite and abs(old - new) <= self.atol + self.rtol * max(abs(old), abs(new))
 
 
 SAME_ENVIRONMENT = Tolerance(rtol=1e-6, atol=1e-9)
@@ -90,7 +103,7 @@ def differences(
     """Every place where two JSON trees disagree: numbers beyond the tolerance, other texts, missing and extra entries.
 
     What is `measured` is left out. Booleans, null and texts, but for the numbers in them, compare exactly; 1 and 1.0
-    agree; NaN never agrees.
+    agree; NaN and infinity never agree. Raises `ValueError` for a tolerance that is none.
     """
     return list(_walk(old, new, "", Tolerance(rtol, atol)))
 
@@ -117,9 +130,11 @@ def compare_folders(
         elif name not in files[old]:
             lines.append(f"{name}: extra in {new}")
         elif not measured(Path(name).stem):
-            pair = _read(files[old][name]), _read(files[new][name])
-            pair = (pair[0], _recorded(pair[1])) if part else pair
-            found = differences(*pair, tolerance.rtol, tolerance.atol)
+            before, after = _read(files[old][name]), _read(files[new][name])
+            try:
+                found = differences(before, _recorded(after) if part else after, tolerance.rtol, tolerance.atol)
+            except RecursionError as error:
+                raise UserError(f"{files[new][name]}: nested too deeply to be one of ours: restore it") from error
             lines += [f"{name}: {difference}" for difference in found if not (part and difference.left_out)]
     return lines
 
@@ -143,10 +158,13 @@ def main() -> int:
     parser.add_argument("--part", action="store_true", help="the new run computed only some of the rows")
     arguments = parser.parse_args()
     preset = ACROSS_MACHINES if arguments.across_machines else SAME_ENVIRONMENT
-    tolerance = Tolerance(
-        rtol=preset.rtol if arguments.rtol is None else arguments.rtol,
-        atol=preset.atol if arguments.atol is None else arguments.atol,
-    )
+    try:
+        tolerance = Tolerance(
+            rtol=preset.rtol if arguments.rtol is None else arguments.rtol,
+            atol=preset.atol if arguments.atol is None else arguments.atol,
+        )
+    except ValueError as error:
+        raise UserError(f"--rtol and --atol: {error}") from error
     lines = compare_folders(arguments.old, arguments.new, tolerance, part=arguments.part)
     print(summary(lines, tolerance))
     return 1 if lines else 0
@@ -198,9 +216,10 @@ def _walk(old: Any, new: Any, path: str, tolerance: Tolerance) -> Iterator[Diffe
 
 def _same_text(old: str, new: str, tolerance: Tolerance) -> bool:
     """Whether two texts are equal but for numbers that agree, as in "0.057 [-0.049, 0.164]"."""
-    pieces = NUMBER.split(old), NUMBER.split(new)
-    numbers = zip(*(map(float, NUMBER.findall(text)) for text in (old, new)), strict=False)
-    return pieces[0] == pieces[1] and all(tolerance.holds(*pair) for pair in numbers)
+    if NUMBER.split(old) != NUMBER.split(new):
+        return False
+    numbers = zip(map(float, NUMBER.findall(old)), map(float, NUMBER.findall(new)), strict=True)
+    return all(tolerance.holds(before, after) for before, after in numbers)
 
 
 def _walk_lists(
@@ -208,10 +227,12 @@ def _walk_lists(
 ) -> Iterator[Difference]:
     """Compare two lists by labels that tell the items of each apart, else by place."""
     told = labels is not None and all(len(set(half)) == len(half) for half in labels)
-    names = labels if labels and told else (range(len(old)), range(len(new)))
-    pair = dict(zip(names[0], old, strict=True)), dict(zip(names[1], new, strict=True))
-    for label in [*pair[0], *(label for label in pair[1] if label not in pair[0])]:
-        yield from _walk(*(values.get(label, ABSENT) for values in pair), f"{path}[{label}]", tolerance)
+    names: tuple[Sequence[Any], Sequence[Any]] = (range(len(old)), range(len(new)))
+    if labels is not None and told:
+        names = labels
+    before, after = dict(zip(names[0], old, strict=True)), dict(zip(names[1], new, strict=True))
+    for label in [*before, *(label for label in after if label not in before)]:
+        yield from _walk(before.get(label, ABSENT), after.get(label, ABSENT), f"{path}[{label}]", tolerance)
 
 
 def _labels_by(keys: list[str], old: list, new: list) -> tuple[list[str], list[str]] | None:
@@ -242,10 +263,11 @@ def _transposed(old: dict, new: dict) -> tuple[list[dict], list[dict]] | None:
     if any(len(length) != 1 for length in lengths) or lengths[0] == lengths[1] or {0} in lengths or len(old) < 2:
         return None
     first = next(iter(old))
-    return tuple(
+    before, after = (
         [{"": f"{first} = {row[0]}", **dict(zip(tree, row, strict=True))} for row in zip(*tree.values(), strict=True)]
         for tree in (old, new)
     )
+    return before, after
 
 
 def _is_number(value: Any) -> bool:
@@ -268,7 +290,7 @@ def _files(folder: Path) -> dict[str, Path]:
 def _read(path: Path) -> Any:
     try:
         return json.loads(path.read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not JSON ({error}); write it again by running its notebook") from error
 
 

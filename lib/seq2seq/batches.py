@@ -1,5 +1,6 @@
 """Word ids in batches of one length each, so that no place is padding that nobody asked for."""
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,12 +16,19 @@ from lib.text.vocabulary import Vocabulary
 class Window:
     """Places for the target, from the source's length alone: ratio * words + extra, at most `most` (our choice).
 
-    The reference never sets the length. The target is followed by END and filled up with PAD.
+    The reference never sets the length. The target is followed by END and filled up with PAD. Raises `ValueError` for a
+    ratio that is negative or not finite, and for `extra` or `most` below 1: END takes a place.
     """
 
     ratio: float = 1.0
     extra: int = 3
     most: int = 64
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.ratio < math.inf:
+            raise ValueError(f"ratio={self.ratio}: give a finite number of 0 or more")
+        if self.extra < 1 or self.most < 1:
+            raise ValueError(f"extra={self.extra}, most={self.most}: each must be 1 or more")
 
     def places(self, source_words: int) -> int:
         """Return the number of target places for a source of `source_words` words."""
@@ -41,11 +49,18 @@ class Encoded:
 
 
 def encode_targets(vocabulary: Vocabulary, sources: Sequence[str], targets: Sequence[str], window: Window) -> Encoded:
-    """Encode training pairs; a target that does not fit its window is left out and counted."""
+    """Encode training pairs; a target that does not fit its window is left out and counted.
+
+    Raises `ValueError` for another number of targets than sources, and for a source without words.
+    """
+    if len(sources) != len(targets):
+        raise ValueError(f"{len(sources)} sources for {len(targets)} targets: give one for each")
     groups: dict[int, list[tuple[list[int], list[int]]]] = defaultdict(list)
     left_out = 0
     for source, target in zip(sources, targets, strict=True):
         source_ids, target_ids = vocabulary.encode(source), [*vocabulary.encode(target), vocabulary.end]
+        if not source_ids:
+            raise ValueError(f"the source of the target {target!r} has no words: give one at least")
         places = window.places(len(source_ids))
         if len(target_ids) > places:
             left_out += 1

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field
 
 from lib.errors import UserError
 
@@ -13,4 +13,4 @@ def _at_least_one(value: int) -> int:
     return value
 
 
-Count = Annotated[int, AfterValidator(_at_least_one)]
+Count = Annotated[int, AfterValidator(_at_least_one), Field(ge=1)]

@@ -2,12 +2,14 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from lib import progress, seeds
 from lib.seq2seq.batches import Window
+from lib.seq2seq.counts import Count
 from lib.settings import Settings
 from lib.text.vocabulary import Vocabulary
 
@@ -17,15 +19,20 @@ Sampler = Callable[[Tensor, int, torch.Generator], Tensor]
 class DecodingConfig(Settings):
     """How many sentences are drawn, and how many at once."""
 
-    candidates: int = 10
-    sentences: int = 64  # sources (times candidates) drawn at once
-    precision: str = "bfloat16"
+    candidates: Count = 10
+    sentences: Count = 64  # sources (times candidates) drawn at once
+    precision: Literal["bfloat16", "float32"] = "bfloat16"
 
 
 def chunks(encoded: Sequence[list[int]], most: int) -> list[tuple[int, list[int]]]:
-    """Return (source words, numbers of at most `most` sources of that length), short sources first."""
+    """Return (source words, numbers of at most `most` sources of that length), short sources first.
+
+    Raises `ValueError` for a source without words.
+    """
     groups: dict[int, list[int]] = defaultdict(list)
     for number, ids in enumerate(encoded):
+        if not ids:
+            raise ValueError(f"source {number} has no words: give one at least")
         groups[len(ids)].append(number)
     return [
         (length, members[start : start + most])

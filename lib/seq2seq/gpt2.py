@@ -7,13 +7,14 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 import torch
+from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional
 
 from lib.causal_lm import backbones
 from lib.errors import UserError
 from lib.seq2seq import nucleus
-from lib.settings import Settings
+from lib.settings import Settings, Share
 from lib.sources import hub
 from lib.text.vocabulary import Vocabulary
 
@@ -21,14 +22,14 @@ from lib.text.vocabulary import Vocabulary
 class Gpt2Config(Settings):
     """Shape of the network; the defaults are GPT-2 base, and GPT-2 large has width 1280, 36 layers, 20 heads."""
 
-    vocabulary: int
-    width: int = 768
-    layers: int = 12
-    heads: int = 12
-    positions: int = 1024  # source, END and target
-    dropout: float = 0.1
-    pad: int = 0
-    end: int = 1
+    vocabulary: PositiveInt
+    width: PositiveInt = 768
+    layers: PositiveInt = 12
+    heads: PositiveInt = 12
+    positions: PositiveInt = 1024  # source, END and target
+    dropout: Share = 0.1
+    pad: NonNegativeInt = 0
+    end: NonNegativeInt = 1
 
 
 class Gpt2(nn.Module):
@@ -104,8 +105,8 @@ class PretrainedConfig(Settings):
     """Which language model is fine-tuned, and how much of it."""
 
     name: str = backbones.SMOLLM2  # or a hub name or folder: "gpt2" and "gpt2-large" are the paper's
-    layers: int | None = None  # keep only the first so many (the smoke profile)
-    trained_layers: int | None = 2  # the uppermost, None: all; the final norm is trained with them
+    layers: PositiveInt | None = None  # keep only the first so many (the smoke profile)
+    trained_layers: PositiveInt | None = 2  # the uppermost, None: all; the final norm is trained with them
 
 
 class Pretrained(nn.Module):

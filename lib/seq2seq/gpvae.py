@@ -9,11 +9,12 @@ import math
 from typing import TYPE_CHECKING
 
 import torch
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional
 
 from lib.seq2seq import nucleus
-from lib.settings import Settings
+from lib.settings import Settings, Share
 
 if TYPE_CHECKING:
     from transformers import EncoderDecoderCache
@@ -26,16 +27,16 @@ JITTER = 0.1
 class GPVAEConfig(Settings):
     """Shape of the network, its prior and its sampling; the defaults are T5 base's shape and our choices."""
 
-    vocabulary: int
-    width: int = 768
-    layers: int = 12  # of the encoder, and again of the decoder
-    heads: int = 12
-    dropout: float = 0.1
-    pad: int = 0
-    end: int = 1
-    scale: float = 1.0  # v: the standard deviation of the prior, in units of the root mean square of fresh states
-    reach: float = 0.5  # r: length scale of the kernel, between states brought to length 1
-    beta: float = 1.0  # weight of the divergence
+    vocabulary: PositiveInt
+    width: PositiveInt = 768
+    layers: PositiveInt = 12  # of the encoder, and again of the decoder
+    heads: PositiveInt = 12
+    dropout: Share = 0.1
+    pad: NonNegativeInt = 0
+    end: NonNegativeInt = 1
+    scale: PositiveFloat = 1.0  # v: standard deviation of the prior, in units of the root mean square of fresh states
+    reach: PositiveFloat = 0.5  # r: length scale of the kernel, between states brought to length 1
+    beta: NonNegativeFloat = 1.0  # weight of the divergence
     greedy: bool = True  # our choice: the latent alone makes sentences differ; False draws from a nucleus
 
 

@@ -1,22 +1,23 @@
 """Recurrent baseline: a bidirectional GRU reads the source, a GRU with attention writes the target."""
 
 import torch
+from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional
 
 from lib.seq2seq import nucleus
-from lib.settings import Settings
+from lib.settings import Settings, Share
 
 
 class GruConfig(Settings):
     """Shape of the network; the defaults are our choice, of the order of a Transformer-base (no size is published)."""
 
-    vocabulary: int
-    width: int = 1024  # of the states and of the word vectors; each direction of the encoder has half of it
-    layers: int = 2
-    dropout: float = 0.1
-    pad: int = 0
-    end: int = 1
+    vocabulary: PositiveInt
+    width: PositiveInt = 1024  # of the states and of the word vectors; each direction of the encoder has half of it
+    layers: PositiveInt = 2
+    dropout: Share = 0.1
+    pad: NonNegativeInt = 0
+    end: NonNegativeInt = 1
 
 
 class Gru(nn.Module):

@@ -7,12 +7,13 @@ gap, and which word stands at a placeholder. Decoding starts from the empty sent
 import math
 
 import torch
+from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional
 
 from lib.seq2seq import word_edits
 from lib.seq2seq.blocks import Block, attention, rotary_angles, rotate
-from lib.settings import Settings
+from lib.settings import Settings, Share
 
 Memory = list[tuple[Tensor, Tensor]]  # keys and values of the source, one pair per layer of the decoder
 Angles = tuple[Tensor, Tensor]
@@ -22,16 +23,16 @@ KEEP, DELETE = 0, 1
 class LevenshteinConfig(Settings):
     """Shape of the model; the defaults are those of Transformer base and of the model's paper."""
 
-    vocabulary: int
-    pad: int = 0
-    end: int = 1
-    width: int = 512
-    layers: int = 6  # of the encoder, and again of the decoder
-    heads: int = 8
-    dropout: float = 0.1
-    most: int = 255  # placeholders in one gap, K_max
-    empty: float = 0.5  # our choice: beta, the share of sentences whose insertions start from the empty sentence
-    iterations: int = 10
+    vocabulary: PositiveInt
+    pad: NonNegativeInt = 0
+    end: NonNegativeInt = 1
+    width: PositiveInt = 512
+    layers: PositiveInt = 6  # of the encoder, and again of the decoder
+    heads: PositiveInt = 8
+    dropout: Share = 0.1
+    most: PositiveInt = 255  # placeholders in one gap, K_max
+    empty: Share = 0.5  # our choice: beta, the share of sentences whose insertions start from the empty sentence
+    iterations: PositiveInt = 10
 
 
 class Levenshtein(nn.Module):

@@ -64,9 +64,11 @@ def likelihood(hidden: Tensor, target: Tensor, pad: int, output: Callable[[Tenso
     """Return the mean of -log p(word) in nats over each sentence's words and END, (n,).
 
     hidden (n, places, width) is what `output` turns into logits over the vocabulary; target (n, places) ids, PAD not
-    counted.
+    counted. Raises `ValueError` for a target of PAD alone, which has no mean.
     """
     counted = target != pad  # the output layer is the dearest part of a small model
+    if not counted.any(1).all():
+        raise ValueError("target: a sentence holds nothing but PAD, not even END")
     cost = functional.cross_entropy(output(hidden[counted]).float(), target[counted], reduction="none")
     return torch.zeros(target.shape, device=cost.device).masked_scatter(counted, cost).sum(1) / counted.sum(1)
 

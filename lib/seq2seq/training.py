@@ -6,17 +6,18 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
+from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Tensor, nn
 
-from lib import paths, progress, seeds
+from lib import errors, paths, progress, seeds
 from lib.causal_lm import training_states
 from lib.errors import UserError
 from lib.seq2seq import batches
 from lib.seq2seq.counts import Count
-from lib.settings import Settings
+from lib.settings import Settings, Share
 
 
 class TrainingConfig(Settings):
@@ -24,18 +25,18 @@ class TrainingConfig(Settings):
 
     steps: Count
     tokens: Count = 4096  # source and target words in a batch
-    optimiser: str = "adamw"  # or "muon": for the matrices that the model names, AdamW for the rest
-    rate: float = 2e-3  # AdamW
-    matrix_rate: float = 2e-2  # Muon
-    weight_decay: float = 0.01
-    warm_up: float = 0.05  # share of the steps
-    clip: float = 1.0
-    average: float = 0.9999  # most that the average of the weights keeps; earlier (1 + n) / (10 + n)
-    precision: str = "bfloat16"
+    optimiser: Literal["adamw", "muon"] = "adamw"  # "muon": for the matrices that the model names, AdamW for the rest
+    rate: PositiveFloat = 2e-3  # AdamW
+    matrix_rate: PositiveFloat = 2e-2  # Muon
+    weight_decay: NonNegativeFloat = 0.01
+    warm_up: Share = 0.05  # share of the steps
+    clip: PositiveFloat = 1.0
+    average: Share = 0.9999  # most that the average of the weights keeps; earlier (1 + n) / (10 + n)
+    precision: Literal["bfloat16", "float32"] = "bfloat16"
 
 
-class DivergedError(UserError):
-    """The loss or its gradient is not a number; the last good weights are kept in the checkpoint."""
+class DivergedError(errors.DivergedError, UserError):
+    """The loss, its gradient or a weight is not a number; the last good weights are kept in the checkpoint."""
 
 
 @dataclass
@@ -89,8 +90,11 @@ def train(
     `build` draws its weights from torch's global generator, which is seeded here. With a `workspace`, the state is
     saved there every `save_every` steps and training resumes from it, bit for bit: every draw of step n comes from
     streams of (seed, n) alone. After the steps in `watch_at`, `watch` sees the averaged model and adds columns to the
-    curve; its time is not counted. Raises `DivergedError`, after the last good state is saved.
+    curve; its time is not counted. Raises `DivergedError`, after the last good state is saved, and `UserError` for no
+    pairs.
     """
+    if not encoded.pairs:
+        raise UserError(f"no pair to train on, {encoded.left_out} do not fit their window: widen it, or give others")
     torch.manual_seed(seeds.seed_of("weights", seed))
     model = build().to(device).train()
     average = {name: value.detach().clone() for name, value in model.named_parameters()}
@@ -110,7 +114,7 @@ def train(
         try:
             terms = advance(state, config, source, target, (seed, step))
         except DivergedError as error:
-            if workspace is None:
+            if workspace is None or not state.is_finite():
                 raise
             state.save(workspace)
             raise DivergedError(f"{error} in {paths.relative(workspace)}") from None
@@ -122,8 +126,10 @@ def train(
                 with averaged(state):
                     seen = watch(model)
             state.curve.append({"step": step + 1, **terms, **seen})
-        if workspace is not None and (step + 1) % save_every == 0:
+        if workspace is not None and (step + 1) % save_every == 0 and state.is_finite():
             state.save(workspace)
+    if not state.is_finite():  # after the last step no loss is taken any more
+        raise DivergedError(f"the weights are not finite after {config.steps} steps: choose a lower rate")
     put(model, state.average)
     return Trained(model.eval(), state.curve, state.seconds, state.words)
 
@@ -206,6 +212,11 @@ class State:
             value.copy_(parts["average"][name])
         self.step, self.seconds, self.words = told["step"], told["seconds"], told["words"]
         self.curve = told["curve"]
+
+    def is_finite(self) -> bool:
+        """Tell whether no weight, and none of their average, is infinite or not a number."""
+        named = (*self.model.named_parameters(), *self.average.items())
+        return all(bool(value.isfinite().all()) for _, value in named)
 
     def _buffers(self) -> dict[str, Tensor]:
         kept = self.model.state_dict()

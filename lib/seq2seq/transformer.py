@@ -3,11 +3,12 @@
 import math
 
 import torch
+from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional
 
 from lib.seq2seq import nucleus
-from lib.settings import Settings
+from lib.settings import Settings, Share
 
 Kept = tuple[Tensor, Tensor]  # keys and values (sentences, heads, words, head)
 
@@ -15,14 +16,14 @@ Kept = tuple[Tensor, Tensor]  # keys and values (sentences, heads, words, head)
 class TransformerConfig(Settings):
     """Shape of the network; the defaults are those of Transformer-base."""
 
-    vocabulary: int
-    width: int = 512
-    layers: int = 6  # of the encoder, and again of the decoder
-    heads: int = 8
-    inner: int = 2048  # width of the feed-forward part
-    dropout: float = 0.1
-    pad: int = 0
-    end: int = 1
+    vocabulary: PositiveInt
+    width: PositiveInt = 512
+    layers: PositiveInt = 6  # of the encoder, and again of the decoder
+    heads: PositiveInt = 8
+    inner: PositiveInt = 2048  # width of the feed-forward part
+    dropout: Share = 0.1
+    pad: NonNegativeInt = 0
+    end: NonNegativeInt = 1
 
 
 class Transformer(nn.Module):

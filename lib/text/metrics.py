@@ -1,7 +1,9 @@
 """Text metrics as the authors of InfoDiffusion compute them: whitespace words, one value per item.
 
 Functions return an array with one value per sentence (or per source, for the diversity of its candidates), so that a
-bootstrap can draw items in pairs; a reported figure is the mean. `corpus_bleu` alone is one number.
+bootstrap can draw items in pairs; a reported figure is the mean. `corpus_bleu` alone is one number. A text that is
+written without blanks is one word to all but ROUGE-L: segment it first. All raise `TypeError` for one text in the place
+of several, and for what is no text.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,14 +13,17 @@ from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
 from rouge_score.rouge_scorer import RougeScorer
 from sacrebleu.metrics import BLEU
 
+from lib.text.words import AnyScript
+
 Array = np.ndarray
 
 
 def bleu(hypotheses: Sequence[str], references: Sequence[str]) -> Array:
-    """Sentence BLEU-4 with nltk's smoothing method 4, (n,) in [0, 1]; 0 for an empty hypothesis (sheet, Metrics).
+    """Sentence BLEU-4 with nltk's smoothing method 4, (n,) in [0, 1]; 0 where a side is empty (sheet, Metrics).
 
     Raises `ValueError` unless both have the same number of sentences.
     """
+    check_pairs(hypotheses, references)
     smoothing = SmoothingFunction().method4
     return np.array(
         [
@@ -30,8 +35,12 @@ def bleu(hypotheses: Sequence[str], references: Sequence[str]) -> Array:
 
 
 def rouge_l(hypotheses: Sequence[str], references: Sequence[str]) -> Array:
-    """ROUGE-L F1 without stemming, (n,) in [0, 1]; `ValueError` unless both have the same number of sentences."""
-    scorer = RougeScorer(["rougeL"])
+    """ROUGE-L F1 without stemming, (n,) in [0, 1], by `lib.text.words`; 0 where a side has no words.
+
+    Raises `ValueError` unless both have the same number of sentences.
+    """
+    check_pairs(hypotheses, references)
+    scorer = rouge_scorer()
     return np.array(
         [
             scorer.score(reference, text)["rougeL"].fmeasure
@@ -41,9 +50,14 @@ def rouge_l(hypotheses: Sequence[str], references: Sequence[str]) -> Array:
     )
 
 
+def rouge_scorer(stemmed: bool = False) -> RougeScorer:
+    """Return the library's scorer of ROUGE-L, for text of any script."""
+    return RougeScorer(["rougeL"], tokenizer=AnyScript(stemmed))
+
+
 def dist_1(hypotheses: Sequence[str]) -> Array:
     """Unique words over all words within each sentence, (n,) in [0, 1]; 0 for an empty sentence."""
-    return np.array([_unique_share(text.split()) for text in hypotheses], dtype=float)
+    return np.array([_unique_share(text.split()) for text in check_texts(hypotheses)], dtype=float)
 
 
 def pairwise_bleu(texts: Sequence[str]) -> Array:
@@ -51,7 +65,7 @@ def pairwise_bleu(texts: Sequence[str]) -> Array:
 
     The n-grams of each text are counted once; matches of a pair are the sums of the smaller counts.
     """
-    lengths = np.array([len(text.split()) for text in texts], dtype=int)
+    lengths = np.array([len(text.split()) for text in check_texts(texts)], dtype=int)
     hypothesis_lengths = np.maximum(lengths, 1)[:, None]
     log_score = np.zeros((len(texts), len(texts)))
     zeros = np.zeros_like(log_score)  # orders without a match so far: each halves the next smoothed count
@@ -80,20 +94,43 @@ def self_bleu(candidates: Sequence[Sequence[str]]) -> Array:
 def diverse_4(candidates: Sequence[Sequence[str]]) -> Array:
     """Unique 4-grams over all 4-grams in the candidates of one source, (n,) in [0, 1]; 0 where there is no 4-gram."""
     return np.array(
-        [_unique_share([gram for text in texts for gram in _four_grams(text)]) for texts in candidates], dtype=float
+        [_unique_share([gram for text in check_texts(texts) for gram in _four_grams(text)]) for texts in candidates],
+        dtype=float,
     )
 
 
 def length(hypotheses: Sequence[str]) -> Array:
     """Number of whitespace words of each sentence, (n,)."""
-    return np.array([len(text.split()) for text in hypotheses], dtype=float)
+    return np.array([len(text.split()) for text in check_texts(hypotheses)], dtype=float)
 
 
 def corpus_bleu(hypotheses: Sequence[str], references: Sequence[str]) -> tuple[float, str]:
-    """Corpus BLEU in [0, 100] and its signature, by sacrebleu; the text is split at blanks only."""
+    """Corpus BLEU in [0, 100] and its signature, by sacrebleu; the text is split at blanks only.
+
+    Raises `ValueError` unless both have the same number of sentences, and for none.
+    """
+    check_pairs(hypotheses, references)
+    if not len(hypotheses):
+        raise ValueError("no sentences: a corpus has one at least")
     metric = BLEU(tokenize="none", force=True)  # force: no warning that the text is split into words already
     score = metric.corpus_score(list(hypotheses), [list(references)]).score
     return score, str(metric.get_signature())
+
+
+def check_pairs(hypotheses: Sequence[str], references: Sequence[str]) -> None:
+    """Raise `ValueError` unless there are as many hypotheses as references, `TypeError` unless both are texts."""
+    if len(check_texts(hypotheses, "hypotheses")) != len(check_texts(references, "references")):
+        raise ValueError(f"{len(hypotheses)} hypotheses for {len(references)} references: give one for each")
+
+
+def check_texts(texts: Sequence[str], name: str = "texts") -> Sequence[str]:
+    """Return texts as they are; raises `TypeError` for one text, whose letters would count, and for what is none."""
+    if isinstance(texts, str):
+        raise TypeError(f"{name} is one text, {texts[:20]!r}: give a list of texts")
+    for text in texts:
+        if not isinstance(text, str):
+            raise TypeError(f"{name} holds {text!r}, which is no text")
+    return texts
 
 
 def _unique_share(items: Sequence[object]) -> float:

@@ -1,16 +1,12 @@
 """All scores of one system's sentences, item by item, as the InfoDiffusion authors report them."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from lib.intervals import mean_interval
-from lib.text import bertscore, mbr, metrics
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from lib.text import bertscore, kept_scores, mbr, metrics
 
 # As the authors: quality from all candidates by minimum Bayes risk, diversity from three.
 DIVERSITY = 3
@@ -34,21 +30,24 @@ def compare(systems: Mapping[str, Sequence[Sequence[str]]], references: Sequence
 
     A system is the sentences drawn for each item. BLEU, ROUGE-L, BERTScore, Dist-1 and length are those of the
     candidate that minimum Bayes risk chooses; Self-BLEU and Diverse-4 are over the first three candidates, and NaN
-    where there is but one. Raises `ValueError` when items and references differ in number.
+    where there is but one. Raises `ValueError` when items and references differ in number, and for none.
     """
+    if not len(references):
+        raise ValueError("no references: give one at least")
     chosen = {name: mbr.select(candidates) for name, candidates in systems.items()}
-    vectors = bertscore.token_vectors([*references, *(text for texts in chosen.values() for text in texts)])
-    return {name: _scores(candidates, chosen[name], references, vectors) for name, candidates in systems.items()}
+    for candidates in systems.values():
+        if len(candidates) != len(references):
+            raise ValueError(f"{len(candidates)} items but {len(references)} references")
+    close = kept_scores.bertscores(chosen, references)
+    return {name: _scores(candidates, chosen[name], references, close[name]) for name, candidates in systems.items()}
 
 
 def _scores(
     candidates: Sequence[Sequence[str]],
     chosen: Sequence[str],
     references: Sequence[str],
-    vectors: "Mapping[str, Tensor]",
+    close: np.ndarray,
 ) -> pd.DataFrame:
-    if len(candidates) != len(references):
-        raise ValueError(f"{len(candidates)} items but {len(references)} references")
     several = [list(texts[:DIVERSITY]) for texts in candidates]
     alone = min(len(texts) for texts in several) < 2
     nothing = np.full(len(references), np.nan)
@@ -56,7 +55,7 @@ def _scores(
         {
             "bleu": metrics.bleu(chosen, references),
             "rouge_l": metrics.rouge_l(chosen, references),
-            "bertscore": bertscore.bertscore(chosen, references, vectors),
+            "bertscore": close,
             "dist_1": metrics.dist_1(chosen),
             "self_bleu": nothing if alone else metrics.self_bleu(several),
             "diverse_4": nothing if alone else metrics.diverse_4(several),

@@ -1,5 +1,6 @@
 """Many adapters trained at once against the peft library's, trained one by one on the whole model without padding."""
 
+import math
 from copy import deepcopy
 
 import pytest
@@ -97,3 +98,10 @@ def test_wrong_calls_are_refused() -> None:
         BatchedLora(gpt2(), 2, ADAPTER, 0)
     with pytest.raises(DivergedError, match="'abc' alone is not a number at step 2"):
         train_alone(model, Letters(), made_facts(1), 2, 1e30, ADAPTER, 0)
+    seen: list[int] = []
+    with pytest.raises(DivergedError, match="'abc' alone is not a number at step 2"):
+        train_alone(model, Letters(), made_facts(1), 1, 1e30, ADAPTER, 0, lambda step, _: seen.append(step))
+    assert seen == [0], "nothing is read off a model that is lost"
+    for steps, rate, group, name in ((0, 1e-2, 5, "steps=0"), (1, math.nan, 5, "rate="), (1, 1e-2, 0, "group=0")):
+        with pytest.raises(ValueError, match=name):
+            train_alone(model, Letters(), made_facts(1), steps, rate, ADAPTER, 0, group=group)

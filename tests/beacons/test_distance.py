@@ -1,8 +1,12 @@
 """The distances against plain loops, closed forms and scipy, and their behaviour at nothing."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
+from hypothesis import example, given
+from hypothesis import strategies as st
 from scipy.spatial.distance import cosine
 
 from lib.beacons import distance
@@ -27,6 +31,29 @@ def test_embedding_rulers_are_one_minus_cosine_of_means(name):
     assert found.numpy() == pytest.approx(wanted, abs=1e-6)
     assert found[1] == pytest.approx(0, abs=1e-6)
     assert found[4] == pytest.approx(0, abs=1e-6), "a mean over tokens does not see how often"
+
+
+class Blanks(Letters):
+    """A tokenizer to which the first letter after a blank is another token than it is without."""
+
+    def __call__(self, text, **_):
+        ids = super().__call__(text)["input_ids"]
+        return {"input_ids": [3 + (ids[0] - 2) % 26, *ids[1:]] if text.startswith(" ") and ids else ids}
+
+
+@pytest.mark.parametrize("text", ["ab", " ab", "ab  "])
+def test_a_text_is_read_as_it_follows_a_prompt_after_one_blank(text):
+    table = MODEL.get_input_embeddings().weight.detach()
+    after_blank = Blanks()(" ab")["input_ids"]
+    assert after_blank != Blanks()("ab")["input_ids"]
+    found = distance.ruler("raw", MODEL, Blanks()).vectors([text])
+    torch.testing.assert_close(found[0], table[after_blank].mean(0))
+    with torch.no_grad():
+        ids = torch.tensor([[*Blanks()(distance.LEAD)["input_ids"], *after_blank]])
+        hidden = MODEL(ids, output_hidden_states=True).hidden_states[-1][0, -2:].mean(0)
+    torch.testing.assert_close(
+        distance.ruler("hidden", MODEL, Blanks()).vectors([text])[0], hidden, atol=1e-5, rtol=1e-4
+    )
 
 
 def test_an_embedding_ruler_stays_that_of_the_base_model():
@@ -122,3 +149,44 @@ def test_anisotropy_is_the_mean_cosine_of_all_pairs():
     assert distance.anisotropy(vectors) == pytest.approx(wanted, abs=1e-9)
     assert distance.anisotropy(torch.eye(4)) == pytest.approx(0)
     assert distance.anisotropy(torch.ones(4, 3)) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("wrong", [math.nan, math.inf, -math.inf])
+def test_vectors_that_are_not_finite_have_no_distance(wrong):
+    good, bad = torch.ones(2, 3), torch.ones(2, 3)
+    bad[1, 0] = wrong
+    for ours, theirs, name in ((bad, good, "ours"), (good, bad, "theirs"), (bad, torch.zeros(2, 3), "ours")):
+        with pytest.raises(ValueError, match=f"{name} holds a number that is not finite"):
+            distance.between(ours, theirs)
+    with pytest.raises(ValueError, match="vectors holds"):
+        distance.anisotropy(bad)
+    with pytest.raises(ValueError, match="not finite"):
+        distance.distance(distance.Ruler(lambda texts: bad), ["a"], ["b"])
+    with pytest.raises(ValueError, match="not finite"):
+        distance.expected(good, torch.full((1, 2), wrong), torch.tensor([0]), torch.tensor([0]), 1)
+    with pytest.raises(ValueError, match=r"shapes \(2, 3\) and \(3, 3\)"):
+        distance.between(good, torch.ones(3, 3))
+
+
+finite = st.floats(allow_nan=False, allow_infinity=False, width=32)
+
+
+@given(st.lists(st.tuples(finite, finite, finite), min_size=2, max_size=2), finite.filter(lambda x: x > 0))
+@example([(1e-30, 0.0, 0.0), (1e-30, 0.0, 0.0)], 1.0)
+@example([(3e38, 3e38, 0.0), (3e38, -3e38, 1.0)], 1.0)
+@example([(1e-45, 0.0, 0.0), (1.0, 0.0, 0.0)], 1.0)
+def test_the_distance_of_any_finite_rows_is_that_of_their_directions(rows, scale):
+    ours, theirs = torch.tensor(rows, dtype=torch.float32).split(1)
+    found = distance.between(ours, theirs).item()
+    wide = [row.double().numpy()[0] / max(abs(row).max().item(), 5e-324) for row in (ours, theirs)]
+    lengths = [np.linalg.norm(row) for row in wide]
+    wanted = 1 - wide[0] @ wide[1] / (lengths[0] * lengths[1]) if all(lengths) else 1
+    assert found == pytest.approx(wanted, abs=1e-5)
+    assert distance.anisotropy(torch.cat([ours, theirs])) == pytest.approx(1 - wanted, abs=1e-5)
+
+
+def test_powers_of_two_change_no_bit():
+    ours, theirs = torch.randn(2, 500, 7, generator=torch.Generator().manual_seed(5)) * 3
+    plain = (1 - (ours * theirs).sum(-1) / (ours.norm(dim=-1) * theirs.norm(dim=-1))).clamp(0, 2)
+    assert torch.equal(distance.between(ours, theirs), plain)
+    assert torch.equal(distance.between(ours * 2.0**60, theirs * 2.0**-70), plain)

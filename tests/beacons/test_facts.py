@@ -155,6 +155,10 @@ def test_contradictions_and_empty_facts_are_refused():
     assert facts.checked([first, dataclasses.replace(twin, target=first.target)])
     with pytest.raises(UserError, match="empty target"):
         facts.checked([dataclasses.replace(first, target="  ")])
+    for empty in (" ...", " ∞", " -"):
+        with pytest.raises(UserError, match="has no letter and no digit"):
+            facts.checked([dataclasses.replace(first, target=empty)])
+    assert facts.checked([dataclasses.replace(first, target=" 北京")])
     with pytest.raises(UserError, match="empty prompt"):
         facts.checked([dataclasses.replace(first, prompt="")])
     with pytest.raises(UserError, match="no pool 'test'"):

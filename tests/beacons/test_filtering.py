@@ -4,6 +4,9 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from lib.beacons import filtering
 from lib.errors import UserError
@@ -108,3 +111,69 @@ def test_wrong_calls():
         filtering.filter_a([1.0, float("nan")], 1, 1.0)
     with pytest.raises(ValueError, match="as many embeddings"):
         filtering.filter_b([1.0, 2.0], np.zeros((3, 2)), 1, 1.0)
+
+
+BROKEN = (float("nan"), float("inf"), float("-inf"))
+
+
+@pytest.mark.parametrize("wrong", BROKEN)
+def test_numbers_that_are_not_finite_are_refused_by_name(wrong):
+    d, e = np.arange(4.0), np.arange(8.0).reshape(4, 2)
+    bad_d, bad_e = np.where(d == 2, wrong, d), np.where(e == 5, wrong, e)
+    for run, name in (
+        (lambda: filtering.filter_a(bad_d, 2, 1.0), "distances"),
+        (lambda: filtering.reversed_a(bad_d, 2, 1.0), "distances"),
+        (lambda: filtering.filter_b(bad_d, e, 2, 1.0), "distances"),
+        (lambda: filtering.filter_b(d, bad_e, 2, 1.0), "embeddings"),
+        (lambda: filtering.objective_a(bad_d, 1.0), "distances"),
+        (lambda: filtering.objective_b(bad_d, e, 1.0), "distances"),
+        (lambda: filtering.objective_b(d, bad_e, 1.0), "embeddings"),
+        (lambda: filtering.lowest_loss(bad_d, 2), "losses"),
+        (lambda: filtering.filter_a(d, 2, wrong), "weight"),
+        (lambda: filtering.reversed_a(d, 2, wrong), "weight"),
+        (lambda: filtering.filter_b(d, e, 2, wrong), "weight"),
+        (lambda: filtering.objective_a(d, wrong), "weight"),
+        (lambda: filtering.objective_b(d, e, wrong), "weight"),
+        (lambda: filtering.objective_a([], 1.0), "distances"),
+        (lambda: filtering.objective_b([], np.empty((0, 2)), 1.0), "distances"),
+    ):
+        with pytest.raises(ValueError, match=name):
+            run()
+    with pytest.raises(UserError, match="the share of facts to keep"):
+        filtering.count(4, wrong)
+
+
+hostile = st.floats(allow_nan=True, allow_infinity=True, width=64) | st.sampled_from(
+    [0.0, 1e-300, 1e150, 1e300, -1e308]
+)
+
+
+@given(arrays(np.float64, 6, elements=hostile), arrays(np.float64, (6, 2), elements=hostile), hostile)
+@example(np.zeros(6), np.full((6, 2), np.nan), 1.0)
+@example(np.zeros(6), np.eye(6, 2), np.inf)
+@example(np.zeros(6), np.eye(6, 2) * 1e200, 1.0)
+@example(np.full(6, 1e308), np.eye(6, 2), 0.0)
+@example(np.array([0, 1e12, -1e12, 1e-3, 7.0, 1e12]), np.eye(6, 2) * 1e7, 1e10)
+def test_filters_of_any_numbers_end_with_a_subset_or_a_reason(d, e, weight):
+    for run in (
+        lambda: filtering.filter_a(d, 3, weight),
+        lambda: filtering.reversed_a(d, 3, weight),
+        lambda: filtering.filter_b(d, e, 3, weight),
+    ):
+        found, said = None, ""
+        try:
+            found = run()
+        except ValueError as error:
+            said = str(error)
+        assert found is None or len(set(found.places.tolist())) == 3
+        assert found is None or np.isfinite(found.objective)
+        assert found or said.startswith(("distances", "embeddings", "the weight of the variance"))
+
+
+def test_an_exchange_that_rounding_leads_round_in_a_circle_ends(monkeypatch):
+    """Gains that always promise something, as rounding can at large scales: each step would undo the one before."""
+    monkeypatch.setattr(filtering.np, "argmin", lambda gains: 0)
+    monkeypatch.setattr(filtering.np, "unravel_index", lambda best, shape: (0, 0))
+    d = np.array([0.0, 5.0, 5.0, 5.0])
+    gram = np.array([[0.0, 9, 9, 9], [9, 0, 9, 9], [9, 9, 0, 9], [9, 9, 9, 0.0]])
+    assert len(filtering._exchanged(d, gram, np.array([1, 2]), 1.0)) == 2

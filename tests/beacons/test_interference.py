@@ -1,5 +1,7 @@
 """Interference between facts: aligned differences, gradients against torch, components against the covariance."""
 
+import math
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -67,3 +69,39 @@ def test_points_without_spread_and_too_many_components():
     assert interference.principal(np.ones((4, 3)), 2).explained.tolist() == [0, 0]
     with pytest.raises(ValueError, match="3 components"):
         interference.principal(np.ones((2, 5)), 3)
+
+
+@pytest.mark.parametrize("wrong", [math.nan, math.inf, -math.inf])
+def test_what_is_not_finite_is_refused_by_name(wrong):
+    rows = np.eye(3)
+    rows[1, 2] = wrong
+    for run, name in (
+        (lambda: interference.cosines(rows), "vectors"),
+        (lambda: interference.pairs(rows), "matrix"),
+        (lambda: interference.principal(rows), "points"),
+        (lambda: interference.cosines([1.0, 2.0]), "vectors"),
+        (lambda: interference.pairs(np.ones((2, 3))), "not square"),
+        (lambda: interference.principal(np.eye(3), 0), "0 components"),
+        (lambda: interference.principal(np.empty((0, 3)), 1), "1 components"),
+        (
+            lambda: interference.fact_gradients(torch.tensor, 0, [torch.nn.Parameter(torch.ones(1))]),
+            "facts=0",
+        ),
+        (lambda: interference.fact_gradients(torch.tensor, 1, []), "0 parameters"),
+    ):
+        with pytest.raises(ValueError, match=name):
+            run()
+    alone = pd.DataFrame({"loss": [1.0, wrong]}, index=["a", "b"])
+    if math.isinf(wrong):
+        with pytest.raises(ValueError, match="alone: loss holds infinity"):
+            interference.lost(alone, alone, "loss")
+    else:  # a score that a fact has not
+        assert interference.lost(alone, alone, "loss").isna().tolist() == [False, True]
+
+
+def test_cosines_of_rows_of_any_finite_size():
+    rows = np.array([[1e200, 0], [1e-200, 1e-200], [0, -1e308], [0, 0]])
+    root = 0.5**0.5
+    wanted = [[1, root, 0, 0], [root, 1, -root, 0], [0, -root, 1, 0], [0, 0, 0, 0]]
+    assert interference.cosines(rows) == pytest.approx(np.array(wanted))
+    assert interference.cosines(np.empty((0, 4))).shape == (0, 0)

@@ -44,6 +44,20 @@ def test_the_classes_are_slick_s():
 def test_classes_need_answers():
     with pytest.raises(UserError, match="'made/1': ask them"):
         knowledge.classes(asked(FACTS[0], 1, 1), FACTS[:2])
+    frame = asked(FACTS[0], 1, 1)
+    for rows, how in ((frame["sample"] > 0, "greedy"), (frame["sample"] == 0, "drawn")):
+        with pytest.raises(UserError, match=f"no {how} answer on 1 facts, such as 'made/0'"):
+            knowledge.classes(frame[rows], FACTS[:1])
+
+
+def test_a_broken_model_and_another_number_of_answers_are_refused():
+    with pytest.raises(ValueError, match="1 answers said on 2 facts"):
+        knowledge.initial(llama(), Letters(), FACTS[:2], ["a"])
+    broken = llama()
+    with torch.no_grad():
+        broken.model.norm.weight.fill_(torch.nan)
+    with pytest.raises(ValueError, match="not finite"):
+        knowledge.initial(broken, Letters(), FACTS[:2], ["a", "b"])
 
 
 @both

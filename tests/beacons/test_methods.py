@@ -11,8 +11,9 @@ from torch.nn import functional
 from lib.beacons import answers
 from lib.beacons.adapters import AdapterConfig, Handle
 from lib.beacons.methods import METHODS, attach
+from lib.beacons.training import train
 from lib.errors import UserError
-from tests.beacons.made_facts import ADAPTER
+from tests.beacons.made_facts import ADAPTER, made_facts
 from tests.tiny_models import Letters, gpt2, llama
 
 BASE = llama()
@@ -120,6 +121,14 @@ def test_adalora_ends_with_its_budget_of_ranks(model: nn.Module) -> None:
         assert sum(int((value != 0).sum()) for value in ranks.values()) == 2 * len(ranks)
 
 
+@pytest.mark.parametrize("steps", [2, 3, 4, 6])
+def test_adalora_learns_in_few_steps_too(steps: int, model: nn.Module) -> None:
+    with attach(model, "adalora", ADAPTER, steps, seed=0) as handle:
+        losses = train(handle, Letters(), made_facts(), steps, 4, 1e-2, 0)
+        assert len(losses) == steps
+        assert all(value.isfinite().all() for value in handle.parameters())
+
+
 def test_the_prefix_is_that_of_peft(model: nn.Module) -> None:
     theirs = peft.get_peft_model(
         deepcopy(BASE), peft.PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=ADAPTER.rank)
@@ -177,7 +186,10 @@ def test_wrong_wishes_are_refused_and_leave_the_model_alone(model: nn.Module) ->
     for method, adapter, steps, said in (
         ("lora2", ADAPTER, 5, "unknown method 'lora2': choose one of lora, "),
         ("lora", AdapterConfig(first_layer=4, rank=2), 5, "first_layer 4: the model has layers 0 to 3"),
-        ("adalora", ADAPTER, 0, "AdaLoRA needs the number of its steps"),
+        ("lora", AdapterConfig(first_layer=-1, rank=2), 5, "first_layer -1"),
+        ("ia3", AdapterConfig(first_layer=2, rank=0), 5, "rank 0: give 1 or more"),
+        ("adalora", ADAPTER, 0, "AdaLoRA cannot allot ranks in 0 steps: give `steps` of 2 or more"),
+        ("adalora", ADAPTER, 1, "AdaLoRA cannot allot ranks in 1 steps: give `steps` of 2 or more"),
     ):
         with pytest.raises(UserError, match=said):
             attach(model, method, adapter, steps, seed=0)

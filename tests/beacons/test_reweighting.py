@@ -71,3 +71,29 @@ def test_refusals():
     ):
         with pytest.raises(ValueError, match="least weight"):
             run()
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf"), float("-inf")])
+def test_numbers_that_are_not_finite_are_refused_by_name(wrong):
+    d, mask = torch.tensor([0.1, 0.5, wrong]), torch.ones(3, dtype=torch.bool)
+    good, table = torch.rand(3), torch.tensor([[1.0, 2.0], [wrong, 1.0]])
+    part = None  # the weights are looked at first
+    for run, name in (
+        (lambda: reweighting.standardised(d), "distances"),
+        (lambda: reweighting.weights(d, 1.0, 0.1), "distances"),
+        (lambda: reweighting.token_weights(d[:, None], mask[:, None], 1.0, 0.1), "distances"),
+        (lambda: reweighting.weights(good, wrong, 0.1), "alpha"),
+        (lambda: reweighting.token_weights(good, mask, wrong, 0.1), "alpha"),
+        (lambda: reweighting.weights(good, 1.0, wrong), "least weight"),
+        (lambda: reweighting.token_distances(table, torch.tensor([0]), torch.tensor([1])), "embeddings"),
+        (lambda: reweighting.fact_loss(part, d), "weights"),
+        (lambda: reweighting.token_loss(part, d[:, None]), "weights"),
+        (lambda: reweighting.fact_loss(part, -good), "weights"),
+        (lambda: reweighting.fact_loss(part, good * 0), "weights"),
+        (lambda: reweighting.standardised(good, mask[:2]), "mask of shape"),
+        (lambda: reweighting.standardised(good[:0]), "no distance"),
+    ):
+        with pytest.raises(ValueError, match=name):
+            run()
+    masked = torch.tensor([True, True, False])  # what stands outside the mask does not count
+    assert reweighting.standardised(d, masked).tolist() == pytest.approx([-1, 1, 0], abs=1e-4)

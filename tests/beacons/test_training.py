@@ -8,12 +8,14 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from lib import errors
 from lib.beacons import cached_facts
 from lib.beacons.adapters import Handle
 from lib.beacons.cached_facts import Chosen, chunks, fact_losses, run_once
 from lib.beacons.methods import METHODS, attach
 from lib.beacons.reweighting import fact_loss, token_loss
 from lib.beacons.training import DivergedError, WeightedLoss, batches, train
+from lib.errors import UserError
 from tests.beacons.made_facts import ADAPTER, made_facts
 from tests.tiny_models import Letters, llama
 
@@ -143,14 +145,55 @@ def test_a_loss_that_is_no_number_keeps_the_last_good_weights(tmp_path: Path) ->
         epochs.append(len(epochs))
         return torch.ones(6) if len(epochs) < 3 else torch.full((6,), torch.nan)
 
+    def lost(part: Chosen, row: torch.Tensor) -> torch.Tensor:
+        return fact_losses(part).mean() * row.mean()
+
     epochs: list[int] = []
     good = final("lora", steps=4, workspace=tmp_path / "good", save_every=4)
     with attach(deepcopy(BASE), "lora", ADAPTER, STEPS, seed=0) as handle:
         with pytest.raises(DivergedError, match=r"lora: the loss is nan, .* at step 5"):
-            train(handle, Letters(), FACTS, STEPS, 4, RATE, 0, WeightedLoss(weights, fact_loss), tmp_path / "bad")
+            train(handle, Letters(), FACTS, STEPS, 4, RATE, 0, WeightedLoss(weights, lost), tmp_path / "bad")
         kept = torch.cat([value.detach().flatten() for value in handle.parameters()])
     assert torch.equal(kept, good)
     assert (tmp_path / "bad" / "state.safetensors").exists()
+
+
+def weights_of(handle: Handle) -> list[torch.Tensor]:
+    return [value.detach().clone() for value in handle.parameters()]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_step_that_breaks_a_weight_keeps_those_before(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    step, seen = torch.optim.AdamW.step, []
+
+    def broken(self: torch.optim.AdamW) -> None:
+        seen.append(weights_of(handle))
+        step(self)
+        if len(seen) == STEPS - 2:
+            with torch.no_grad():
+                handle.parameters()[-1].view(-1)[-1] = torch.inf
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", broken)
+    with attach(deepcopy(BASE), method, ADAPTER, STEPS, seed=0) as handle:
+        with pytest.raises(errors.DivergedError, match=f"{method}: step {STEPS - 2} leaves weights") as told:
+            train(handle, Letters(), FACTS, STEPS, 4, RATE, seed=0)
+        assert all(torch.equal(*pair) for pair in zip(handle.parameters(), seen[-1], strict=True))
+    assert isinstance(told.value, UserError)  # a command prints one line
+
+
+@pytest.mark.parametrize("method", ["lora", "loha", "full"])
+def test_weights_that_give_no_loss_after_the_last_step_are_not_learnt(method: str) -> None:
+    with attach(deepcopy(BASE), method, ADAPTER, STEPS, seed=0) as handle:
+        before = weights_of(handle)
+        with pytest.raises(DivergedError, match="step 1 leaves weights"):
+            train(handle, Letters(), FACTS, 1, 4, 1e30, seed=0)
+        assert all(torch.equal(*pair) for pair in zip(handle.parameters(), before, strict=True))
+
+
+@pytest.mark.parametrize("rate", [0.0, -1.0, 3e37, 1e39, float("nan"), float("inf")])
+def test_rates_that_cannot_be_are_refused_by_name(rate: float) -> None:
+    with attach(deepcopy(BASE), "lora", ADAPTER, 2, seed=0) as handle, pytest.raises(ValueError, match="rate="):
+        train(handle, Letters(), FACTS, 2, 4, rate, 0)
 
 
 def test_wrong_calls_are_refused() -> None:

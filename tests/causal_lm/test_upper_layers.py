@@ -190,20 +190,20 @@ def _ewc(model: PreTrainedModel, **changes: int) -> EwcFineTuning:
 
 def _lora(model: PreTrainedModel, **changes: int) -> LoraFineTuning:
     names = ("q_proj", "v_proj") if isinstance(model, LlamaForCausalLM) else ("c_attn",)
-    return LoraFineTuning(model, Letters(), LoraConfig(modules=names, layers=(1, 3), steps=4, **changes))
+    return LoraFineTuning(model, Letters(), LoraConfig.tuned(modules=names, layers=(1, 3), steps=4, **changes))
 
 
 def _grace(model: PreTrainedModel, **changes: int) -> Grace:
-    return Grace(model, Letters(), GraceConfig(layer=1, steps=4, **changes))
+    return Grace(model, Letters(), GraceConfig.tuned(layer=1, steps=4, **changes))
 
 
 def _defer(model: PreTrainedModel, **changes: int) -> Defer:
-    return Defer(model, Letters(), DeferConfig(layer=1, rate=2e-2, gate_rate=0.1, steps=4, **changes), UNRELATED)
+    return Defer(model, Letters(), DeferConfig.tuned(layer=1, rate=2e-2, gate_rate=0.1, steps=4, **changes), UNRELATED)
 
 
 def _wise(model: PreTrainedModel, **changes: int) -> Wise:
     bounds = {"alpha": 0.5, "beta": 3, "gamma": 2, "optimiser": "adam", "rate": 0.1, "limit": None, "together": 5}
-    config = WiseConfig(layer=1, steps=4, irrelevant=2, **bounds, **changes)
+    config = WiseConfig.tuned(layer=1, steps=4, irrelevant=2, **bounds, **changes)
     return Wise(model, Letters(), UNRELATED, config, prefixes=("p q",))
 
 

@@ -6,8 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from lib.diffusion import process, sampling, schedule
+from lib.diffusion import process, sampling, schedule, tracing
 from lib.diffusion.denoiser import Denoiser, DenoiserConfig
+from lib.diffusion.model import DiffusionConfig, DiffusionModel
+from tests.refusals import assert_refuses
 
 SHAPE = DenoiserConfig(vocabulary=11, embedding=4, width=16, layers=1, heads=2, dropout=0.0, embedding_scale=0.5)
 
@@ -108,3 +110,66 @@ def test_ddim_keeps_the_noise_and_ancestral_keeps_the_marginal() -> None:
     x_s = process.ancestral_step(x_t, x0, abar_t, abar_s, torch.randn(x0.shape, generator=generator))
     assert torch.allclose(x_s.mean((0, 1)), math.sqrt(0.7) * x0[0, 0], atol=0.01)
     assert x_s.var(0).flatten().tolist() == pytest.approx([0.3] * 2, rel=0.03)
+
+
+def test_the_prior_is_the_mean_square_of_what_is_left_at_the_end() -> None:
+    torch.manual_seed(4)
+    model = Denoiser(SHAPE)
+    for name in ("information", "sqrt", "cosine"):
+        config = process.ProcessConfig(steps=50, schedule=name)
+        source, target = torch.randint(3, 11, (5, 3)), torch.randint(3, 11, (5, 4))
+        t, e = torch.tensor([1.0, 10.0, 25.0, 40.0, 50.0]), torch.zeros(5, 4)
+        found = process.losses(model, config, source, target, e, t, torch.Generator().manual_seed(9), conditioned=False)
+        # Every word vector has norm 0.5 sqrt(4), so the mean square of one is 0.25; abar at T is clipped at 1e-4.
+        left = max(float({"cosine": schedule.cosine_abar(torch.tensor(50.0), 50)}.get(name, 0)), 1e-4)
+        assert found["prior"].tolist() == pytest.approx([left * 0.25] * 5, rel=1e-4)
+
+
+def test_the_models_terms_are_those_of_the_process_times_their_weights() -> None:
+    words = torch.tensor([0.0, 0, 0, *range(1, 9)])
+    how = process.ProcessConfig(steps=50, timesteps="uniform", squared_error=3.0, rounding=0.5, self_conditioning=0.0)
+    torch.manual_seed(4)
+    model = DiffusionModel(DiffusionConfig(shape=SHAPE, process=how, sampling=sampling.SamplingConfig(steps=2)), words)
+    source, target = torch.randint(3, 11, (5, 3)), torch.randint(3, 11, (5, 4))
+    found = model.losses(source, target, torch.Generator().manual_seed(2))
+    generator = torch.Generator().manual_seed(2)
+    t, _ = model.timesteps.draw(5, generator)
+    torch.rand((), generator=generator)
+    e = schedule.relative_information(words[target])
+    plain = process.losses(model.denoiser, how, source, target, e, t, generator, conditioned=False)
+    for name, factor in (("squared_error", 3.0), ("rounding", 0.5), ("prior", 1.0)):
+        torch.testing.assert_close(found[name], factor * plain[name])
+        assert (found[name] > 0).all()
+
+
+def test_signals_that_cannot_be_are_refused() -> None:
+    x, good = torch.randn(2, 3, 4), torch.full((2, 3), 0.5)
+    for wrong in (-0.1, 1.1, math.nan, math.inf):
+        bad = torch.full((2, 3), wrong)
+        for run in (
+            lambda bad=bad: process.noise(x, bad, x),
+            lambda bad=bad: process.ddim_step(x, x, bad, good),
+            lambda bad=bad: process.ddim_step(x, x, good, bad),
+            lambda bad=bad: process.ancestral_step(x, x, bad, good, x),
+            lambda bad=bad: process.ancestral_step(x, x, good, bad, x),
+        ):
+            with pytest.raises(ValueError, match="abar"):
+                run()
+    one, none = torch.ones(2, 3), torch.zeros(2, 3)
+    for run in (
+        lambda: process.ddim_step(x, x, one, good),
+        lambda: process.ancestral_step(x, x, one, good, x),
+        lambda: process.ancestral_step(x, x, good, none, x),
+    ):
+        with pytest.raises(ValueError, match="abar"):
+            run()
+    assert process.ddim_step(x, x, none, one).isfinite().all()
+
+
+def test_configurations_refuse_what_cannot_be() -> None:
+    tried = assert_refuses(SHAPE, shares=("dropout",))
+    how = process.ProcessConfig()
+    tried += assert_refuses(how, ("lam", "self_conditioning"), zeros=("squared_error", "rounding"))
+    tried += assert_refuses(sampling.SamplingConfig())
+    tried += assert_refuses(tracing.TracingConfig(shown=1, steps=2, pairs=3), zeros=("shown", "pairs"))
+    assert tried > 80

@@ -5,7 +5,7 @@ import torch
 
 from lib import seeds
 from lib.diffusion import process, sampling, schedule
-from lib.diffusion.denoiser import DenoiserConfig
+from lib.diffusion.denoiser import Denoiser, DenoiserConfig
 from lib.diffusion.model import DiffusionConfig, DiffusionModel
 from lib.errors import UserError
 from lib.seq2seq import decoding
@@ -19,9 +19,9 @@ HOW = sampling.SamplingConfig(steps=4, sampler="ddim")
 DIFFUSION = process.ProcessConfig(steps=20)
 
 
-def network(how: sampling.SamplingConfig = HOW) -> DiffusionModel:
+def network(how: sampling.SamplingConfig = HOW, process: process.ProcessConfig = DIFFUSION) -> DiffusionModel:
     torch.manual_seed(7)
-    config = DiffusionConfig(shape=SHAPE, process=DIFFUSION, sampling=how)
+    config = DiffusionConfig(shape=SHAPE, process=process, sampling=how)
     return DiffusionModel(config, VOCABULARY.information()).eval()
 
 
@@ -74,6 +74,40 @@ def test_the_trace_ends_in_what_is_returned_without_it() -> None:
     words = [model.reverse(source, 8, torch.Generator().manual_seed(1), HOW, trace=trace) for trace in (False, True)]
     assert words[1].shape == (4, 1, 8)
     assert torch.equal(words[0], words[1][-1])
+
+
+@pytest.mark.parametrize("estimate", ["network", "expected"])
+def test_each_step_is_given_the_estimate_of_the_one_before(monkeypatch, estimate: str) -> None:
+    given: list[torch.Tensor] = []
+    made: list[torch.Tensor] = []
+
+    def noting(self: Denoiser, clean, noised, previous, t, steps):
+        given.append(previous.clone())
+        made.append(forward(self, clean, noised, previous, t, steps))
+        return made[-1]
+
+    forward = Denoiser.forward
+    monkeypatch.setattr(Denoiser, "forward", noting)
+    source = torch.tensor([VOCABULARY.encode(TEXTS[0])])
+    for share in (0.5, 0.0):
+        given.clear(), made.clear()
+        model = network(process=process.ProcessConfig(steps=20, self_conditioning=share, estimate=estimate))
+        with torch.inference_mode():
+            model.sample(source, 8, torch.Generator().manual_seed(1))
+            vectors = model.denoiser.vectors()
+            told = [model.denoiser.expected(model.denoiser.logits(x, vectors), vectors) for x in made]
+        assert len(given) == 4
+        assert not given[0].any()
+        for before, after in zip(made if estimate == "network" else told, given[1:], strict=False):
+            torch.testing.assert_close(after, before if share else torch.zeros_like(before))
+            assert before.any()
+
+
+def test_a_target_without_places_and_a_source_without_words_are_refused() -> None:
+    with pytest.raises(ValueError, match="places=0"):
+        network().sample(torch.tensor([VOCABULARY.encode(TEXTS[0])]), 0, torch.Generator())
+    with pytest.raises(ValueError, match="source 1 has no words"):
+        draw([TEXTS[0], ""])
 
 
 def test_step_counts_that_make_no_sense_are_refused() -> None:

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lib.diffusion import schedule
@@ -47,7 +47,7 @@ def test_relative_information_against_plain_python(information: list[float], dat
 
 
 def test_information_with_lambda_zero_is_linear() -> None:
-    t, e = torch.arange(201.0), torch.randn(201, 5)
+    t, e = torch.arange(201.0), 2 * torch.rand(201, 5) - 1
     assert torch.equal(schedule.abar("information", t, 200, e, 0.0), schedule.abar("linear", t, 200, e, 0.5))
     expected = (1 - t / 200).clamp(1e-4, 1 - 1e-4)
     assert torch.allclose(schedule.abar("linear", t, 200, e, 0.0), expected[:, None].expand(-1, 5))
@@ -72,3 +72,31 @@ def test_ends_have_no_nan_and_sqrt_is_floored() -> None:
 def test_unknown_schedule_is_an_error() -> None:
     with pytest.raises(UserError, match="unknown schedule 'info': choose one of information, linear"):
         schedule.abar("info", torch.ones(1), 10, torch.zeros(1, 1), 0.5)
+
+
+@given(st.floats(allow_nan=True, allow_infinity=True), st.sampled_from(["information", "sqrt", "linear", "cosine"]))
+@example(-1.0, "linear")
+@example(1e9, "sqrt")
+@example(50.000001, "cosine")
+@example(float("nan"), "cosine")
+def test_no_time_outside_the_process_has_an_answer(t: float, name: str) -> None:
+    e, times = torch.zeros(2, 3), torch.tensor([25.0, t], dtype=torch.float64)
+    if 0 <= t <= 50:
+        assert schedule.abar(name, times, 50, e, 0.5).isfinite().all()
+    else:
+        with pytest.raises(ValueError, match=r"t lies outside \[0, T = 50\], at "):
+            schedule.abar(name, times, 50, e, 0.5)
+
+
+@pytest.mark.parametrize("wrong", [-0.5, 9.0, math.nan, math.inf])
+def test_lambda_e_and_information_that_cannot_be_are_refused(wrong: float) -> None:
+    t, e = torch.tensor([5.0]), torch.zeros(1, 2)
+    with pytest.raises(ValueError, match="lambda lies in"):
+        schedule.abar("information", t, 10, e, wrong)
+    with pytest.raises(ValueError, match="T is at least 1"):
+        schedule.abar("information", t * 0, 0, e, 0.5)
+    with pytest.raises(ValueError, match="e holds"):
+        schedule.abar("information", t, 10, torch.tensor([[0.0, 3 * wrong]]), 0.5)
+    if wrong != 9:
+        with pytest.raises(ValueError, match="information holds"):
+            schedule.relative_information(torch.tensor([[1.0, wrong, 2.0]]))

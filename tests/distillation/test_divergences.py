@@ -190,6 +190,9 @@ def test_settings_out_of_range_are_refused() -> None:
         lambda: divergences.adaptive_kl(student, teacher, float("nan")),
         lambda: divergences.alpha_beta(student, teacher, 0, 0),
         lambda: divergences.alpha_beta(student, teacher, -1, 2),
+        lambda: divergences.alpha_beta(student, teacher, float("nan"), 1),
+        lambda: divergences.alpha_beta(student, teacher, 1, float("inf")),
+        lambda: divergences.jensen_shannon(student, teacher, float("nan")),
     ):
         with pytest.raises(ValueError, match=r"must lie in|neither may be"):
             call()

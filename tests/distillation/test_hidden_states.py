@@ -1,5 +1,8 @@
 """Distances of hidden states against their definitions; the middle loss against padding and the split of a batch."""
 
+import itertools
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -19,41 +22,83 @@ def states(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def by_kernels(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-    """CKA as HSIC(K, L) / sqrt(HSIC(K, K) HSIC(L, L)) of kernel matrices, written out over pairs of tokens."""
-    tokens = len(first)
-    centring = torch.eye(tokens, dtype=torch.float64) - 1 / tokens
-
-    def hsic(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-        return torch.trace(one @ centring @ other @ centring) / (tokens - 1) ** 2
-
-    one, other = (torch.tensor([[a @ b for b in side] for a in side], dtype=torch.float64) for side in (first, second))
-    return hsic(one, other) / (hsic(one, one) * hsic(other, other)).sqrt()
+def hsic(one: torch.Tensor, other: torch.Tensor) -> float:
+    """The unbiased HSIC: a mean over all ordered quadruples of tokens (Song et al. 2012, theorem 3)."""
+    tokens, total, a, b = len(one), 0.0, one.tolist(), other.tolist()
+    for i, j, q, r in itertools.permutations(range(tokens), 4):
+        total += a[i][j] * (b[i][j] + b[q][r] - 2 * b[i][q])
+    return total / (tokens * (tokens - 1) * (tokens - 2) * (tokens - 3))
 
 
-def test_cka_is_that_of_its_kernels_and_is_centred() -> None:
-    first, second = states(12, 5) + 4, states(12, 7, seed=1) - 2  # far from centred
-    assert hidden_states.linear_cka(first, second) == pytest.approx(by_kernels(first, second).item())
-    assert hidden_states.linear_cka(first, second) == pytest.approx(hidden_states.linear_cka(first + 9, second))
-    found = hidden_states.cka(states(17, 6) + 3, states(17, 9, seed=2), LENGTHS)
-    parts = zip((states(17, 6) + 3).split(LENGTHS.tolist()), states(17, 9, seed=2).split(LENGTHS.tolist()), strict=True)
-    expected = [0 if len(one) < 3 else 1 - by_kernels(one, other) for one, other in parts]
-    torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64).repeat_interleave(LENGTHS))
+def by_quadruples(first: torch.Tensor, second: torch.Tensor) -> float:
+    one, other = first @ first.T, second @ second.T
+    return hsic(one, other) / math.sqrt(hsic(one, one) * hsic(other, other))
 
 
-def test_cka_does_not_see_rotation_and_size_and_knows_unrelated_states() -> None:
+def plain(first: torch.Tensor, second: torch.Tensor) -> float:
+    """Linear CKA (Kornblith et al. 2019, equation 3): what is to be debiased."""
+    one, other = (states - states.mean(0) for states in (first, second))
+    return ((other.T @ one).square().sum() / ((one.T @ one).norm() * (other.T @ other).norm())).item()
+
+
+@pytest.mark.parametrize("tokens", [4, 5, 6, 7])
+def test_debiased_cka_is_that_of_all_quadruples_of_tokens(tokens: int) -> None:
+    first, second = states(tokens, 5) + 4, states(tokens, 7, seed=1) - 2  # far from centred
+    second[:, :5] += first
+    expected = by_quadruples(first, second)
+    assert hidden_states.debiased_cka(first, second).item() == pytest.approx(expected, rel=1e-9)
+    assert hidden_states.debiased_cka(first.float(), second.float()).item() == pytest.approx(expected, abs=1e-5)
+    halves = [side.bfloat16() for side in (first, second)]
+    found = hidden_states.debiased_cka(*halves)
+    assert found.dtype == torch.float32
+    assert found.item() == pytest.approx(by_quadruples(*(side.double() for side in halves)), abs=1e-5)
+    assert torch.autograd.gradcheck(hidden_states.debiased_cka, (first.requires_grad_(), second))
+
+
+def of_unrelated(tokens: int, draws: int = 400) -> torch.Tensor:
+    pairs = zip(states(draws, tokens, 192, seed=tokens), states(draws, tokens, 576, seed=tokens + 1), strict=True)
+    return torch.stack([hidden_states.debiased_cka(one, other) for one, other in pairs])
+
+
+@pytest.mark.parametrize("tokens", [6, 8, 12, 24])
+def test_unrelated_states_have_a_debiased_cka_of_zero_however_few(tokens: int) -> None:
+    found = of_unrelated(tokens)
+    assert abs(found.mean().item()) < 3 * found.std().item() / math.sqrt(len(found))
+    assert found.std().item() == pytest.approx((tokens * (tokens - 3) / 2) ** -0.5, rel=0.15)
+    assert plain(states(tokens, 192), states(tokens, 576, seed=1)) > 0.8  # what it was: no distance at all
+
+
+def test_cka_is_taken_of_the_fewest_tokens_on_which_chance_is_below_a_quarter() -> None:
+    assert of_unrelated(hidden_states.CKA_TOKENS).std() < 0.25
+    assert of_unrelated(hidden_states.CKA_TOKENS - 1).std() > 0.25
+
+
+def test_debiased_cka_goes_over_into_the_plain_one_and_does_not_see_rotation_and_size() -> None:
     first = states(400, 6)
-    turned = torch.linalg.qr(states(6, 6, seed=3)).Q
-    assert hidden_states.linear_cka(first, 3 * first @ turned + 1) == pytest.approx(1)
-    assert hidden_states.linear_cka(first, states(400, 6, seed=4)) < 0.05
-    assert hidden_states.linear_cka(first, first @ states(6, 6, seed=5)) < 0.99
-    with pytest.raises(UserError, match="same for all tokens"):
-        hidden_states.linear_cka(first, torch.ones(400, 3))
+    turned, mixed = torch.linalg.qr(states(6, 6, seed=3)).Q, first @ states(6, 6, seed=5)
+    assert hidden_states.debiased_cka(first, 3 * first @ turned + 1).item() == pytest.approx(1)
+    assert abs(hidden_states.debiased_cka(first, states(400, 6, seed=4)).item()) < 0.02
+    assert hidden_states.debiased_cka(first, mixed).item() == pytest.approx(plain(first, mixed), abs=0.01)
+    assert hidden_states.debiased_cka(first, torch.full((400, 3), 0.1)) == 0
     with pytest.raises(ValueError, match="400 and 399 tokens"):
-        hidden_states.linear_cka(first, first[1:])
+        hidden_states.debiased_cka(first, first[1:])
+    with pytest.raises(ValueError, match="3 tokens: debiased CKA needs 4"):
+        hidden_states.debiased_cka(first[:3], first[:3])
+    first[0, 0] = float("nan")
+    assert hidden_states.debiased_cka(first, mixed).isnan()
 
 
-def test_the_matrix_has_student_layers_as_rows_in_order() -> None:
+def test_the_distance_compares_all_tokens_of_a_batch() -> None:
+    first, second = states(17, 6) + 3, states(17, 9, seed=2)
+    found = hidden_states.cka(first, second, LENGTHS)
+    torch.testing.assert_close(found, 1 - hidden_states.debiased_cka(first, second).expand(17))
+    few = hidden_states.cka(first[:7], second[:7], torch.tensor([4, 3]))
+    assert torch.equal(few, torch.zeros(7, dtype=torch.float64))
+    counted = hidden_states.DISTANCES["cka"].counted
+    assert [counted(torch.tensor(lengths)) for lengths in ([4, 3], [4, 3, 1], [1] * 20, [])] == [0, 8, 20, 0]
+
+
+def test_the_matrix_has_student_layers_as_rows_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     ours, theirs = (
         {2: states(30, 4), 0: states(30, 4, seed=1)},
         {layer: states(30, 6, seed=layer) for layer in (7, 3, 1)},
@@ -61,7 +106,18 @@ def test_the_matrix_has_student_layers_as_rows_in_order() -> None:
     matrix = hidden_states.cka_matrix(ours, theirs)
     assert matrix.shape == (2, 3)
     one, other = (hidden_states.normalised(side) for side in (ours[2], theirs[3]))
-    assert matrix[1, 1].item() == pytest.approx(hidden_states.linear_cka(one, other))
+    assert matrix[1, 1].item() == pytest.approx(hidden_states.debiased_cka(one, other).item(), abs=1e-5)
+    # In parts each HSIC is a mean over them: of 15 tokens in parts of 8 and 7 here.
+    monkeypatch.setattr(hidden_states, "CKA_AT_ONCE", 8)
+    kernels = [side[:15].double() @ side[:15].double().T for side in (one, other)]
+    pieces = [[kernel[part, part] for kernel in kernels] for part in (slice(0, 8), slice(8, 15))]
+    means = [sum(hsic(piece[i], piece[j]) for piece in pieces) for i, j in ((0, 1), (0, 0), (1, 1))]
+    found = hidden_states.cka_matrix({2: ours[2][:15]}, {3: theirs[3][:15]}).item()
+    assert found == pytest.approx(means[0] / math.sqrt(means[1] * means[2]), abs=1e-6)
+    with pytest.raises(UserError, match="same for all tokens"):
+        hidden_states.cka_matrix(ours, {1: torch.ones(30, 3)})
+    with pytest.raises(ValueError, match="29 and 30 tokens"):
+        hidden_states.cka_matrix(ours, {1: states(29, 3)})
 
 
 def test_mse_and_cosine_are_those_of_torch_for_each_token() -> None:
@@ -93,7 +149,7 @@ def batch(seed: int = 0) -> tuple[dict[int, torch.Tensor], dict[int, torch.Tenso
     return ours, theirs, (places >= 3) & (places < 3 + lengths)
 
 
-@pytest.mark.parametrize("distance", DISTANCES)
+@pytest.mark.parametrize("distance", [name for name, row in DISTANCES.items() if not row.pooled])
 def test_one_batch_of_8_is_two_of_4_whatever_the_padding(distance: str) -> None:
     ours, theirs, mask = batch()
     modules = Alignment("per_pair", list(MAP), 6, 10, 0)
@@ -130,8 +186,10 @@ def test_picked_tokens_are_the_same_as_a_mask(seed: int, distance: str) -> None:
     picked = {layer: state[mask] for layer, state in theirs.items()}
     found = hidden_states.middle_loss(ours, picked, MAP, modules, distance, mask)
     assert torch.equal(found.total, expected.total)
-    lengths = mask.sum(1)
-    assert found.count == sum(length for length in lengths.tolist() if length >= DISTANCES[distance].least)
+    lengths, row = mask.sum(1), DISTANCES[distance]
+    counted = [int(lengths.sum())] if row.pooled else lengths.tolist()
+    assert found.count == sum(length for length in counted if length >= row.least)
+    assert found.mean.item() == pytest.approx(found.total.item() / found.count)
 
 
 def test_the_loss_is_a_mean_over_layers_of_normalised_states() -> None:
@@ -158,17 +216,43 @@ def test_other_widths_need_no_module_where_tokens_are_compared_with_one_another(
     assert hidden_states.middle_loss(ours, same, MAP, none, distance, mask).total.item() == pytest.approx(0, abs=1e-4)
 
 
-def test_sequences_too_short_to_tell_anything_neither_count_nor_break_the_gradient() -> None:
+@pytest.mark.parametrize("distance", ["cka", "gram"])
+def test_tokens_too_few_to_tell_anything_neither_count_nor_break_the_gradient(distance: str) -> None:
     ours, theirs, _ = batch()
     mask = torch.zeros(8, 12, dtype=torch.bool)
-    mask[0, :2] = mask[1, :1] = mask[2, :4] = True
+    mask[0, :1] = mask[1, :1] = mask[3, 5:6] = True
     ours[1].requires_grad_()
     none = Alignment("none", list(MAP), 6, 10, 0)
-    found = hidden_states.middle_loss(ours, theirs, MAP, none, "cka", mask)
-    assert found.count == 4
-    found.total.backward()
-    assert torch.isfinite(ours[1].grad).all()
-    assert (ours[1].grad[0] == 0).all()
+    found = hidden_states.middle_loss(ours, theirs, MAP, none, distance, mask)
+    assert (found.total.item(), found.count, found.mean.item()) == (
+        pytest.approx(0, abs=1e-6),
+        0,
+        pytest.approx(0, abs=1e-6),
+    )
+    found.mean.backward()
+    assert (ours[1].grad.abs() < 1e-6).all()
+    if distance == "gram":
+        mask[2, :4] = True
+        assert hidden_states.middle_loss(ours, theirs, MAP, none, distance, mask).count == 4
+    else:
+        mask[2, :5] = True
+        assert hidden_states.middle_loss(ours, theirs, MAP, none, distance, mask).count == 8
+    ours[1].data[0, 0] = float("nan")
+    assert hidden_states.middle_loss(ours, theirs, MAP, none, distance, mask).mean.isnan()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("distance", DISTANCES)
+def test_states_and_modules_in_half_precision_are_compared_in_single(distance: str, dtype: torch.dtype) -> None:
+    ours, theirs, mask = batch()
+    modules = Alignment("per_pair", list(MAP), 6, 10, 0)
+    halves = [{layer: state.to(dtype) for layer, state in side.items()} for side in (ours, theirs)]
+    exact = hidden_states.middle_loss(ours, theirs, MAP, modules, distance, mask).mean
+    found = hidden_states.middle_loss(*halves, MAP, modules.to(dtype), distance, mask).mean
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, exact, rtol=0.02, atol=0)
+    flat = [next(iter(side.values()))[mask] for side in (halves[0], halves[0])]
+    assert DISTANCES[distance].compute(*flat, mask.sum(1)).dtype == torch.float32
 
 
 def test_mistakes_are_told() -> None:
@@ -180,6 +264,8 @@ def test_mistakes_are_told() -> None:
         hidden_states.middle_loss(ours, theirs, MAP, none, "l1", mask)
     with pytest.raises(UserError, match=r"state 9 of the teacher; there are \[2, 5\]"):
         hidden_states.middle_loss(ours, theirs, {1: 9}, none, "cka", mask)
+    with pytest.raises(ValueError, match="mapping: no pair of layers"):
+        hidden_states.middle_loss(ours, theirs, {}, none, "cka", mask)
     with pytest.raises(UserError, match="no response token"):
         hidden_states.middle_loss(ours, theirs, MAP, none, "cka", torch.zeros_like(mask))
     with pytest.raises(ValueError, match=r"teacher, state 2: 3 tokens where the mask has"):

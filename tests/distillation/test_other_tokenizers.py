@@ -47,6 +47,38 @@ def test_universal_logits_are_compared_by_rank_and_widths_may_differ() -> None:
         other_tokenizers.universal_logit(student, teacher[1:])
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_masked_classes_and_half_precision_leave_numbers_right(dtype: torch.dtype) -> None:
+    stream = torch.Generator().manual_seed(1)
+    student, teacher = torch.randn(5, 7, generator=stream), torch.randn(5, 12, generator=stream)
+    student[:, 2] = teacher[:, [0, 9]] = float("-inf")
+    found = other_tokenizers.universal_logit(student.to(dtype).requires_grad_(), teacher.to(dtype))
+    exact = other_tokenizers.universal_logit(student.to(dtype).double(), teacher.to(dtype).double())
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found.double(), exact, rtol=1e-5, atol=1e-6)
+    student.requires_grad_()
+    (gradient,) = torch.autograd.grad(other_tokenizers.universal_logit(student, teacher).sum(), student)
+    assert torch.isfinite(gradient).all()
+    assert (gradient[:, 2] == 0).all()
+    # A token of the student's that nothing is carried to, and a teacher's without mass: no gradient, and a number.
+    nearest = torch.tensor([2, 0, 2, 3, 0, 1, 1, 6, 6, 5, 3, 0])
+    carried = other_tokenizers.carried_over(teacher.to(dtype), nearest, 7)
+    assert carried.dtype == torch.float32
+    assert (carried[:, [4, 5]] == -float("inf")).all()
+    masses = [teacher.to(dtype).double().softmax(-1)[:, nearest == place].sum(-1) for place in range(7)]
+    torch.testing.assert_close(carried.exp().double(), torch.stack(masses, 1), rtol=1e-5, atol=1e-7)
+    teacher.requires_grad_()
+    value = divergences.forward_kl(
+        student, other_tokenizers.carried_over(teacher, nearest, 7).masked_fill(torch.arange(7) == 2, -float("inf"))
+    )
+    for gradient in torch.autograd.grad(value.sum(), [student, teacher]):
+        assert torch.isfinite(gradient).all()
+    lost = teacher.detach().clone()
+    lost[1, 1] = float("nan")
+    assert other_tokenizers.universal_logit(student, lost).isnan().tolist() == [False, True, False, False, False]
+    assert other_tokenizers.carried_over(lost, nearest, 7)[1].isnan().any()
+
+
 def least_cost(student: list[str], teacher: list[str]) -> int:
     """The cost of the best monotone path, by trying every one."""
 
@@ -190,6 +222,36 @@ def test_dual_space_trains_projections_and_student_and_reads_the_carried_teacher
     assert gradient[1].abs().sum() > 0
     for value in (student.states, module.to_teacher.weight, module.query.weight):
         assert torch.autograd.grad(second.sum(), value, retain_graph=True)[0].abs().sum() > 0
+
+
+def test_dual_space_reads_the_students_embeddings_as_they_are() -> None:
+    """As the public code, which detaches them: only the projection learns to ask, and the states to be read."""
+    student, teacher = side([3, 2], 6, 5, 0), side([2, 4], 8, 9, 1)
+    student.head.requires_grad_()
+    for value in (student.read, student.predicted, teacher.states, teacher.read, teacher.predicted):
+        value.requires_grad_()
+    module = DualSpace(6, 8, seed=0)
+    for loss in module(student, teacher):
+        found = torch.autograd.grad(
+            loss.sum(), [module.query.weight, student.read, student.predicted], retain_graph=True, allow_unused=True
+        )
+        assert found[0].any()
+        assert found[1:] == (None, None)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_dual_space_reads_half_precision_as_single(dtype: torch.dtype) -> None:
+    student, teacher = side([3, 2], 6, 5, 0), side([2, 4], 8, 9, 1)
+    module = DualSpace(6, 8, seed=0)
+    numbers = ("states", "read", "predicted", "head")
+    halves = [
+        dataclasses.replace(one, **{name: getattr(one, name).to(dtype) for name in numbers})
+        for one in (student, teacher)
+    ]
+    singles = [dataclasses.replace(one, **{name: getattr(one, name).float() for name in numbers}) for one in halves]
+    for found, exact in zip(module(*halves), module(*singles), strict=True):
+        assert found.dtype == torch.float32
+        assert torch.equal(found, exact)
 
 
 def test_dual_space_needs_responses_on_both_sides() -> None:

@@ -94,6 +94,15 @@ def test_a_batch_of_eight_is_two_of_four_accumulated_and_the_loss_falls(changes)
     assert whole[-1]["output"] < whole[0]["output"]
 
 
+def test_states_compared_over_a_whole_step_are_not_split() -> None:
+    one = arm(middle=1.0, distance="cka", alignment="none")
+    assert len(one.prepare(0, ORDER[0], 2)) == 1
+    assert len(arm(middle=1.0).prepare(0, ORDER[0], 2)) == 2
+    split = train(one, ORDER, CONFIG.model_copy(update={"micro_batches": 2}), 0).curve
+    whole = train(arm(middle=1.0, distance="cka", alignment="none"), ORDER, CONFIG, 0).curve
+    assert [row["middle"] for row in split] == [row["middle"] for row in whole]
+
+
 def test_universal_logit_is_the_mean_over_the_paired_tokens_of_sorted_differences() -> None:
     one = arm(pairing="universal_logit")
     (part,) = one.prepare(0, ORDER[0], 1)

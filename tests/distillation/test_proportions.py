@@ -115,6 +115,29 @@ def test_a_step_of_gradnorm_descends_along_its_own_loss() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_losses_of_zero_leave_weights_that_are_numbers(name: str) -> None:
+    """On the student's own responses all losses but the output's are zero, and a run may begin with such a step."""
+    rule = proportions.rule(name, START, steps=60)
+    own, usual = {"ce": 0.0, "output": 2.0, "middle": 0.0}, {"ce": 7.0, "output": 3.0, "middle": 9.0}
+    for row, sizes in ((own, {"ce": 0.0, "output": 1.0, "middle": 0.0}), (usual, dict.fromkeys(START, 1.0))):
+        observe(rule, row, sizes, times=10)
+        assert all(0 <= weight < 100 for weight in rule.weights().values())
+    observe(rule, dict.fromkeys(START, 0.0), dict.fromkeys(START, 0.0), times=20)
+    assert all(0 <= weight < 100 for weight in rule.weights().values())
+
+
+def test_gradnorm_measures_a_loss_from_the_first_step_at_which_it_is_taken() -> None:
+    late, usual = (proportions.GradNorm({"ce": 1.0, "middle": 1.0}, alpha=1.0) for _ in range(2))
+    late.observe({"ce": 4.0, "middle": 0.0}, {"ce": 1.0, "middle": 0.0})
+    usual.observe({"ce": 4.0, "middle": 4.0}, {"ce": 1.0, "middle": 1.0})
+    late.now.copy_(usual.now)
+    for rule in (late, usual):
+        rule.observe({"ce": 4.0, "middle": 4.0}, {"ce": 1.0, "middle": 1.0})
+        rule.observe({"ce": 1.0, "middle": 3.0}, {"ce": 1.0, "middle": 2.0})
+    assert late.weights() == usual.weights()
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_a_rule_goes_on_where_its_state_was_saved(name: str) -> None:
     rows = [{"ce": 3.0 / (step + 1), "output": 2.0, "middle": 1.0 / (step + 2)} for step in range(30)]
     norms = {"ce": 1.0, "output": 3.0, "middle": 0.2}
@@ -175,6 +198,11 @@ def test_gradients_of_parts_add_up_to_the_norm_of_the_whole() -> None:
         (lambda: proportions.Fixed({"ce": float("nan")}), UserError, "not negative"),
         (lambda: proportions.Linear(START, {"ce": 0.0}, 3), ValueError, "name the losses of the start"),
         (lambda: proportions.DynamicAverage(START, window=0), ValueError, "both must be above 0"),
+        (lambda: proportions.DynamicAverage(START, temperature=0.0), ValueError, "both must be above 0"),
+        (lambda: proportions.DynamicAverage(START, temperature=float("nan")), ValueError, "both must be above 0"),
+        (lambda: proportions.GradNorm(START, alpha=-1.0), ValueError, "neither may be negative"),
+        (lambda: proportions.GradNorm(START, rate=float("inf")), ValueError, "neither may be negative"),
+        (lambda: proportions.Linear(START, START, 0), ValueError, "0 steps"),
         (lambda: proportions.Fixed(START).combine({"ce": torch.ones(())}), ValueError, "no loss output, middle"),
     ],
 )

@@ -1,6 +1,10 @@
 """The teacher's cache: what is read is what was written, in any order of rows; faults are named, nothing is halved."""
 
 import json
+import os
+import shutil
+import threading
+import time
 from collections.abc import Iterator
 
 import numpy as np
@@ -126,22 +130,112 @@ def test_an_unfinished_pass_leaves_no_part_behind(tmp_path) -> None:
     kept = cache(tmp_path)
     with pytest.raises(KeyboardInterrupt):
         kept.fill([2], WIDTH, killed())
-    assert not list((tmp_path / "cache").iterdir())
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == [".lock"]
     with pytest.raises(ValueError, match="2 of 4 rows"):
         kept.fill([2], WIDTH, passes([0, 1]))
     with pytest.raises(UserError, match="fill the cache first"):
         kept.signals([0])
 
 
-def test_a_truncated_file_and_numbers_beyond_half_precision_are_named(tmp_path) -> None:
+def test_numbers_beyond_half_precision_are_named(tmp_path) -> None:
     kept = cache(tmp_path)
     huge = said([0, 1, 2, 3])
     huge.states[2][4, 1] = 70000.0
     with pytest.raises(UserError, match="state_02/values: numbers beyond float16"):
         kept.fill([2], WIDTH, [([0, 1, 2, 3], huge)])
-    kept.fill([2], WIDTH, passes([0, 1, 2, 3]))
-    file = tmp_path / "cache/state_02/values.bin"
-    file.write_bytes(file.read_bytes()[:-2])
-    with pytest.raises(UserError, match="truncated"):
-        cache(tmp_path).signals([0], [2])
-    assert json.loads((tmp_path / "cache/output/manifest.json").read_text())["identity"]["teacher"] == "a" * 8
+    assert kept.missing([2]) == ["output", "state_02"]
+
+
+def rewritten(part: str, **changes):
+    """Damage that changes entries of a part's manifest."""
+
+    def damage(folder) -> None:
+        file = folder / part / "manifest.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+    return damage
+
+
+def zeroed(folder) -> None:
+    file = folder / "output/values.bin"
+    file.write_bytes(bytes(file.stat().st_size))
+
+
+def flipped(folder) -> None:
+    file = folder / "output/lost.bin"
+    content = bytearray(file.read_bytes())
+    content[5] ^= 1
+    file.write_bytes(content)
+
+
+DAMAGES = {
+    "zeros of equal length": zeroed,
+    "a flipped bit": flipped,
+    "truncated": lambda folder: os.truncate(folder / "output/values.bin", 10),
+    "a file removed": lambda folder: (folder / "output/lost.bin").unlink(),
+    "no manifest": lambda folder: (folder / "output/manifest.json").unlink(),
+    "half a manifest": lambda folder: (folder / "output/manifest.json").write_text('{"identity": {'),
+    "a list for a manifest": lambda folder: (folder / "output/manifest.json").write_text("[]"),
+    "no digests": rewritten("output", files={"values.bin": 220, "lost.bin": 40}),
+    "another width": rewritten("state_02", width=7),
+    "a width that is none": rewritten("state_02", width=None),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
+def test_what_is_damaged_is_named_in_one_line_never_read_and_written_again(tmp_path, capsys, damage) -> None:
+    cache(tmp_path).fill([2], WIDTH, passes([0, 1, 2, 3]))
+    damage(tmp_path / "cache")
+    (part,) = cache(tmp_path).missing([2])
+    capsys.readouterr()
+    damaged = cache(tmp_path)
+    for refused in (lambda: damaged.signals([0], [2]), lambda: cache(tmp_path).signals([3], [2])):
+        with pytest.raises(UserError, match=f"no part {part}: fill the cache first"):
+            refused()
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == 2  # one for each cache
+    assert told[0].endswith(f"cache/{part}: truncated or edited: not used")
+    assert damaged.fill([2], WIDTH, passes([3, 1], [2, 0])) > 0
+    assert capsys.readouterr().err == ""
+    for kept in (damaged, cache(tmp_path)):
+        found, wanted = kept.signals([1, 2, 3, 0], [2]), said([1, 2, 3, 0])
+        assert torch.equal(found.lost, wanted.lost)
+        assert torch.equal(found.output, wanted.output.half().float())
+        assert torch.equal(found.states[2], wanted.states[2].half().float())
+    assert capsys.readouterr().err == ""
+
+
+def test_lost_mass_is_checked_too(tmp_path) -> None:
+    cache(tmp_path).fill([], WIDTH, passes([0, 1, 2, 3]))
+    flipped(tmp_path / "cache")
+    with pytest.raises(UserError, match="no part output"):
+        cache(tmp_path).lost_mass()
+
+
+def test_a_cache_of_rows_of_other_lengths_is_refused(tmp_path) -> None:
+    cache(tmp_path).fill([], WIDTH, passes([0, 1, 2, 3]))
+    moved = TeacherCache(tmp_path / "cache", IDENTITY, [3, 4, 1, 2], WHOLE)  # as many tokens, other rows
+    with pytest.raises(UserError, match="another lengths"):
+        moved.signals([0])
+
+
+def test_too_little_space_is_told_before_anything_is_written(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(10**9, 10**9, 2**26))
+    with pytest.raises(UserError, match="MiB are needed: free some"):
+        cache(tmp_path).fill([2], WIDTH, passes([0, 1, 2, 3]))
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == [".lock"]
+
+
+def test_two_that_fill_a_cache_at_once_write_it_once(tmp_path, capsys) -> None:
+    def slowly():
+        for row in (3, 1, 0, 2):
+            time.sleep(0.05)
+            yield [row], said([row])
+
+    written: list[int] = []
+    both = [threading.Thread(target=lambda: written.append(cache(tmp_path).fill([2], WIDTH, slowly()))) for _ in "ab"]
+    for one in both:
+        one.start()
+    for one in both:
+        one.join()
+    assert sorted(written) == [0, cache(tmp_path).total_bytes([2], WIDTH)]

@@ -19,6 +19,10 @@ LAYERS = (0, 1)
 CONFIG = AlphaEditConfig(layers=LAYERS, steps=5, ridge=0.7)
 
 
+def test_the_ridge_is_that_of_the_released_settings() -> None:
+    assert AlphaEditConfig(layers=LAYERS).ridge == 10  # L2 of all their files; the paper's equation has 1
+
+
 def halved(model):
     """Second moments, and for each layer a threshold amid their eigenvalues, the same for all."""
     second = moments(model, LAYERS)

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 from torch.nn import functional
 from transformers import PreTrainedModel
@@ -17,7 +18,7 @@ from tests.tiny_models import Letters, both, gpt2, llama
 
 EDITS = [Edit("a b c", "d"), Edit("b b a e", "f g"), Edit("k l", "m")]
 UNRELATED = ["x y z w", "o p q", "h i", "t u v s"]
-CONFIG = DeferConfig(layer=1, rate=2e-2, gate_rate=0.1)
+CONFIG = DeferConfig.tuned(layer=1, rate=2e-2, gate_rate=0.1)
 
 
 def ids(text: str) -> Tensor:
@@ -77,7 +78,7 @@ def test_the_first_step_of_the_gate_is_that_of_a_logistic_regression(make) -> No
 def test_the_replacement_starts_as_the_module_and_stands_from_the_last_prompt_token_on(make) -> None:
     model, whole = make(), ids("a b c d x")
     unedited = model(whole).logits
-    editor = defer(model, steps=0)
+    editor = defer(model, enough=1e3)
     editor.edit(EDITS)
     assert torch.equal(editor.decide(torch.randn(3, 24)), torch.ones(3, dtype=torch.bool))  # the gate is at one half
     assert torch.allclose(model(whole).logits, unedited, atol=1e-5)
@@ -144,3 +145,43 @@ def test_bad_input_is_one_clear_line() -> None:
     with pytest.raises(UserError, match="no edits"):
         editor.edit([])
     assert editor.is_empty()
+
+
+@both
+def test_the_default_trains_and_answers_as_the_released_code(make) -> None:
+    """Both parts mixed by the gate in training, on all tokens; the replacement alone where it is open; one rate."""
+    model, copied, edit = make(), make(), Edit("a b c", "d e")
+    editor = Defer(model, Letters(), DeferConfig(layer=1, steps=3, rate=1e-2, gate_rate=1e-2))
+    editor._insert()
+    gate, linear = copy.deepcopy(editor.gate), copy.deepcopy(editor.replacing)
+    assert linear.weight.abs().max() <= 24**-0.5
+    text, seen = torch.tensor([Letters()("a b c d e")["input_ids"]]), {"train": True}
+
+    def replaced(_, given, output):
+        query = given[0][:, 2]
+        opened, value = gate(query).sigmoid(), linear(query)
+        if seen["train"]:
+            return opened * value[:, None] + (1 - opened) * output
+        return torch.where(opened >= 0.5, value, output)
+
+    down_projection(copied, 1).register_forward_hook(replaced)
+    optimiser = torch.optim.Adam([*gate.requires_grad_().parameters(), *linear.requires_grad_().parameters()], 1e-2)
+    for _ in range(3):
+        optimiser.zero_grad()
+        functional.cross_entropy(copied(text).logits[0, 2:4], text[0, 3:]).backward()
+        optimiser.step()
+    editor.edit([edit])
+    for found, wanted in ((editor.gate, gate), (editor.replacing, linear)):
+        assert (found.weight - wanted.weight).norm() < 1e-4 * wanted.weight.norm()
+    seen["train"] = False
+    with torch.no_grad(), editor.reading(torch.tensor([[1, 1, 1, 0, 0]])):
+        assert torch.allclose(model(text).logits, copied(text).logits, atol=1e-3)
+    editor.restore()
+    assert editor.gate is None
+    assert (DeferConfig().rate, DeferConfig().gate_rate, DeferConfig().steps) == (0.1, 0.1, 100)
+
+
+@pytest.mark.parametrize("changes", [{"rate": 0.0}, {"gate_rate": -1.0}, {"steps": 0}, {"threshold": 1.5}])
+def test_settings_that_cannot_be_are_refused(changes) -> None:
+    with pytest.raises(ValidationError):
+        DeferConfig(**changes)

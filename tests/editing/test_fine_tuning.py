@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from pydantic import ValidationError
 from torch.nn import functional
 from transformers import PreTrainedModel
 
@@ -35,16 +36,21 @@ def reference_losses(model: PreTrainedModel, edits: list[Edit], kind: str) -> li
 
 
 @both
+@pytest.mark.parametrize("average", ["edit", "token"])
 @pytest.mark.parametrize("kind", ["last_position", "teacher_forcing"])
-def test_bounded_steps_are_those_of_adam_on_the_whole_model(make, kind: str) -> None:
-    model, config = make(), FineTuningConfig(layer=LAYER, rate=1e-2, steps=3, radius=0.015, loss=kind)
+def test_bounded_steps_are_those_of_adam_on_the_whole_model(make, kind: str, average: str) -> None:
+    """As released, a batch's loss is the mean over edits of each one's mean; the mean over all tokens by name."""
+    model = make()
+    config = FineTuningConfig(layer=LAYER, rate=1e-2, steps=3, radius=0.015, loss=kind, average=average, chunk=2)
     copied = copy.deepcopy(model)
     weight = down_projection(copied, LAYER).weight
     start = weight.detach().clone()
     optimiser = torch.optim.Adam([weight], 1e-2)
     for _ in range(3):
         optimiser.zero_grad()
-        torch.cat(reference_losses(copied, EDITS, kind)).mean().backward()
+        losses = reference_losses(copied, EDITS, kind)
+        each = torch.stack([loss.mean() for loss in losses])
+        (each.mean() if average == "edit" else torch.cat(losses).mean()).backward()
         optimiser.step()
         weight.data = torch.maximum(torch.minimum(weight.data, start + 0.015), start - 0.015)
     FineTuning(model, Letters(), config).edit(EDITS)
@@ -65,6 +71,17 @@ def test_the_bound_holds_for_each_batch_or_for_all(make, centre: str, bound: flo
     editor.edit(EDITS[:1])
     editor.edit(EDITS[1:])
     assert (down_projection(model, LAYER).weight - start).abs().max().item() == pytest.approx(bound, abs=1e-6)
+
+
+def test_the_default_averages_over_edits_as_released() -> None:
+    assert FineTuningConfig().average == "edit"
+    assert FineTuningConfig().loss == "last_position"
+
+
+@pytest.mark.parametrize("changes", [{"layer": -1}, {"rate": float("inf")}, {"radius": -1.0}, {"steps": 0}])
+def test_settings_that_cannot_be_are_refused(changes) -> None:
+    with pytest.raises(ValidationError):
+        FineTuningConfig(**changes)
 
 
 def loose(model: PreTrainedModel) -> FineTuning:

@@ -6,7 +6,9 @@ import math
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import Tensor
+from torch.nn import functional
 from transformers import PreTrainedModel
 
 from lib.causal_lm.edits import Edit
@@ -18,7 +20,7 @@ from tests.tiny_models import Letters, both, gpt2, llama
 
 EDITS = [Edit("a b c", "d"), Edit("b b a e", "f g"), Edit("k l", "m")]
 UNRELATED = ["x y z w", "o p q"]
-CONFIG = GraceConfig(layer=1, radius=0.05)
+CONFIG = GraceConfig.tuned(layer=1, radius=0.05)
 
 
 def ids(text: str) -> Tensor:
@@ -193,7 +195,7 @@ def test_a_batch_learns_the_values_that_its_edits_learn_alone(make) -> None:
 def test_warm_values_and_wide_radii(make) -> None:
     model, text = make(), ids("x y z w")
     before = model(text).logits
-    editor = Grace(model, Letters(), CONFIG.model_copy(update={"start": "warm", "steps": 0, "radius": 1e6}))
+    editor = Grace(model, Letters(), CONFIG.model_copy(update={"start": "warm", "enough": 1e3, "radius": 1e6}))
     editor.edit(EDITS[:1])
     prompt = ids("a b c")
     copied = make()
@@ -239,3 +241,49 @@ def test_bad_input_is_one_clear_line() -> None:
     model(ids("k l").repeat(2, 1))
     with pytest.raises(UserError, match="begin again without a cache"):
         model(ids("d"), past_key_values=cache)
+
+
+@pytest.mark.parametrize("where", ["prompt", "last", "all", "onward"])
+@both
+def test_released_training_replaces_the_tokens_before_the_last_prompt_token(make, where: str) -> None:
+    """As released: Adam at rate 1 from a value in [0, 1) on the mean loss, all steps; the other places by name."""
+    model, edit = make(), Edit("a b c d", "e f")
+    config = GraceConfig(layer=1, steps=3, where=where)
+    editor = Grace(model, Letters(), config)
+    start = editor._drawn(torch.zeros(16))
+    editor.edit([edit])
+    copied, text = make(), ids("a b c d e f")
+    value, last, place = start.clone().requires_grad_(), 3, torch.arange(6)
+    chosen = {"prompt": place < last, "last": place == last, "all": place >= 0, "onward": place >= last}[where]
+    hook = down_projection(copied, 1).register_forward_hook(
+        lambda _, __, output: torch.where(chosen[: output.shape[1], None], value, output)
+    )
+    optimiser = torch.optim.Adam([value], 1.0)
+    for _ in range(3):
+        optimiser.zero_grad()
+        functional.cross_entropy(copied(text).logits[0, 3:5], text[0, 4:]).backward()
+        optimiser.step()
+    assert torch.allclose(editor.codebook.values[0], value, rtol=1e-4, atol=1e-4)
+    with editor.reading(torch.tensor([[1, 1, 1, 1, 0, 0]])):
+        assert torch.allclose(model(text).logits, copied(text).logits, atol=1e-3)
+    hook.remove()
+    assert GraceConfig().where == "prompt"
+    assert (GraceConfig().enough, GraceConfig().equal, GraceConfig().radius) == (0.0, None, 1.0)
+
+
+def test_released_conflicts_halve_the_distance() -> None:
+    """One key with two labels: as released, neither is reached any more; `equal` lets the later one take over."""
+    empty = torch.zeros(0, 2)
+    book = Codebook(empty, empty, empty[:, 0], [])
+    key, value = torch.ones(2), torch.zeros(2)
+    book.arrive(key, value, (1,), 1.0)
+    book.arrive(key + torch.tensor([0.5, 0.0]), value, (2,), 1.0)
+    assert book.radii.tolist() == pytest.approx([0.25 - 1e-5, 0.25], abs=1e-7)
+    book.arrive(key, value, (3,), 1.0)
+    assert book.radii.tolist() == pytest.approx([-1e-5, 0.25, 0.0], abs=1e-7)
+
+
+@pytest.mark.parametrize("changes", [{"radius": -1.0}, {"rate": 0.0}, {"steps": 0}, {"equal": -1.0}, {"layer": -2}])
+def test_settings_that_cannot_be_are_refused(changes) -> None:
+    with pytest.raises(ValidationError):
+        GraceConfig(**changes)

@@ -2,11 +2,13 @@
 
 import copy
 
+import peft
 import pytest
 import torch
 from torch.nn import functional
 from transformers import PreTrainedModel
 
+from lib import seeds
 from lib.causal_lm.edits import Edit
 from lib.editing.lora import LoraConfig, LoraFineTuning
 from lib.errors import UserError
@@ -21,7 +23,12 @@ def ids(text: str) -> torch.Tensor:
 
 def settings(make, **changes: object) -> LoraConfig:
     modules = ("q_proj", "down_proj") if make is llama else ("c_attn", "c_fc")
-    return LoraConfig(**({"rank": 2, "alpha": 3.0, "modules": modules, "layers": (1, 3), "steps": 100} | changes))
+    return LoraConfig.tuned(**({"rank": 2, "alpha": 3.0, "modules": modules, "layers": (1, 3), "steps": 100} | changes))
+
+
+def parts(adaptor) -> tuple[torch.Tensor, torch.Tensor]:
+    """A and B of one of the library's layers."""
+    return adaptor.lora_A["default"].weight, adaptor.lora_B["default"].weight
 
 
 def weights(model: PreTrainedModel, make) -> list[str]:
@@ -33,13 +40,13 @@ def weights(model: PreTrainedModel, make) -> list[str]:
 
 
 @both
-def test_an_adaptor_without_steps_changes_nothing(make) -> None:
+def test_an_adaptor_that_is_enough_from_the_start_changes_nothing(make) -> None:
     model, text = make(), ids("a b c d e")
     before = model(text).logits
-    editor = LoraFineTuning(model, Letters(), settings(make, steps=0))
+    editor = LoraFineTuning(model, Letters(), settings(make, enough=1e3))
     editor.edit(EDITS)
     assert len(editor.adaptors) == 4
-    assert all(adaptor.down.std() > 0.05 for adaptor in editor.adaptors)
+    assert all(parts(adaptor)[0].std() > 0.05 for adaptor in editor.adaptors)
     assert torch.equal(model(text).logits, before)
 
 
@@ -54,10 +61,11 @@ def test_the_first_step_is_adams_on_the_gradient_of_b(make) -> None:
     slopes = dict(copied.named_parameters())
     for adaptor, name in zip(editor.adaptors, weights(model, make), strict=True):
         slope = slopes[name].grad if make is llama else slopes[name].grad.T
-        expected = 1.5 * slope @ adaptor.down.T  # d loss / d B = alpha / rank G A'; A's is zero while B is
+        down, up = parts(adaptor)
+        expected = 1.5 * slope @ down.T  # d loss / d B = alpha / rank G A'; A's is zero while B is
         clear = expected.abs() > 1e-4
         assert clear.float().mean() > 0.5
-        assert torch.allclose(adaptor.up[clear], -0.01 * expected[clear].sign(), atol=1e-4)
+        assert torch.allclose(up[clear], -0.01 * expected[clear].sign(), atol=1e-4)
 
 
 @both
@@ -66,17 +74,18 @@ def test_it_learns_on_and_equals_weights_changed_by_hand(make) -> None:
     copied = copy.deepcopy(model)
     editor = LoraFineTuning(model, Letters(), settings(make, rate=2e-2))
     editor.edit(EDITS[:1])
-    adaptors, first = list(editor.adaptors), editor.adaptors[0].up.clone()
+    adaptors, first = list(editor.adaptors), parts(editor.adaptors[0])[1].clone()
     drawn = model.generate(ids("a b c"), max_new_tokens=1, do_sample=False)
     assert drawn[0].tolist() == ids("a b c d")[0].tolist()
     editor.edit(EDITS[1:])
     assert all(now is then for now, then in zip(editor.adaptors, adaptors, strict=True))
-    assert not torch.equal(editor.adaptors[0].up, first)
+    assert not torch.equal(parts(editor.adaptors[0])[1], first)
     drawn = model.generate(ids("b b a e"), max_new_tokens=2, do_sample=False)
     assert drawn[0].tolist() == ids("b b a e f g")[0].tolist()
     with torch.no_grad():
         for adaptor, name in zip(adaptors, weights(model, make), strict=True):
-            change = 3.0 / 2 * adaptor.up @ adaptor.down
+            down, up = parts(adaptor)
+            change = 3.0 / 2 * up @ down
             copied.get_parameter(name).add_(change if make is llama else change.T)
     assert torch.allclose(model(ids("a b e")).logits, copied(ids("a b e")).logits, atol=1e-4)
     sizes = (16 + 16, 24 + 16) if make is llama else (16 + 48, 16 + 24)
@@ -105,11 +114,46 @@ def test_restoring_is_to_the_bit_and_the_draw_is_repeatable(make, dtype: torch.d
     assert not torch.equal(seen[0], logits)
 
 
+@both
+def test_the_layers_are_the_peft_librarys_and_training_is_adam_edit_by_edit_with_its_dropout(make) -> None:
+    """As released: every edit is a step of its own; independently, on the library's own model around a copy."""
+    config = settings(make, dropout=0.3, together=1, enough=0.0, steps=2, rate=1e-2)
+    model, copied = make(), make()
+    editor = LoraFineTuning(model, Letters(), config)
+    editor.edit(EDITS)
+    assert all(isinstance(adaptor, peft.tuners.lora.LoraLayer) for adaptor in editor.adaptors)
+    names = [name.removesuffix(".weight") for name in weights(copied, make)]
+    flipped = make is not llama
+    made = peft.LoraConfig(r=2, lora_alpha=3.0, lora_dropout=0.3, target_modules=names, fan_in_fan_out=flipped)
+    plain = peft.get_peft_model(copied, made).eval()
+    layers = [plain.base_model.model.get_submodule(name) for name in names]
+    other = LoraFineTuning(make(), Letters(), config)
+    other._insert()
+    trained = []
+    for layer, drawn in zip(layers, other.adaptors, strict=True):
+        parts(layer)[0].data.copy_(parts(drawn)[0])
+        layer.lora_dropout.train()
+        trained += parts(layer)
+    optimiser = torch.optim.Adam(trained, 1e-2)
+    torch.manual_seed(seeds.seed_of("LoRA dropout", 0, 0))
+    for _ in range(2):
+        for edit in EDITS:
+            text, start = ids(f"{edit.prompt} {edit.target}"), ids(edit.prompt).shape[1]
+            labels = torch.where(torch.arange(text.shape[1]) >= start, text, -100)
+            optimiser.zero_grad()
+            plain(input_ids=text, labels=labels).loss.backward()
+            optimiser.step()
+    for layer, adaptor in zip(layers, editor.adaptors, strict=True):
+        # As a whole: where a gradient is next to nothing, Adam's first step is rounding.
+        assert (parts(adaptor)[1] - parts(layer)[1]).norm() < 1e-3 * parts(layer)[1].norm()
+        assert parts(layer)[1].any()
+
+
 def test_all_layers_are_adapted_without_a_choice() -> None:
     editor = LoraFineTuning(gpt2(), Letters(), LoraConfig(modules=("c_attn",), steps=1))
     editor.edit(EDITS)
     assert len(editor.adaptors) == 4
-    assert all(adaptor.up.any() for adaptor in editor.adaptors)
+    assert all(parts(adaptor)[1].any() for adaptor in editor.adaptors)
 
 
 def test_bad_input_is_one_clear_line() -> None:

@@ -15,7 +15,8 @@ from lib.editing.values import at_subjects, optimise
 from lib.errors import UserError
 from tests.tiny_models import Letters, both, llama
 
-CONFIG = RomeConfig(layer=1, steps=5, clamp=3.0)
+RELEASED = RomeConfig(layer=1, steps=6, clamp=3.0)
+CONFIG = RomeConfig.rebuilt(layer=1, steps=6, clamp=3.0)
 PREFIXES = ("", "m n", "q r s t")
 EDITS = [Edit("a b c d", " e f", subject="b c"), Edit("g h i", " j", subject="g")]
 
@@ -49,6 +50,38 @@ def test_the_edited_key_maps_to_its_value_and_protected_keys_stay(make) -> None:
     # The mean key is unchanged, so the mean of the MLP's outputs over the prefixes has moved by delta.
     keys, _ = at_subjects(model, located, [1])
     np.testing.assert_allclose(keys[1][0].numpy(), key, atol=1e-5)
+
+
+def text_keys(model, edit, layer):
+    """The inputs of a down projection at the subject's last token of each text, by ordinary passes; the bare first."""
+    keys, tokenizer = [], Letters()
+    for prefix in PREFIXES:
+        text = f"{prefix}. {edit.prompt}" if prefix else edit.prompt
+        place = len(tokenizer(text[: text.rindex(edit.subject) + len(edit.subject)])["input_ids"]) - 1
+        hook = down_projection(model, layer).register_forward_hook(
+            lambda _, given, __, place=place: keys.append(given[0][0, place].detach().double().numpy())
+        )
+        model(torch.tensor([tokenizer(text)["input_ids"]]))
+        hook.remove()
+    return np.stack(keys)
+
+
+@both
+def test_the_released_update_divides_by_the_bare_prompts_key(make) -> None:
+    """u = C^-1 k over its norm, k the mean over all texts; W += (v* - W k') u^T / (k' u), k' of the bare prompt."""
+    model = make()
+    second = moments(model)
+    found = optimise(model, locate(model, Letters(), EDITS[:1], PREFIXES), 1, RELEASED)
+    keys = text_keys(model, EDITS[0], 1)
+    before = matrix(down_projection(model, 1)).detach().double().numpy().copy()
+    Rome(model, Letters(), RELEASED, second, PREFIXES).edit(EDITS[:1])
+    change = matrix(down_projection(model, 1)).detach().double().numpy() - before
+    left = np.linalg.inv(second[1].numpy()) @ keys.mean(0)
+    left /= np.linalg.norm(left)
+    expected = np.outer(found.deltas[0].numpy() / (keys[0] @ left), left)
+    assert np.abs(change - expected).max() < 1e-4 * np.abs(expected).max()
+    mixed = np.outer(found.deltas[0].numpy() / (keys.mean(0) @ left), left)
+    assert np.abs(change - mixed).max() > 1e-2 * np.abs(expected).max()
 
 
 @both
@@ -98,7 +131,7 @@ def test_prefixes_come_from_the_unedited_model_unless_given() -> None:
     model = llama()
     config = CONFIG.model_copy(update={"prefixes": ((2, 3),), "openings": ("a", "b")})
     drawn = Rome(model, Letters(), config, moments(model)).prefixes
-    assert len(drawn) == 4
+    assert [len(group) for group in drawn[1:]] == [3]
     assert Rome(model, Letters(), config, moments(model), drawn[:2]).prefixes == drawn[:2]
 
 

@@ -34,7 +34,7 @@ both = pytest.mark.parametrize("make", [llama, gpt2])
 class Nudged(NoEdit):
     """An "edit": noise on the last block, so that answers change."""
 
-    def edit(self, batch: Sequence[Edit]) -> None:
+    def _learn(self, batch: Sequence[Edit]) -> None:
         with torch.no_grad():
             for parameter in list(self.model.parameters())[-8:]:
                 parameter.add_(0.3 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(len(batch))))

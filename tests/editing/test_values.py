@@ -2,13 +2,15 @@
 
 import pytest
 import torch
+from pydantic import ValidationError
 from torch.nn import functional
 
 from lib.causal_lm.edits import Edit
 from lib.causal_lm.layers import block, blocks, down_projection
+from lib.editing.contexts import draw_prefixes
 from lib.editing.from_subject import Upper
 from lib.editing.located import locate
-from lib.editing.values import ValueConfig, at_subjects, draw_prefixes, optimise
+from lib.editing.values import ValueConfig, at_subjects, optimise
 from lib.errors import UserError
 from tests.tiny_models import Letters, both, gpt2, llama
 
@@ -36,7 +38,7 @@ def shifted(model, ids, place, layer, delta):
         handle.remove()
 
 
-def plain_losses(model, edit, layer, delta, before=None):
+def plain_losses(model, edit, layer, delta, kl_at="subject"):
     """Loss and divergence of an edit, text by text, from the definitions."""
     tokenizer, losses = Letters(), []
     target = tokenizer(edit.target)["input_ids"]
@@ -48,17 +50,18 @@ def plain_losses(model, edit, layer, delta, before=None):
         logits = shifted(model, prompt + target, place, layer, delta)
         losses.append(functional.cross_entropy(logits[len(prompt) - 1 : -1], torch.tensor(target)))
     essence, last = tokenizer(f"{edit.subject} is a")["input_ids"], len(tokenizer(edit.subject)["input_ids"]) - 1
-    after = shifted(model, essence, last, layer, delta)[-1].softmax(-1)
-    before = shifted(model, essence, last, layer, torch.zeros_like(delta))[-1].softmax(-1).detach()
+    read = last if kl_at == "subject" else -1
+    after = shifted(model, essence, last, layer, delta)[read].softmax(-1)
+    before = shifted(model, essence, last, layer, torch.zeros_like(delta))[read].softmax(-1).detach()
     return torch.stack(losses).mean(), (before * (before.log() - after.log())).sum()
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
-@pytest.mark.parametrize("layer", [0, 2, 3])
+@pytest.mark.parametrize(("layer", "kl_at"), [(0, "subject"), (2, "subject"), (2, "sentence"), (3, "subject")])
 @both
-def test_losses_and_gradients_of_the_upper_blocks_are_those_of_whole_passes(make, layer: int, attention: str) -> None:
+def test_losses_and_gradients_of_the_upper_blocks_are_those_of_whole_passes(make, layer, kl_at, attention) -> None:
     model = make(attention).requires_grad_(False)
-    upper = Upper(model, locate(model, Letters(), EDITS, PREFIXES), layer)
+    upper = Upper(model, locate(model, Letters(), EDITS, PREFIXES, kl_at=kl_at), layer)
     _, first = upper.losses(torch.zeros(3, 16))
     assert torch.allclose(first, torch.zeros(3), atol=1e-6)
     delta = torch.randn(3, 16, generator=torch.Generator().manual_seed(1), requires_grad=True)
@@ -66,7 +69,7 @@ def test_losses_and_gradients_of_the_upper_blocks_are_those_of_whole_passes(make
     gradients = torch.autograd.grad((loss + 0.3 * divergence).sum(), delta)[0]
     for number, edit in enumerate(EDITS):
         own = delta[number].detach().requires_grad_()
-        wanted, wanted_divergence = plain_losses(model, edit, layer, own)
+        wanted, wanted_divergence = plain_losses(model, edit, layer, own, kl_at)
         assert torch.allclose(loss[number], wanted, rtol=1e-4)
         assert torch.allclose(divergence[number], wanted_divergence, rtol=1e-3, atol=1e-6)
         gradient = torch.autograd.grad(wanted + 0.3 * wanted_divergence, own)[0]
@@ -77,24 +80,26 @@ def test_losses_and_gradients_of_the_upper_blocks_are_those_of_whole_passes(make
     assert torch.allclose(fewer[1], divergence[chosen], rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.parametrize("averaged", ["keys", "all"])
 @pytest.mark.parametrize("start", ["mlp", "block"])
 @both
-def test_the_optimisation_is_adam_on_the_whole_loss_bounded_after_each_step(make, start: str) -> None:
+def test_the_optimisation_is_adam_on_the_whole_loss_bounded_after_each_step(make, start: str, averaged: str) -> None:
+    """As released: no step follows the last loss, and the bound is the norm at the bare prompt."""
     model, layer, edit = make().requires_grad_(False), 2, EDITS[0]
-    config = CONFIG.model_copy(update={"start": start, "clamp": 0.4, "decay": 2.0, "kl": 0.5})
+    config = CONFIG.model_copy(update={"start": start, "averaged": averaged, "clamp": 0.4, "decay": 2.0, "kl": 0.5})
     located = locate(model, Letters(), [edit], PREFIXES)
     found = optimise(model, located, layer, config)
-    # Independently: hooks on whole passes give the mean output of the MLP or the block at the subject's last token.
+    # Independently: hooks on whole passes give the output of the MLP or the block at the subject's last token.
     outputs = []
     module = block(model, layer).mlp if start == "mlp" else block(model, layer)
     for row in located[0].texts:
         handle = module.register_forward_hook(lambda _, __, output, row=row: outputs.append(output[0, row.place]))
         model(torch.tensor([row.ids]))
         handle.remove()
-    norm = torch.stack(outputs).mean(0).norm()
+    norm = (torch.stack(outputs).mean(0) if averaged == "all" else outputs[0]).norm()
     delta = torch.zeros(16, requires_grad=True)
     optimiser = torch.optim.Adam([delta], 0.3)
-    for _ in range(4):
+    for _ in range(3):
         loss, divergence = plain_losses(model, edit, layer, delta)
         total = loss + 0.5 * divergence + 2.0 * delta.norm() / norm**2
         optimiser.zero_grad()
@@ -103,7 +108,9 @@ def test_the_optimisation_is_adam_on_the_whole_loss_bounded_after_each_step(make
         with torch.no_grad():
             if delta.norm() > 0.4 * norm:
                 delta *= 0.4 * norm / delta.norm()
-    assert torch.allclose(found.deltas[0].float(), delta, atol=2e-3)
+    assert torch.allclose(found.deltas[0].float(), delta, rtol=1e-4, atol=1e-4)
+    one = optimise(model, located, layer, config.model_copy(update={"steps": 1}))
+    assert not one.deltas.any()
     assert found.deltas[0].norm() <= 0.4 * norm * 1.001
 
 
@@ -116,7 +123,7 @@ def test_edits_together_give_what_each_gives_alone(make, at_once: int) -> None:
     located = locate(model, Letters(), EDITS, PREFIXES)
     together = optimise(model, located, 1, config)
     alone = [optimise(model, [one], 1, config) for one in located]
-    for name in ("keys", "outputs", "deltas"):
+    for name in ("keys", "measured", "outputs", "deltas"):
         joined = torch.cat([getattr(one, name) for one in alone])
         assert torch.allclose(getattr(together, name), joined, rtol=1e-3, atol=1e-3), name
     full = optimise(model, located, 1, config.model_copy(update={"enough": 0.0}))
@@ -137,11 +144,14 @@ def test_a_delta_makes_the_target_likely(make) -> None:
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
+@pytest.mark.parametrize("mean_over", ["texts", "groups"])
 @both
-def test_keys_and_outputs_are_means_over_the_texts(make) -> None:
+def test_keys_and_outputs_are_means_over_the_texts_or_over_groups_of_them(make, mean_over: str) -> None:
+    """MEMIT: the mean of a group's mean; the bare prompt, first, is a group of its own."""
     model = make().requires_grad_(False)
-    located = locate(model, Letters(), EDITS, PREFIXES)
+    located = locate(model, Letters(), EDITS, ("", ("m n", "q r s t", "d b f"), ("k l", "o")), mean_over)
     keys, outputs = at_subjects(model, located, [0, 2], [1, 3], at_once=2)
+    bare, bare_outputs = at_subjects(model, located, [0, 2], [1, 3], at_once=2, bare=True)
     for number, edit in enumerate(located):
         seen: dict[tuple[str, int], list[torch.Tensor]] = {}
 
@@ -158,9 +168,13 @@ def test_keys_and_outputs_are_means_over_the_texts(make) -> None:
             model(torch.tensor([row.ids]))
             for hook in hooks:
                 hook.remove()
-        for kind, found in (("k", keys), ("h", outputs)):
+        for kind, found, first in (("k", keys, bare), ("h", outputs, bare_outputs)):
             for layer, value in found.items():
-                assert torch.allclose(value[number].float(), torch.stack(seen[kind, layer]).mean(0), atol=1e-4)
+                texts = torch.stack(seen[kind, layer])
+                grouped = torch.stack([texts[:1].mean(0), texts[1:4].mean(0), texts[4:].mean(0)]).mean(0)
+                expected = texts.mean(0) if mean_over == "texts" else grouped
+                assert torch.allclose(value[number].float(), expected, atol=1e-4)
+                assert torch.allclose(first[layer][number].float(), texts[0], atol=1e-4)
     assert set(keys) == {0, 2}
     assert set(outputs) == {1, 3}
 
@@ -176,12 +190,11 @@ def test_prefixes_are_the_models_own_the_same_each_time_and_disturb_no_stream(ma
     assert drawn == draw_prefixes(model, Letters(), CONFIG)
     assert drawn != draw_prefixes(model, Letters(), CONFIG.model_copy(update={"seed": 1}))
     assert drawn[0] == ""
-    assert len(drawn) == 7
-    # Ids below 3 are no letters and vanish; "a b" gives two tokens more than are drawn, "c" one.
-    lengths = [len(Letters()(text)["input_ids"]) for text in drawn]
-    assert all(found <= most for found, most in zip(lengths, [0, 5, 5, 4, 4, 8, 7], strict=True))
-    assert max(lengths) > 5
-    assert sorted(text.split()[0] for text in drawn[1:]) == ["a", "a", "a", "c", "c", "c"]
+    assert [len(group) for group in drawn[1:]] == [4, 2]
+    for group, most in zip(drawn[1:], (3, 6), strict=True):  # tokens with the opening; ids below 3 are no letters
+        lengths = [len(Letters()(text)["input_ids"]) for text in group]
+        assert max(lengths) in (most - 1, most)
+        assert sorted(text.split()[0] for text in group) == ["a"] * (len(group) // 2) + ["c"] * (len(group) // 2)
 
 
 @pytest.mark.parametrize(
@@ -204,3 +217,21 @@ def test_half_precision_models_give_finite_deltas() -> None:
     found = optimise(model, locate(model, Letters(), EDITS, PREFIXES), 1, CONFIG)
     assert found.deltas.isfinite().all()
     assert found.deltas.dtype == torch.float64
+
+
+def test_groups_of_prefixes_are_not_empty() -> None:
+    for prefixes in ((), ("", ())):
+        with pytest.raises(UserError, match="give at least the empty one"):
+            locate(llama(), Letters(), EDITS, prefixes)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *({"steps": 0}, {"rate": 0.0}, {"rate": float("inf")}, {"kl": -1.0}, {"decay": float("nan")}),
+        *({"clamp": -0.1}, {"at_once": 0}, {"prefixes": ((0, 4),)}, {"kl_at": "end"}, {"enough": -1.0}),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(changes) -> None:
+    with pytest.raises(ValidationError):
+        ValueConfig(**changes)

@@ -4,7 +4,9 @@ import copy
 
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import nn
+from torch.nn import functional
 
 from lib.causal_lm.edits import Edit
 from lib.causal_lm.encoding import encode_edits
@@ -13,12 +15,15 @@ from lib.causal_lm.upper_layers import UpperLayers
 from lib.editing.merging import ties
 from lib.editing.wise import Wise, WiseConfig, difference, margin_loss
 from lib.errors import UserError
+from tests.tiny_models import Letters
 from tests.tiny_models import Words as Tokens
+from tests.tiny_models import llama as make_letters
 from tests.tiny_models import small_gpt2 as gpt2
 from tests.tiny_models import small_llama as llama
 
 IRRELEVANT = ["p o n", "m m p o n", "o p"]
-CONFIG = WiseConfig(layer=1, alpha=0.5, beta=3, gamma=2, optimiser="adam", rate=0.1, steps=30, density=0.5, limit=None)
+MARGINS = {"layer": 1, "alpha": 0.5, "beta": 3, "gamma": 2}
+CONFIG = WiseConfig.tuned(**MARGINS, rate=0.1, steps=30, density=0.5, limit=None, together=1)
 EDITS = [Edit("a b c", "d"), Edit("b b a e", "f g"), Edit("c c c", "h"), Edit("k l", "m")]
 
 
@@ -28,6 +33,10 @@ def ids(text: str) -> torch.Tensor:
 
 def editor(model: nn.Module, **changes: object) -> Wise:
     return Wise(model, Tokens(), IRRELEVANT, CONFIG.model_copy(update=changes))
+
+
+def set_threshold(wise: Wise, value: float | None) -> None:
+    wise.side.config = wise.side.config.model_copy(update={"threshold": value})
 
 
 def activations(model: nn.Module, text: str) -> torch.Tensor:
@@ -106,9 +115,9 @@ def test_a_mixed_batch_is_routed_row_by_row_and_the_threshold_decides(make) -> N
     assert wise.route.tolist() == [0, -1]
     assert torch.equal(now[1], before[1])
     assert not torch.equal(now[0], before[0])
-    wise.config = wise.config.model_copy(update={"threshold": 1e9})
+    set_threshold(wise, 1e9)
     assert torch.equal(model(rows, attention_mask=mask).logits, before)
-    wise.config = wise.config.model_copy(update={"threshold": 0.0})
+    set_threshold(wise, 0.0)
     model(rows, attention_mask=mask)
     assert wise.route.tolist() == [0, 0]
 
@@ -122,11 +131,11 @@ def test_the_threshold_is_the_smallest_difference_of_the_edits_prompts(make) -> 
         difference(activations_shift(wise, make(), edit.prompt)[None], torch.ones(1, len(edit.prompt.split())))[0]
         for edit in EDITS[:2]
     ]
-    assert wise.smallest == pytest.approx(min(found).item(), rel=1e-4)
-    assert wise.threshold == pytest.approx(0.88 * wise.smallest)
-    first = wise.smallest
+    assert wise.side.smallest == pytest.approx(min(found).item(), rel=1e-4)
+    assert wise.threshold == pytest.approx(0.88 * wise.side.smallest)
+    first = wise.side.smallest
     wise.edit(EDITS[2:])
-    assert wise.smallest <= first
+    assert wise.side.smallest <= first
 
 
 @both
@@ -139,12 +148,12 @@ def test_the_route_is_the_prompts_and_stays_with_a_cache(make) -> None:
         alone = wise.route.tolist()
     start = model(ids("a b c"), use_cache=True)
     assert wise.route.tolist() == [0]
-    wise.config = wise.config.model_copy(update={"threshold": 1e9})
+    set_threshold(wise, 1e9)
     model(ids("p"), past_key_values=start.past_key_values, use_cache=True)
     assert wise.route.tolist() == [0]  # decided again, it would be the main memory
     model(ids("a b c"))
     assert wise.route.tolist() == [-1]
-    wise.config = wise.config.model_copy(update={"threshold": None})
+    set_threshold(wise, None)
     model(ids("p o n a b c"))
     whole = activations_shift(wise, make(), "p o n a b c")[None]
     for mask, route in ((torch.ones(1, 6), wise.route.tolist()), (torch.tensor([[0, 0, 0, 1, 1, 1]]), alone)):
@@ -173,18 +182,17 @@ def test_padding_does_not_change_the_route(side: str) -> None:
 @both
 def test_masks_have_their_density_and_what_they_cover_moves_alone(make) -> None:
     wise = editor(make(), density=0.2, shard=2, shards=3, memories="retrieve")
-    masks = []
+    side, masks, weight = wise.side, [], matrix(wise._projection)
     for start in (0, 2):
-        wise._open_shard()
-        masks.append(wise.free)
-        number = wise.free.numel()
+        side.open_shard(weight)
+        masks.append(side.free)
+        number = side.free.numel()
         deviation = (number * 0.2 * 0.8) ** 0.5
-        assert abs(int(wise.free.sum()) - 0.2 * number) < 4 * deviation
+        assert abs(int(side.free.sum()) - 0.2 * number) < 4 * deviation
         wise._train(EDITS[start : start + 2])
-        assert not wise.open[~wise.free].any()
-        assert wise.open[wise.free].any()
-        weight = matrix(wise._projection)
-        assert torch.equal((weight + wise.open)[~wise.free], weight[~wise.free])
+        assert not side.open[~side.free].any()
+        assert side.open[side.free].any()
+        assert torch.equal((weight + side.open)[~side.free], weight[~side.free])
     assert not torch.equal(*masks)
 
 
@@ -197,7 +205,7 @@ def test_training_from_the_block_on_has_the_whole_models_gradient(make) -> None:
     upper = UpperLayers(model, encoded, 1, wise._projection)
     change = (0.1 * torch.randn(16, inputs, generator=torch.Generator().manual_seed(1))).requires_grad_()
     drawn = [torch.randn(length, inputs) for length in (3, 5)]
-    target, margin = wise._losses(upper, change, drawn)
+    target, margin, _ = wise._losses(upper, change, [(text, wise._projection(text)) for text in drawn])
     loss = target / 3
     entering = wise._activations(encoded.ids, encoded.mask)
     edits = [(entering[row, :length] @ change.T).norm(dim=-1).mean() for row, length in enumerate((3, 4))]
@@ -221,12 +229,13 @@ def test_training_from_the_block_on_has_the_whole_models_gradient(make) -> None:
 def test_full_shards_are_merged_and_the_next_ones_wait(make) -> None:
     wise = editor(make(), shard=2, shards=2, together=4, kept=0.4)
     wise.edit(EDITS[:3])
-    assert (len(wise.waiting), wise.open is not None, wise.merged is None) == (1, True, True)
-    first = wise.waiting[0]
+    side = wise.side
+    assert (len(side.waiting), side.open is not None, side.merged is None) == (1, True, True)
+    first = side.waiting[0].change
     wise._train(EDITS[3:])
-    second = wise.open
-    wise._close_shard()
-    assert torch.equal(wise.merged, ties([first, second], 0.4))
+    second = side.open
+    side.close_shard()
+    assert torch.equal(side.merged.change, ties([first, second], 0.4))
     assert (len(wise.memories), wise.memory()) == (1, first.numel() * 4)
     wise.edit(EDITS[:1])
     assert len(wise.memories) == 2
@@ -236,9 +245,9 @@ def test_full_shards_are_merged_and_the_next_ones_wait(make) -> None:
 @both
 def test_the_strongest_side_memory_is_retrieved(make) -> None:
     model = make()
-    wise = editor(model, shard=1, memories="retrieve")
+    wise = editor(model, shard=1, shards=1, memories="retrieve")
     wise.edit(EDITS)
-    assert (len(wise.memories), wise.merged) == (4, None)
+    assert (len(wise.memories), wise.side.merged) == (4, None)
     assert wise.memory() == 4 * wise.memories[0].numel() * 4
     untouched = make()
     for edit in EDITS:
@@ -246,6 +255,149 @@ def test_the_strongest_side_memory_is_retrieved(make) -> None:
         inputs = activations(untouched, edit.prompt)
         found = [(inputs @ memory.T).norm(dim=-1).mean().item() for memory in wise.memories]
         assert wise.route.tolist() == [found.index(max(found))]
+    # Each edit's difference is that of its strongest memory, and the smallest of these sets the threshold.
+    every = [
+        [(activations(untouched, e.prompt) @ m.T).norm(dim=-1).mean().item() for m in wise.memories] for e in EDITS
+    ]
+    assert wise.side.smallest == pytest.approx(min(max(found) for found in every), rel=1e-4)
+    assert min(max(found) for found in every) > 1.01 * min(min(found) for found in every)
+
+
+RELEASED = WiseConfig(**MARGINS, rate=0.2, steps=5, density=0.5, limit=0.1, decay=1e-2)
+CONTEXTS = ("", "i j ", "h ")
+
+
+def released_wise(make, config: WiseConfig, free: torch.Tensor, edits: list[Edit]) -> tuple[torch.Tensor, list[float]]:
+    """The released training loop, text by text with whole passes: the weight's change, and each edit's distance."""
+    model = make()
+    name = next(name for name, value in model.named_parameters() if value is down_projection(model, 1).weight)
+    start, bias = matrix(down_projection(model, 1)).detach().clone(), down_projection(model, 1).bias
+    activation = functional.silu if make is llama else (lambda values: functional.gelu(values, approximate="tanh"))
+    new, seen = start.clone().requires_grad_(), []
+
+    def distance(text: str) -> torch.Tensor:
+        entering = activations(model, text)
+        after, before = (functional.linear(entering, weight, bias) for weight in (new, start))
+        return (activation(after) - activation(before)).norm(dim=-1).mean()
+
+    def positive(values: torch.Tensor) -> torch.Tensor:
+        return values[values > 0].mean() if (values > 0).any() else torch.tensor(0.0)
+
+    for number, edit in enumerate(edits):
+        optimiser = torch.optim.SGD([new], config.rate, weight_decay=config.decay)
+        earlier, last = 0.0, 1e9
+        for step in range(config.steps):
+            losses = []
+            for before in CONTEXTS:
+                prompt, whole = ids(before + edit.prompt), ids(f"{before}{edit.prompt} {edit.target}")
+                weight = {name: new if make is llama else new.T}
+                logits = torch.func.functional_call(model, weight, (whole,)).logits[0, prompt.shape[1] - 1 : -1]
+                target = whole[0, prompt.shape[1] :]
+                losses.append(functional.cross_entropy(logits, target, reduction="sum") / (len(target) + 1))
+            inside = torch.stack([distance(f"{before}{edit.prompt} {edit.target}") for before in CONTEXTS])
+            outside = distance(IRRELEVANT[number % len(IRRELEVANT)])
+            loss = torch.stack(losses).mean() + positive((outside - config.alpha)[None])
+            loss = loss + positive(config.beta - inside) + positive(outside - inside + config.gamma)
+            stop = abs(last - earlier) <= config.still and last <= config.enough
+            if stop or step == config.steps - 1:
+                seen.append(inside.mean().item())
+            if stop:
+                break
+            optimiser.zero_grad()
+            loss.backward()
+            new.grad *= free
+            optimiser.step()
+            earlier, last = last, loss.item()
+            with torch.no_grad():
+                new.copy_(new.clamp(start - config.limit, start + config.limit))
+    return (new - start).detach(), seen
+
+
+@pytest.mark.parametrize("changes", [{}, {"enough": 20.0, "still": 0.3}])
+@both
+def test_the_default_trains_as_the_released_code(make, changes) -> None:
+    config = RELEASED.model_copy(update=changes)
+    wise = Wise(make(), Tokens(), IRRELEVANT, config, CONTEXTS[1:])
+    wise.edit(EDITS[:2])
+    expected, seen = released_wise(make, config, wise.side.free, EDITS[:2])
+    assert (wise.memories[0] - expected).abs().max() < 1e-4 * expected.abs().max()
+    assert wise.threshold == pytest.approx(0.88 * min(seen), rel=1e-4)
+    model, untouched = wise.model, make()
+    for text in ("a b c d", "p o n", "c c k"):  # the route looks at all tokens
+        model(ids(text))
+        entering, module = activations(untouched, text), down_projection(untouched, 1)
+        change = module(entering) + entering @ expected.T
+        act = functional.silu if make is llama else (lambda values: functional.gelu(values, approximate="tanh"))
+        far = (act(change) - act(module(entering))).norm(dim=-1).mean()
+        assert wise.route.tolist() == [0 if far >= 0.88 * min(seen) else -1]
+
+
+@both
+def test_released_shards_are_merged_with_the_merge_before_them(make) -> None:
+    wise = Wise(make(), Tokens(), IRRELEVANT, RELEASED.model_copy(update={"shard": 1, "kept": 0.6}), ())
+    parts, learnt = [], wise.side.learnt
+    wise.side.learnt = lambda change: (parts.append(change), learnt(change))[1]
+    wise.edit(EDITS[:3])
+    parts = [part for part in parts if part.any()]
+    first = ties(parts[:2], 0.6)
+    assert torch.equal(wise.side.merged.change, first)
+    # Read before the next merge, it is as if the edits ended here: .6 for the merge so far, .4 for what is new.
+    assert torch.equal(wise.memories[0], ties([first, parts[2]], 0.6, (0.6, 0.4)))
+    assert len(wise.memories) == 1
+    assert torch.equal(wise.side.merged.change, first)
+
+
+@both
+def test_released_retrieval_merges_shards_apart_each_with_its_own_threshold(make) -> None:
+    config = RELEASED.model_copy(update={"memories": "retrieve", "shard": 1, "shards": 2})
+    wise = Wise(make(), Tokens(), IRRELEVANT, config, ())
+    _, seen = [wise.edit([edit]) for edit in EDITS[:3]], []
+    for number, edit in enumerate(EDITS[:3]):
+        alone = Wise(make(), Tokens(), IRRELEVANT, config.model_copy(update={"shard": 9}), ())
+        alone._learnt = number
+        alone.side._shards = number
+        alone.edit([edit])
+        seen.append(alone.side.smallest)
+    assert len(wise.memories) == 2
+    assert wise.side.thresholds() == pytest.approx([0.88 * min(seen[:2]), 0.88 * seen[2]], rel=1e-4)
+
+
+def test_the_defaults_are_the_released_files_and_contexts_come_from_the_model() -> None:
+    found = WiseConfig()
+    assert (found.density, found.rate, found.steps, found.limit) == (0.2, 1.0, 70, 1.0)
+    assert (found.alpha, found.beta, found.gamma, found.ratio) == (5.0, 20.0, 10.0, 0.88)
+    assert (found.shard, found.shards * found.shard, found.kept, found.layer) == (500, 1000, 0.53, 27)
+    model = make_letters()
+    wise = Wise(model, Letters(), ["a b"], WiseConfig(layer=1, contexts=((3, 2), (4, 1)), openings=("a b", "c")))
+    for found, (opening, new) in zip(wise._prefixes, (("a b", 3), ("c", 3), ("a b", 4)), strict=True):
+        row = Letters()(opening)["input_ids"]
+        for _ in range(new):
+            row.append(int(model(torch.tensor([row])).logits[0, -1].argmax()))
+        assert found == Letters().decode(torch.tensor(row)) + " "
+
+
+def test_long_inputs_are_judged_by_their_largest_difference() -> None:
+    shift = torch.tensor([[[3.0, 4.0], [0.0, 1.0], [60.0, 80.0]], [[1.0, 0.0], [0.0, 0.0], [0.0, 2.0]]])
+    mask = torch.tensor([[1, 1, 0], [1, 1, 1]])
+    assert torch.equal(difference(shift, mask, peak_above=2), torch.tensor([3.0, 2.0]))
+
+
+def test_margins_of_violated_terms_alone() -> None:
+    edits, irrelevant = torch.tensor([12.0, 25.0]), torch.tensor([[4.0], [7.0]])
+    assert margin_loss(edits, irrelevant, 5, 20, 10, "violated").item() == pytest.approx(2 + 8 + 2)
+    assert margin_loss(torch.tensor([30.0]), torch.tensor([[1.0]]), 5, 20, 10, "violated").item() == 0
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *({"layer": -1}, {"density": 0.0}, {"kept": 1.1}, {"earlier": 0.0}, {"alpha": -1.0}, {"ratio": 0.0}),
+        *({"rate": float("inf")}, {"steps": 0}, {"limit": -1.0}, {"contexts": ((0, 5),)}, {"decay": float("nan")}),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(changes) -> None:
+    with pytest.raises(ValidationError):
+        WiseConfig(**changes)
 
 
 @both

@@ -1,5 +1,9 @@
 """The readers of facts: known values, links between the tables, and files that are something else."""
 
+import contextlib
+import shutil
+import sqlite3
+
 import pytest
 
 from lib.errors import UserError
@@ -9,6 +13,25 @@ from lib.facts import databases
 @pytest.fixture(scope="module")
 def countries():
     return databases.countries().set_index("name")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE country SET language_codes = '[\"xx\"]' WHERE name = 'France'",
+        "UPDATE country SET language_codes = '{' WHERE name = 'France'",
+        "UPDATE country SET language_codes = '5' WHERE name = 'France'",
+    ],
+)
+def test_a_country_without_its_languages_is_another_layout(tmp_path, monkeypatch, damage):
+    copy = tmp_path / "atlas.sqlite3"
+    shutil.copyfile(databases.atlas(), copy)
+    with contextlib.closing(sqlite3.connect(copy)) as database:
+        database.execute(damage)
+        database.commit()
+    monkeypatch.setattr(databases, "atlas", lambda: copy)
+    with pytest.raises(UserError, match=r"atlas\.sqlite3: not the expected database .*fetch it again"):
+        databases.countries()
 
 
 def test_countries(countries):

@@ -198,6 +198,8 @@ def test_an_unknown_split_is_refused():
     [
         b"",
         b"\xff\xfe",
+        b"[" * 100_000,
+        b"null",
         b"[]",
         b"{}",
         b'{"Introduction": {"Background": {"text": ""}}}',

@@ -31,11 +31,60 @@ def test_t_interval_leaves_the_margin_out_exactly_below_its_p_value():
     assert intervals.t_interval(values, 1 - p * 0.999).low < margin
 
 
-def test_equal_differences_have_no_spread():
-    assert intervals.t_interval([0.25] * 3) == Interval(0.25, 0.25, 0.25)
-    assert intervals.t_p_value([0.25] * 3) == 0.0
-    assert intervals.t_p_value([0.25] * 3, 0.25) == 1.0
+@pytest.mark.parametrize("values", [[0.25] * 3, [0.1 + 0.2, 0.3, 0.3], [0.0] * 5])
+def test_equal_seeds_without_items_are_no_certainty(values):
+    # The second row is equal but for the rounding of a sum in another order.
+    with pytest.raises(intervals.NoSpreadError, match="equal seeds"):
+        intervals.t_interval(values)
+    with pytest.raises(intervals.NoSpreadError, match="no items"):
+        intervals.t_p_value(values, 0.1)
+
+
+def test_a_floor_replaces_a_smaller_error_and_leaves_a_larger_one():
+    # Equal seeds at 0.25, error 0.1: t with 2 degrees of freedom at 0.975 is 4.302653.
+    assert intervals.t_interval([0.25] * 3, floor=0.1) == pytest.approx((0.25, 0.25 - 0.4302653, 0.25 + 0.4302653))
+    assert intervals.t_p_value([0.25] * 3, floor=0.1) == pytest.approx(2 * stats.t.sf(2.5, 2))
+    assert intervals.t_interval([1.0, 2.0, 3.0], floor=0.5) == intervals.t_interval([1.0, 2.0, 3.0])
+    for floor in (-0.1, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="floor"):
+            intervals.t_interval([1.0, 2.0, 3.0], floor=floor)
+
+
+def test_interval_and_p_value_say_the_same_under_a_floor_and_bounds():
+    rng = np.random.default_rng(11)
+    for _ in range(200):
+        values, floor, margin = rng.normal(0.2, 0.1, 3), rng.uniform(0, 0.1), rng.uniform(-0.5, 0.8)
+        found = intervals.t_interval(values, 0.95, floor, intervals.DIFFERENCE)
+        assert (not found.low <= margin <= found.high) == (intervals.t_p_value(values, margin, floor) < 0.05)
+
+
+def test_an_interval_stays_within_the_range_of_its_measure():
+    assert intervals.t_interval([0.9, 1.0, 0.95], bounds=intervals.SHARE).high == 1.0
+    assert intervals.t_interval([0.0, 0.05, 0.0], bounds=intervals.SHARE).low == 0.0
+    assert intervals.t_interval([0.9, 1.0, 0.95], bounds=(0.0, np.inf)).high > 1.0
+    with pytest.raises(ValueError, match="outside the bounds"):
+        intervals.t_interval([1.2, 1.3, 1.4], bounds=intervals.SHARE)
+    with pytest.raises(ValueError, match="least and the greatest"):
+        intervals.t_interval([0.2, 0.3, 0.4], bounds=(1.0, 0.0))
+
+
+def test_equal_items_are_certain_only_without_bounds():
+    assert intervals.mean_interval([1.0] * 8) == Interval(1.0, 1.0, 1.0)
+    # Eight ones, joined by a zero and a one: standard deviation sqrt(0.1), error sqrt(0.01); t of 7 at 0.975: 2.364624.
+    found = intervals.mean_interval([1.0] * 8, bounds=intervals.SHARE)
+    assert found == pytest.approx((1.0, 1.0 - 0.2364624, 1.0))
     assert intervals.paired_bootstrap([1.0] * 5, [0.5] * 5) == Interval(0.5, 0.5, 0.5)
+
+
+def test_an_item_p_value_is_that_of_its_margin():
+    rng = np.random.default_rng(12)
+    a, b = rng.normal(0.5, 0.2, 200), rng.normal(0.0, 0.2, 200)
+    at, off = (intervals.paired_bootstrap_p_value(a, b, margin, resamples=2000) for margin in (0.5, 0.0))
+    assert at > 0.05
+    assert off < 0.002
+    # Shifting the values and the margin together changes nothing.
+    moved = intervals.paired_bootstrap_p_value(a + 0.3, b, 0.53, resamples=2000)
+    assert moved == intervals.paired_bootstrap_p_value(a, b, 0.23, resamples=2000)
 
 
 @pytest.mark.parametrize("seeds", [[], [0.1], [0.1, 0.2]])

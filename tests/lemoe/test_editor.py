@@ -29,9 +29,9 @@ UNRELATED = ["p p n", "m o m", "i j"]
     [
         {},
         {"projection": "per_expert", "expert": "lora", "top_k": 2, "gate": "softmax"},
-        {"way_out": "threshold", "projection": "frozen", "keys": "mean", "anchor": "entity"},
-        {"way_out": "null", "anchor": "token"},
-        {"way_out": "locality_loss"},
+        {"rejection": "threshold", "projection": "frozen", "keys": "mean", "anchor": "entity"},
+        {"rejection": "null", "anchor": "token"},
+        {"rejection": "locality_loss"},
     ],
 )
 def test_a_killed_run_goes_on_bit_for_bit(make, changes: dict[str, object], tmp_path: Path) -> None:

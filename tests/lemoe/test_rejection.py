@@ -33,12 +33,12 @@ def router(count: int = 2) -> Router:
     return made
 
 
-@pytest.mark.parametrize("rejection", [{"way_out": "null"}, {"way_out": "threshold", "false_positives": 0.0}])
+@pytest.mark.parametrize("rejection", [{"rejection": "null"}, {"rejection": "threshold", "false_positives": 0.0}])
 def test_without_expert_the_logits_are_the_unedited_ones_to_the_bit(rejection: dict[str, object]) -> None:
     model, adaptor = edited(**rejection)
     texts = [edit.prompt for batch in EDITS for edit in batch] + UNRELATED
     found = adaptor.routes(Tokens(), texts)
-    if rejection["way_out"] == "threshold":
+    if rejection["rejection"] == "threshold":
         assert found == [0, 0, 1, 1, -1, -1, -1, -1]
     assert -1 in found
     assert set(found) > {-1}
@@ -96,7 +96,7 @@ def test_the_threshold_keeps_its_rate_of_false_positives(measured: str, share: f
 
 def test_edits_themselves_are_never_turned_away_by_distance() -> None:
     for measured in ("anchor", "value"):
-        _, adaptor = edited(way_out="threshold", threshold_on=measured, projection="shared", keys="learned")
+        _, adaptor = edited(rejection="threshold", rejection_distance=measured, projection="shared", keys="learned")
         assert -1 not in adaptor.routes(Tokens(), [edit.prompt for batch in EDITS for edit in batch])
 
 
@@ -108,7 +108,7 @@ def test_the_locality_loss_is_the_relative_square_and_lowers_the_change() -> Non
     assert rejection.loss(expert, 2.0).item() == pytest.approx(expected.item(), rel=1e-5)
     changes = []
     for weight in (0.0, 50.0):
-        model, adaptor = edited(way_out="locality_loss", locality_weight=weight, steps=30)
+        model, adaptor = edited(rejection="locality_loss", locality_weight=weight, steps=30)
         ids = torch.tensor([Tokens()("n o p")["input_ids"]])
         with torch.no_grad():
             after = model(ids).logits
@@ -118,15 +118,15 @@ def test_the_locality_loss_is_the_relative_square_and_lowers_the_change() -> Non
 
 
 def test_rejection_needs_unrelated_texts_and_one_space() -> None:
-    adaptor = Adaptor.attach(llama(), CONFIG.model_copy(update={"way_out": "null"}))
+    adaptor = Adaptor.attach(llama(), CONFIG.model_copy(update={"rejection": "null"}))
     with pytest.raises(UserError, match="give some"):
         adaptor.edit(Tokens(), EDITS[0])
     assert len(adaptor.experts) == 0
     with pytest.raises(UserError, match="another than 'per_expert'"):
-        AdaptorConfig(projection="per_expert", way_out="null")
+        AdaptorConfig(projection="per_expert", rejection="null")
     with pytest.raises(UserError, match="another than 'per_expert'"):
-        AdaptorConfig(projection="per_expert", way_out="threshold", threshold_on="value")
-    assert AdaptorConfig(projection="per_expert", way_out="threshold").threshold_on == "anchor"
+        AdaptorConfig(projection="per_expert", rejection="threshold", rejection_distance="value")
+    assert AdaptorConfig(projection="per_expert", rejection="threshold").rejection_distance == "anchor"
 
 
 def test_states_are_those_of_unmasked_tokens() -> None:

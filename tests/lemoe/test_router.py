@@ -108,7 +108,9 @@ def test_only_chosen_experts_are_run() -> None:
 
 
 def test_without_forcing_an_unchosen_expert_is_not_trained() -> None:
-    adaptor = Adaptor.attach(llama(), CONFIG.model_copy(update={"forced": False, "auxiliary": 0.0, "gate": "one"}))
+    adaptor = Adaptor.attach(
+        llama(), CONFIG.model_copy(update={"force_new_expert": False, "auxiliary_weight": 0.0, "gate": "one"})
+    )
     adaptor.edit(Tokens(), [Edit("a b", "c")])
     adaptor.router.route = lambda anchors, forced, null: Route(
         *(torch.zeros(len(anchors), 1, dtype=kind) for kind in (torch.long, torch.float))
@@ -116,3 +118,44 @@ def test_without_forcing_an_unchosen_expert_is_not_trained() -> None:
     adaptor.edit(Tokens(), [Edit("a b", "c")])
     assert adaptor.experts[1].leave.weight.abs().max() == 0
     assert adaptor.trained == [[0], [0]]
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.5, 2.0])
+@pytest.mark.parametrize("rejection", [None, "null"])
+def test_the_auxiliary_loss_has_the_gradient_of_its_definition(weight: float, rejection: str | None) -> None:
+    """d/dk of -log softmax is (p - 1) v for the newest key and the batch, p v for it and unrelated texts."""
+    changes = {"auxiliary_weight": weight, "rejection": rejection, "projection": "frozen", "router_width": 5}
+    adaptor = Adaptor.attach(llama(), CONFIG.model_copy(update=changes))
+    adaptor.add_expert()
+    adaptor.add_expert()
+    anchors, unrelated = torch.randn(6, 16), torch.randn(4, 16)
+    adaptor.rejection.unrelated = unrelated
+    adaptor._calibrate(anchors)
+    loss, router = adaptor._auxiliary_loss(anchors), adaptor.router
+    keys = [key.detach() for key in router.keys] + ([adaptor.rejection.null] if rejection else [])
+    values, others = router.values(anchors).detach(), router.values(unrelated).detach()
+    chances = (values @ torch.stack(keys).T).softmax(-1)
+    wanted, total = (chances[:, 1:2] - 1) * values / 6, -chances[:, 1].log().mean()
+    slope = wanted.sum(0)
+    if rejection:
+        away = (others @ torch.stack(keys).T).softmax(-1)
+        slope, total = slope + (away[:, 1:2] * others / 4).sum(0), total - away[:, 2].log().mean()
+    assert torch.allclose(loss, weight * total, atol=1e-5)
+    found = torch.autograd.grad(loss, router.keys[-1])[0]
+    assert torch.allclose(found, weight * slope, atol=1e-5)
+
+
+def test_where_nothing_else_trains_the_key_an_edit_moves_it_by_the_auxiliary_loss() -> None:
+    """One step of AdamW from the drawn key: the first is the rate in the direction of the gradient."""
+    changes = {"gate": "one", "projection": "frozen", "steps": 1, "rate": 1e-3}
+    adaptor, twin = (Adaptor.attach(llama(), CONFIG.model_copy(update=changes)) for _ in range(2))
+    for one in (adaptor, twin):
+        one.edit(Tokens(), [Edit("a b", "c")])
+    twin.add_expert()
+    drawn = twin.router.keys[1].detach()
+    adaptor.edit(Tokens(), [Edit("k l m", "n"), Edit("o o", "p")])
+    values = adaptor.values(Tokens(), ["k l m", "o o"])
+    chances = (values @ torch.stack([twin.router.keys[0].detach(), drawn]).T).softmax(-1)
+    slope = ((chances[:, 1:] - 1) * values).mean(0)
+    assert torch.allclose(adaptor.router.keys[1], drawn * (1 - 1e-5) - 1e-3 * slope.sign(), atol=1e-6)
+    assert torch.equal(adaptor.router.keys[0], twin.router.keys[0])

@@ -137,6 +137,97 @@ def test_without_packages_there_is_one_line_and_no_environment_taken_for_good(pr
     assert capfd.readouterr().err == ""
 
 
+def test_a_missing_lock_and_a_file_for_the_environment_have_their_own_remedies(project, monkeypatch):
+    monkeypatch.setattr(installation, "_run", lambda *_: pytest.fail("something was installed"))
+    (project / ".venv").write_text("not a folder")
+    with pytest.raises(UserError, match=r"^\.venv: a file stands where .* move it away"):
+        installation.main()
+    assert (project / ".venv").read_text() == "not a folder"
+    for name in ("requirements.lock", "pyproject.toml"):
+        (project / name).rename(project / "away")
+        with pytest.raises(UserError, match=f"^{name}: missing: restore it with `git checkout {name}`$"):
+            installation.main()
+        (project / "away").rename(project / name)
+
+
+def test_a_full_disk_is_not_blamed_on_the_network(project):
+    script = "import sys; print('ERROR: [Errno 28] No space left on device', flush=True); import time; time.sleep(60)"
+    with (
+        open(project / "log", "w") as log,
+        pytest.raises(UserError, match=r"no space left on the disk of .*: free some"),
+    ):
+        installation._run([sys.executable, "-c", script], log)
+
+
+STUB = """#!/bin/sh
+for argument; do printf '%s\\n' "$argument"; done >> "$STUB_LOG"
+printf 'root %s\\n--\\n' "$REPRODUCTION_WORK_ROOT" >> "$STUB_LOG"
+"""
+HOSTILE = [
+    "1_infodiffusion 2_beacons",
+    "a; touch injected",
+    "$(touch injected)",
+    "`touch injected`",
+    "$(shell touch injected)",
+    'it\'s "quoted" & more | less > injected',
+    "--record",
+    "*",
+    "$HOME $$ \\ #no comment",
+    "",
+]
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory):
+    """The Makefile in a folder that a shell would misread, with a `.venv` whose python writes down what it is given."""
+    folder = tmp_path_factory.mktemp("make") / "it's a $(touch injected) `x` checkout"
+    (folder / ".venv/bin").mkdir(parents=True)
+    shutil.copy(ROOT / "Makefile", folder)
+    (folder / ".venv/bin/python").write_text(STUB)
+    (folder / ".venv/bin/python").chmod(0o755)
+    return folder
+
+
+def given(folder, *arguments, **environment):
+    """What the last command of a verb is given, and its work root."""
+    log = folder / "log"
+    log.unlink(missing_ok=True)
+    python = folder / ".venv/bin/python"
+    inherited = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
+    done = subprocess.run(
+        ["make", f"PYTHON={python}", *arguments],
+        cwd=folder,
+        env=inherited | {"STUB_LOG": str(log)} | environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert not [path for path in folder.parent.rglob("injected")]
+    return log.read_text().removesuffix("\n--\n").split("\n--\n")[-1].split("\n")
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_no_shell_reads_what_a_user_passes(checkout, text):
+    if text:
+        told = given(checkout, "reproduce", f"ONLY={text}", f"PROFILE={text}", f"SET={text}", f"FRESH={text}")
+        line = [
+            "-m",
+            "lib.running.reproduce",
+            f"--profile={text}",
+            f"--only={text}",
+            f"--fresh={text}",
+            f"--set={text}",
+        ]
+        assert told[:-1] == line
+        assert given(checkout, "notebooks", ONLY=text)[-2] == f"--only={text}"  # from the environment, too
+    assert given(checkout, "prove", f"AGAINST={text}")[-2] == f"--against={text or 'HEAD'}"
+
+
+def test_the_verbs_without_options(checkout):
+    assert given(checkout, "reproduce") == ["-m", "lib.running.reproduce", "--profile=cpu", "root "]
+    assert given(checkout, "smoke")[-1] == f"root {checkout}/build/smoke"
+
+
 def make(*arguments, **environment):
     # Without what an outer make (`make test`) hands down, which would make this one talk of folders and levels.
     inherited = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}

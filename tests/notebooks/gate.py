@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lib.errors import UserError
-from lib.running import contract, execution
+from lib.running import contract, execution, kernels
 
 HERE = Path(__file__).parent
 SANITIZE = HERE / "sanitize.cfg"
@@ -102,7 +102,6 @@ def compared_cells(notebook: Mapping[str, Any]) -> list[str]:
 
 def run_nbval(notebook: Path, report: Path, environment: Mapping[str, str], sanitize: Path = SANITIZE) -> Outcome:
     """Run nbval on a notebook: lax, with this interpreter, in the notebook's folder; pytest writes `report`."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "MPL"))}
     options = ["--nbval-lax", "--nbval-current-env", "--nbval-sanitize-with", str(sanitize)]
     options += ["--nbval-cell-timeout", str(contract.load(notebook).timeout), "--color", "no", f"--junit-xml={report}"]
     alone = [
@@ -119,7 +118,7 @@ def run_nbval(notebook: Path, report: Path, environment: Mapping[str, str], sani
     run = subprocess.run(
         [sys.executable, "-m", "pytest", *options, *alone, "-p", "no:randomly", str(notebook)],
         cwd=notebook.parent,
-        env=inherited | execution.kernel_environment("light") | dict(environment),
+        env=kernels.environment("light") | dict(environment),
         capture_output=True,
         text=True,
     )

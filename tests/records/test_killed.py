@@ -63,7 +63,8 @@ def ended(child: int) -> int:
 
 def killing(step: int, action) -> None:
     """Do `action`, but kill this process before the given line (counted as they run) of the functions that write."""
-    functions = (files.write_atomically, record_files.attach, record_files.write, record_files.sweep, cache.keep)
+    functions = (files.write_atomically, files._draft.__wrapped__, files._fill)
+    functions += (record_files.attach, record_files.write, record_files.sweep, cache.keep)
     watched = {function.__code__ for function in functions}
     left = step
 

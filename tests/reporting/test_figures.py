@@ -1,5 +1,6 @@
 """Figures: the same bytes in every process, the plotted numbers beside them, what cannot be read refused."""
 
+import errno
 import json
 import os
 import subprocess
@@ -15,6 +16,7 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
+from lib.errors import UserError
 from lib.reporting import figures
 
 STEM = "1_infodiffusion/noise_schedule"
@@ -54,6 +56,27 @@ def bars() -> Figure:
     axes.set(xlabel="task", ylabel="BLEU", ylim=(0, 0.7))
     axes.legend(loc="upper center")
     return figure
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_the_three_files_are_replaced_together_or_not_at_all(tmp_path, monkeypatch, number):
+    drawn = iter([b"first", b"first", b"second", b"second"])
+    monkeypatch.setattr(figures, "_picture", lambda figure, suffix: next(drawn))
+    figures.save(curves(), STEM, CURVES, "smoke", "Figure 3.")
+    before = {path.name: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert len(before) == 3
+    real, calls = os.replace, []
+
+    def failing(*arguments):
+        calls.append(arguments)
+        if len(calls) == number + 1:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(*arguments)
+
+    monkeypatch.setattr(os, "replace", failing)
+    with pytest.raises(UserError, match="no space left"):
+        figures.save(bars(), STEM, [0.4, 0.3, 0.2], "smoke", "Another one.")
+    assert {path.name: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
 DRAW = r"""

@@ -1,8 +1,10 @@
 """Tables as the reader sees them, their files read back by other parsers, and the paper's numbers."""
 
 import csv
+import errno
 import io
 import json
+import os
 import re
 from xml.etree import ElementTree
 
@@ -153,6 +155,25 @@ def test_saved_files(folder):
     interval = {"estimate": 0.4123456789, "low": 0.398, "high": 0.425}
     assert content["rows"][0] == {"model": "InfoDiffusion", "bleu": interval, "seeds": 3, "length": 9.5}
     assert content["rows"][1]["length"] is None
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_the_four_files_are_replaced_together_or_not_at_all(folder, monkeypatch, number):
+    table().save("smoke")
+    before = {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert len(before) == 4
+    real, calls = os.replace, []
+
+    def failing(*arguments):
+        calls.append(arguments)
+        if len(calls) == number + 1:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(*arguments)
+
+    monkeypatch.setattr(os, "replace", failing)
+    with pytest.raises(UserError, match="no space left"):
+        table(caption="Another one.").save("smoke")
+    assert {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
 def test_saving_again_gives_the_same_bytes_and_a_bad_cell_writes_nothing(folder):
@@ -333,3 +354,11 @@ def test_keys_that_do_not_tell_the_rows_apart_are_refused_when_saved(tmp_path, m
     assert json.loads((tmp_path / "s/t.json").read_text())["keys"] == ["N"]
     with pytest.raises(ValueError, match=r"keys that are no columns: \['rank'\]"):
         tables.Table(frame, "Caption.", "s/t", keys=["rank"])
+
+
+@pytest.mark.parametrize(
+    ("p", "text"),
+    [(0.0, "< .001"), (0.00099, "< .001"), (0.001, "0.001"), (0.0471, "0.047"), (1.0, "1.000"), (None, "–")],
+)
+def test_a_small_p_value_is_told_as_small(p, text):
+    assert tables.format_cell(p, tables.P_VALUE) == text

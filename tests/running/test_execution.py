@@ -1,7 +1,9 @@
 """Strict papermill: each fixture notebook is one way to fail, refused before a kernel or kept apart after it."""
 
+import errno
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import pytest
 
 from lib import errors, paths
 from lib.errors import UserError
-from lib.running import contract, execution, last_runs, parameters
+from lib.running import contract, execution, kernels, last_runs, parameters
 
 FIXTURES = Path(__file__).parents[1] / "fixtures/notebooks"
 
@@ -75,6 +77,33 @@ def test_refuses_to_record_what_is_not_the_reference(no_kernel):
     for profile, values in [("smoke", {}), ("cpu", {"seed": 1})]:
         with pytest.raises(UserError, match="drop --record"):
             execution.run(FIXTURES / "well_behaved.ipynb", profile, values, record=True)
+
+
+def test_refuses_an_output_without_a_place_before_a_kernel_starts(no_kernel, project, monkeypatch):
+    notebook = FIXTURES / "well_behaved.ipynb"
+    (project / "file").write_text("")
+    for output, reason in [
+        (project, "a folder: name the file"),
+        (project / "file/x.ipynb", "file.*name a folder|folder is needed"),
+    ]:
+        with pytest.raises(UserError, match=reason):
+            execution.run(notebook, "cpu", output=output)
+    with monkeypatch.context() as within:
+        within.setenv("REPRODUCTION_WORK_ROOT", str(project / "file"))
+        with pytest.raises(UserError, match=r"REPRODUCTION_WORK_ROOT=.*: a file: name a folder"):
+            execution.run(notebook)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(10**9, 10**9, 10**6))
+    with pytest.raises(UserError, match="1 MiB are free on its disk"):
+        execution.run(notebook)
+
+
+def test_a_disk_that_runs_full_in_a_run_is_one_line(project, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device", "partial.ipynb")
+
+    monkeypatch.setattr(papermill, "execute_notebook", full)
+    with pytest.raises(execution.NotebookFailedError, match="no space left on device: free some"):
+        execution.run(FIXTURES / "well_behaved.ipynb")
 
 
 def test_parses_texts_of_the_command_line_strictly():
@@ -221,7 +250,7 @@ def test_kernels_run_in_the_notebooks_folder_with_the_threads_of_their_load(proj
     assert seen["environment"]["OMP_NUM_THREADS"] == "1"
     assert seen["environment"]["REPRODUCTION_TALLY"].endswith("build/work/cpu/tally/well_behaved.jsonl")
     assert os.environ["OMP_NUM_THREADS"] == "7"
-    assert "OMP_NUM_THREADS" not in execution.kernel_environment("alone")
+    assert kernels.environment("alone")["OMP_NUM_THREADS"] == "7"
 
 
 def test_the_command_exits_with_1_for_a_failed_and_2_for_a_wrong_call(project, monkeypatch, capsys):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from lib import files, paths
@@ -75,7 +77,8 @@ def nothing_runs_on():
 
 @pytest.fixture
 def project(tmp_path):
-    """A project with toy cases and two notebooks; the second one raises."""
+    """A project with toy cases and two notebooks, the second one raises, in a folder that a shell would misread."""
+    tmp_path = tmp_path / "it's a; $(touch injected) `&` folder"
     shutil.copytree(ROOT / "lib", tmp_path / "lib", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "Snakefile", tmp_path)
     shutil.copytree(ROOT / "cluster", tmp_path / "cluster")
@@ -151,8 +154,8 @@ def test_a_killed_run_from_scratch_goes_on_where_it_stood(project):
     wait_for(record.exists, process)
     first = record.read_bytes()
 
-    status, output = finish(project)
-    assert (status, output) == (2, "error: build/: another run is under way: wait for it or stop it\n")
+    told = f"another run is under way (process {process.pid}): wait for it or stop it with `kill {process.pid}`"
+    assert finish(project) == (2, f"error: build/: {told}\n")
 
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
@@ -169,6 +172,126 @@ def test_a_killed_run_from_scratch_goes_on_where_it_stood(project):
     assert status == 1
     assert published.read_text() == "0.25\n"
     assert not (project / "data").exists()
+
+
+def end_at_once(process, number=signal.SIGTERM) -> float:
+    """Send a signal to one process alone; return the seconds until it and all below it are gone."""
+    below = psutil.Process(process.pid).children(recursive=True)
+    assert below
+    began = time.monotonic()
+    os.kill(process.pid, number)
+    process.communicate(timeout=30)
+    _, running = psutil.wait_procs([one for one in below if one.is_running()], timeout=20)
+    assert not [one for one in running if one.status() != psutil.STATUS_ZOMBIE]
+    return time.monotonic() - began
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_run_that_is_ended_ends_its_cases_and_frees_the_lock(project, number):
+    (project / "notebooks/1_series/1.1_bad.ipynb").unlink()
+    wait = project / "wait"
+    wait.touch()
+    process = start(project)
+    wait_for((project / "data/results/cpu/0_toy/a.json").exists, process)
+    leftover = project / "data/results/cpu/.partial-killed.json"
+    leftover.touch()
+    wait_for(lambda: any("0_toy/b" in one.cmdline() for one in below(process)), process)
+    assert end_at_once(process, number) < 5
+    assert process.returncode == (143 if number == signal.SIGTERM else 130)
+    wait.unlink()
+    status, output = finish(project)
+    assert status == 0, output
+    assert "records: 1 read, 1 computed" in output
+    assert not leftover.exists()
+
+
+def below(process) -> list[psutil.Process]:
+    return [one for one in psutil.Process(process.pid).children(recursive=True) if one.is_running()]
+
+
+def test_a_run_that_is_ended_ends_its_notebook_and_what_that_started(project):
+    (project / "notebooks/1_series/1.1_bad.ipynb").unlink()
+    notebook = project / "notebooks/0_good.ipynb"
+    content = json.loads(notebook.read_text())
+    whole = content["cells"][2]["source"]
+    content["cells"][2]["source"] = (
+        "import os, signal, subprocess, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "subprocess.Popen(['sleep', '71'])\nopen('../started', 'w').close()\ntime.sleep(70)"
+    )
+    notebook.write_text(json.dumps(content))
+    process = start(project)
+    wait_for((project / "started").exists, process)
+    names = [one.cmdline() for one in below(process)]
+    assert any("ipykernel_launcher" in " ".join(line) for line in names)
+    assert ["sleep", "71"] in names
+    assert end_at_once(process) < 5
+    content["cells"][2]["source"] = whole
+    notebook.write_text(json.dumps(content))
+    status, output = finish(project)
+    assert status == 0, output
+
+
+@pytest.mark.thorough
+def test_one_notebook_that_is_ended_ends_its_kernel(project):
+    notebook = project / "notebooks/0_good.ipynb"
+    content = json.loads(notebook.read_text())
+    content["cells"][2]["source"] = "import time\nopen('../started', 'w').close()\ntime.sleep(70)"
+    notebook.write_text(json.dumps(content))
+    process = start(project, str(notebook), module="lib.running.execution")
+    wait_for((project / "started").exists, process)
+    assert end_at_once(process) < 5
+    assert process.returncode == 143
+
+
+@pytest.mark.thorough
+def test_a_run_killed_at_random_moments_goes_on_to_the_same_end(project):
+    """Seven kills of the whole graph: set-up, cases, notebook and publishing."""
+    (project / "notebooks/1_series/1.1_bad.ipynb").unlink()
+    began = time.monotonic()
+    status, output = finish(project)
+    assert status == 0, output
+    lasts = time.monotonic() - began
+    results = project / "data/results"
+
+    def left() -> tuple[dict[str, bytes], list[float], bytes]:
+        halves = [json.loads(path.read_text())["half"] for path in sorted(results.rglob("*.json"))]
+        published = {path.name: path.read_bytes() for path in (project / "figures").rglob("*.*")}
+        return published, halves, (project / "build/notebooks/cpu/0_good.ipynb").read_bytes()
+
+    expected, draw = left(), random.Random(5)
+    for _ in range(7):
+        if draw.random() < 0.6:
+            shutil.rmtree(results)
+            shutil.rmtree(project / "figures")
+        process = start(project)
+        time.sleep(draw.uniform(0.1, lasts))
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        status, output = finish(project)
+        assert status == 0, output
+        assert left() == expected
+        assert not list(project.rglob(f"{files.PARTIAL}*"))
+
+
+def test_a_queue_that_is_ended_ends_its_streams(tmp_path):
+    line = "import sys, time; open(sys.argv[sys.argv.index('--stream') + 1], 'w').close(); time.sleep(70)"
+    script = f"""
+import sys
+from pathlib import Path
+from lib import errors
+from lib.running import case_queue
+real = case_queue.subprocess.Popen
+stream = [sys.executable, "-c", {line!r}]
+case_queue.subprocess.Popen = lambda line, **settings: real(stream + line[4:], cwd={str(tmp_path)!r}, **settings)
+errors.command(lambda: case_queue.start(Path("queue"), [], 2))
+"""
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "REPRODUCTION_WORK_ROOT": str(tmp_path / "work")}
+    STARTED.append(subprocess.Popen([sys.executable, "-c", script], env=environment, start_new_session=True))
+    wait_for(lambda: (tmp_path / "0").exists() and (tmp_path / "1").exists(), STARTED[-1])
+    assert len(below(STARTED[-1])) == 2
+    assert end_at_once(STARTED[-1]) < 5
+    assert STARTED[-1].returncode == 143
 
 
 def test_after_a_completed_run_from_scratch_the_next_starts_empty(tmp_path, monkeypatch):
@@ -234,6 +357,27 @@ def test_the_table_tells_what_was_read_published_or_did_not_run(tmp_path, monkey
     assert lines[-1] == "records: 2 read, 1 computed"
 
 
+@pytest.mark.parametrize(
+    "half", ["", '{"notebook": "well_beh', "[]", '{"seconds": "x"}', '{"notebook": 1, "seconds": null}']
+)
+def test_half_written_runs_and_tallies_are_no_traceback(tmp_path, monkeypatch, half):
+    monkeypatch.setattr(paths, "BUILD", tmp_path)
+    good = contract.load(ROOT / "tests/fixtures/notebooks/well_behaved.ipynb")
+    files.write_text(last_runs.file("cpu", "well_behaved"), half)
+    whole = json.dumps({"case": "a", "action": "computed"})
+    files.write_text(last_runs.tally("cpu", "x"), f"{whole}\n{half}\n3\n{whole[:20]}")
+    lines = last_runs.report([good], "cpu").splitlines()
+    assert lines[1].endswith("did not run: see above")
+    assert lines[-1] == "records: 0 read, 1 computed"
+
+
+def test_a_notebook_of_a_name_that_the_graph_cannot_hold_is_one_line(project):
+    add_notebook(project, "2 odd; name", "well_behaved", writes=[], kinds={})
+    status, output = finish(project)
+    assert (status, output.count("\n")) == (2, 1)
+    assert "notebooks/2 odd; name.ipynb: rename it" in output
+
+
 def test_a_notebook_reads_the_cases_below_its_prefixes():
     notebook = contract.load(ROOT / "tests/fixtures/notebooks/well_behaved.ipynb").model_copy(
         update={"cases": ["1_a/b"]}
@@ -242,7 +386,10 @@ def test_a_notebook_reads_the_cases_below_its_prefixes():
 
 
 def test_a_wrong_notebook_or_profile_is_one_line_before_anything_runs(project):
-    assert finish(project, "--profile", "laptop")[0] == 2
+    for more in ([], ["--report"]):
+        status, output = finish(project, "--profile", "laptop", *more)
+        assert (status, output.count("\n")) == (2, 1)
+        assert "laptop" in output
     add_notebook(project, "2_wrong", "wrong_contract")
     status, output = finish(project)
     assert status == 2

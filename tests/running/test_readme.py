@@ -26,6 +26,17 @@ TOLD = [
 ]
 
 
+@pytest.mark.parametrize(("content", "reason"), [(None, "No such file"), (b"caf\xe9", "not UTF-8"), (b"", "markers")])
+def test_a_readme_that_is_damaged_is_one_line(tmp_path, monkeypatch, content, reason) -> None:
+    if content is not None:
+        (tmp_path / "README.md").write_bytes(content)
+    monkeypatch.setattr(readme, "READMES", (tmp_path / "README.md",))
+    monkeypatch.setattr(readme, "notebook_table", lambda folder: "")
+    monkeypatch.setattr(scorecard, "markdown", lambda folder: "")
+    with pytest.raises(UserError, match=rf"README\.md: .*{reason}"):
+        readme.outdated()
+
+
 @pytest.mark.parametrize("path", readme.READMES, ids=lambda path: paths.relative(path))
 def test_the_committed_readme_is_current(path) -> None:
     text = path.read_text(encoding="utf-8")

@@ -29,7 +29,7 @@ def promise(name, *stems):
 
 @pytest.fixture
 def judged(tmp_path, monkeypatch):
-    """A project with two claims: one supported over seeds, one whose third comparison alone is on the wrong side."""
+    """A project with two claims: one supported, with a gate; one of one seed, its third comparison wrong."""
     monkeypatch.setattr(paths, "FIGURES", tmp_path / "figures")
     monkeypatch.setattr(paths, "BUILD", tmp_path)
     monkeypatch.setattr(paths, "ROOT", tmp_path)
@@ -40,14 +40,15 @@ def judged(tmp_path, monkeypatch):
     monkeypatch.setattr(contract, "all_notebooks", lambda: promises)
     draw = np.random.default_rng(0)
     good = claims.Claim(
-        "good", "A | good claim", "Paper, Table 1", (claims.Comparison("x", ">"),), "1_infodiffusion/1.2_a"
-    )
-    claims.judge(good, {"x": ([0.9, 0.8, 0.85], 0.1)}).save("cpu", "1_infodiffusion/claim_good")
+        "good", "A | good claim", "Paper, Table 1", (claims.Comparison("x", ">"),), "1_infodiffusion/1.2_a",
+        claims.Gate("it learns"),
+    )  # fmt: skip
+    claims.judge(good, {"x": ([0.9, 0.8, 0.85], 0.1)}, 0.25).save("cpu", "1_infodiffusion/claim_good")
     names = ["first", "second", "third"]
-    parts = tuple(claims.Comparison(name, ">", kind="items") for name in names)
+    parts = tuple(claims.Comparison(name, ">") for name in names)
     mixed = claims.Claim("mixed", "A mixed claim", "Paper", parts, "4_hetero_kd/4.2_b")
     shifts = dict(zip(names, (1.0, 0.0, -1.0), strict=True))
-    data = {name: (draw.normal(shift, 0.1, 50), np.zeros(50)) for name, shift in shifts.items()}
+    data = {name: ([draw.normal(shift, 0.1, 50)], 0.0) for name, shift in shifts.items()}
     claims.judge(mixed, data).save("cpu", "4_hetero_kd/claim_mixed")
     return tmp_path / "figures"
 
@@ -55,7 +56,8 @@ def judged(tmp_path, monkeypatch):
 def test_each_claim_has_a_row_with_the_comparison_that_decides(judged):
     frame = scorecard.table("cpu", "5_scorecard/scorecard").frame
     assert list(frame["paper"]) == ["InfoDiffusion", "Heterogeneous distillation"]
-    assert list(frame["verdict"]) == ["supported", "not supported (items only)"]
+    assert list(frame["verdict"]) == ["supported", "not judged: one seed"]
+    assert list(frame["comparisons"]) == [1, 3]  # without the gate
     assert frame["the one that decides"][1] == "third, difference > 0"
     assert frame["measured"][1].high < 0
     assert list(frame["notebook"]) == ["1.2_a", "4.2_b"]
@@ -63,8 +65,18 @@ def test_each_claim_has_a_row_with_the_comparison_that_decides(judged):
 
 def test_every_comparison_is_listed(judged):
     frame = scorecard.comparisons("cpu", "5_scorecard/comparisons").frame
-    assert list(frame["comparison"]) == ["x", "first", "second", "third"]
-    assert list(frame["outcome"]) == ["supported", "supported", "inconclusive", "not supported"]
+    assert list(frame["comparison"]) == ["gate: it learns", "x", "first", "second", "third"]
+    assert list(frame["outcome"]) == ["holds", "supported", *["not judged"] * 3]
+    assert frame["measured"][0] == 0.25
+
+
+def test_a_failed_gate_is_told_with_its_number(judged):
+    parts = (claims.Comparison("x", ">"),)
+    claim = claims.Claim("good", "A", "Paper", parts, "1_infodiffusion/1.2_a", claims.Gate("it learns", above=0.5))
+    claims.judge(claim, {"x": ([0.9, 0.8, 0.85], 0.1)}, 0.25).save("cpu", "1_infodiffusion/claim_good")
+    row = scorecard.markdown(paths.NOTEBOOKS.parent).splitlines()[2]
+    assert "**not testable at this size (it learns: 0.250, not above 0.5)**" in row
+    assert "x: 0.750" in row
 
 
 def test_the_readme_links_each_notebook_and_escapes_the_text(judged):
@@ -79,7 +91,7 @@ def test_a_comparison_without_records_is_shown_as_such(judged):
     claim = claims.Claim("good", "Half of it", "Paper", parts, "1_infodiffusion/1.2_a")
     claims.judge(claim, {"first": ([0.9, 0.8, 0.85], 0.1), "second": None}).save("cpu", "1_infodiffusion/claim_good")
     row = scorecard.markdown(paths.NOTEBOOKS.parent).splitlines()[2]
-    assert "| second: not recorded | **inconclusive** |" in row
+    assert "| second: not recorded | **inconclusive (second: not recorded)** |" in row
     assert scorecard.comparisons("cpu", "5_scorecard/comparisons").frame["measured"].isna().sum() == 1
 
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lib import errors
 from lib.errors import UserError
 from lib.running import tolerances
 from lib.running.tolerances import MEASURED, differences
@@ -67,6 +68,59 @@ def test_differences_are_symmetric(old, new):
 )
 def test_each_kind_of_change(path, value, reported):
     assert [str(found) for found in differences(TREE, changed(path, value))] == ([reported] if reported else [])
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("1.0", "Infinity"),
+        ("Infinity", "1.0"),
+        ("-Infinity", "Infinity"),
+        ("Infinity", "Infinity"),
+        ("1e400", "2.0"),
+        ("NaN", "NaN"),
+        ("1" + "0" * 400, "2" + "0" * 400),
+        ("1.5", "1" + "0" * 400),
+        ('"0.5 [0.1, 0.9]"', f'"0.5 [0.1, {"9" * 400}]"'),
+    ],
+)
+@pytest.mark.parametrize("rtol", [0.0, 0.05, 1e6])
+def test_infinity_and_what_floats_cannot_hold_are_beyond_every_tolerance(old, new, rtol):
+    assert len(differences({"x": json.loads(old)}, {"x": json.loads(new)}, rtol=rtol)) == 1
+
+
+def test_whole_numbers_beyond_floats_agree_where_they_are_equal():
+    assert differences({"x": 10**400}, {"x": 10**400}) == []
+
+
+@pytest.mark.parametrize("value", ["inf", "nan", "-1", "-1e-9", "-inf"])
+@pytest.mark.parametrize("name", ["rtol", "atol"])
+def test_a_tolerance_that_is_none_is_refused_in_one_line(folders, monkeypatch, capsys, name, value):
+    with pytest.raises(ValueError, match=f"{name} = .*finite number, 0 or more"):
+        differences({}, {}, **{name: float(value)})
+    monkeypatch.setattr(sys, "argv", ["tolerances", *map(str, folders), f"--{name}={value}"])
+    with pytest.raises(SystemExit) as caught:
+        errors.command(tolerances.main)
+    assert caught.value.code == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"error: --rtol and --atol: {name} = ")
+    assert told.count("\n") == 1
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, "9" * 5000, '{"a":', "\udcff"])
+def test_files_that_no_run_wrote_are_one_line(folders, content):
+    (folders[1] / "1_infodiffusion/curve.json").write_text(content, errors="surrogateescape")
+    with pytest.raises(UserError, match=r"curve\.json: not JSON") as caught:
+        tolerances.compare_folders(*folders)
+    assert "\n" not in str(caught.value)
+
+
+def test_trees_nested_too_deeply_are_one_line(folders):
+    for folder, leaf in zip(folders, "12", strict=True):
+        text = "[" * 800 + leaf + "]" * 800
+        (folder / "1_infodiffusion/curve.json").write_text(text)
+    with pytest.raises(UserError, match=r"curve\.json: (nested too deeply|not JSON)"):
+        tolerances.compare_folders(*folders)
 
 
 LACKS, LAST = "rows[LoRA, 10]: {...} -> absent", "rows[1]: {...} -> absent"

@@ -1,6 +1,7 @@
 """Training: equal seeds give equal weights, a killed run resumes to the bit, and a bad loss stops it."""
 
 import itertools
+import math
 import os
 import signal
 import subprocess
@@ -11,15 +12,23 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
+from pydantic import ValidationError
 
+from lib import errors
 from lib.diffusion.denoiser import Denoiser, DenoiserConfig
 from lib.diffusion.model import DiffusionConfig, DiffusionModel
 from lib.diffusion.process import ProcessConfig
 from lib.diffusion.sampling import SamplingConfig
 from lib.diffusion.timesteps import Timesteps
 from lib.errors import UserError
-from lib.seq2seq import batches, training
+from lib.seq2seq import batches, decoding, training
+from lib.seq2seq.gpt2 import Gpt2Config, PretrainedConfig
+from lib.seq2seq.gpvae import GPVAEConfig
+from lib.seq2seq.gru import GruConfig
+from lib.seq2seq.levenshtein import LevenshteinConfig
+from lib.seq2seq.transformer import TransformerConfig
 from lib.text.vocabulary import Vocabulary
+from tests.refusals import assert_refuses
 
 WORDS = ["the", "a", "king", "said", "to", "his", "son", "went", "city", "they", "and", "old"]
 
@@ -122,6 +131,101 @@ def test_a_gradient_that_is_not_a_number_stops_before_it_reaches_the_weights(tmp
     with pytest.raises(UserError, match="the gradient is nan at step 1"):
         training.train(Steep, config, encoded, 0, workspace=tmp_path)
     assert safetensors.torch.load_file(tmp_path / "state.safetensors")["model/weight"].tolist() == [0, 0]
+
+
+class Plain(torch.nn.Module):
+    """A model of one weight and one dropout, whose mask of each step it remembers, with the mode it was in."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(2))
+        self.dropout = torch.nn.Dropout(0.5)
+        self.masks: list[torch.Tensor] = []
+
+    def losses(self, source: torch.Tensor, *rest: object) -> dict[str, torch.Tensor]:
+        self.masks.append(self.dropout(torch.ones(64)))
+        return {"likelihood": (self.weight**2).sum().expand(len(source))}
+
+
+def plain(steps: int = 4, seed: int = 0, model: type[Plain] = Plain, **options: object) -> training.Trained:
+    encoded = batches.encode_targets(Vocabulary.build(WORDS), WORDS, WORDS, batches.Window(1.0, 2))
+    config = training.TrainingConfig(steps=steps, tokens=8, **options.pop("config", {}))
+    return training.train(model, config, encoded, seed, **options)
+
+
+def test_every_step_draws_a_dropout_of_its_own_that_follows_from_the_seed() -> None:
+    masks = [mask.tolist() for mask in plain().model.masks]
+    assert masks == [mask.tolist() for mask in plain().model.masks]
+    others = [mask.tolist() for mask in plain(seed=1).model.masks]
+    assert all(a != b for a, b in itertools.combinations([*masks, *others], 2))
+
+
+def test_what_is_watched_and_what_is_left_decode_without_dropout() -> None:
+    modes: list[tuple[bool, bool]] = []
+    averages: list[float] = []
+
+    def watch(model: Plain) -> dict[str, float]:
+        modes.append((model.training, model.dropout.training))
+        averages.append(model.weight.detach()[0].item())
+        return {}
+
+    found = plain(watch=watch, watch_at=(2, 4))
+    assert modes == [(False, False)] * 2
+    assert (found.model.training, found.model.dropout.training) == (False, False)
+    assert all((mask == 0).any() for mask in found.model.masks)  # and training went on with it in between
+    assert found.model.weight.detach()[0].item() == averages[-1]
+
+
+@pytest.mark.parametrize("steps", [1, 4])
+def test_a_rate_that_breaks_the_weights_leaves_no_model_and_no_checkpoint_of_them(steps: int, tmp_path: Path) -> None:
+    class Lost(Plain):
+        """Its loss does not tell that its weights are lost."""
+
+        def losses(self, source: torch.Tensor, *rest: object) -> dict[str, torch.Tensor]:
+            return {"likelihood": self.weight.clamp(-1, 1).sum().expand(len(source))}
+
+    with pytest.raises(errors.DivergedError, match=r"not finite after|the loss is|the gradient is") as told:
+        plain(steps, model=Lost, config={"rate": 3e38, "warm_up": 0.0}, workspace=tmp_path, save_every=1)
+    assert isinstance(told.value, UserError)
+    saved = tmp_path / "state.safetensors"
+    if saved.exists():
+        assert all(value.isfinite().all() for value in safetensors.torch.load_file(saved).values())
+
+
+def test_nothing_to_train_on_is_one_line() -> None:
+    encoded = batches.encode_targets(Vocabulary.build(WORDS), ["the"], ["a son went to"], batches.Window(1.0, 2))
+    with pytest.raises(UserError, match="no pair to train on, 1 do not fit"):
+        training.train(Plain, training.TrainingConfig(steps=1), encoded, 0)
+    with pytest.raises(ValueError, match="1 sources for 2 targets"):
+        batches.encode_targets(Vocabulary.build(WORDS), ["the"], ["a", "a"], batches.Window())
+    with pytest.raises(ValueError, match="the target 'a' has no words"):
+        batches.encode_targets(Vocabulary.build(WORDS), [""], ["a"], batches.Window())
+
+
+def test_configurations_refuse_what_cannot_be() -> None:
+    config = training.TrainingConfig(steps=2)
+    tried = assert_refuses(config, ("warm_up", "average"), zeros=("weight_decay",))
+    tried += assert_refuses(decoding.DecodingConfig())
+    ids = ("pad", "end")
+    for shape in (Gpt2Config, GPVAEConfig, GruConfig, LevenshteinConfig, TransformerConfig):
+        tried += assert_refuses(shape(vocabulary=9), ("dropout", "empty"), zeros=(*ids, "beta"))
+    tried += assert_refuses(PretrainedConfig(layers=4))
+    assert tried > 200
+    for name in ("optimiser", "precision"):
+        with pytest.raises(ValidationError):
+            training.TrainingConfig(steps=2, **{name: "best"})
+    for wrong in ((-1.0, 3, 9), (math.nan, 3, 9), (math.inf, 3, 9), (1.0, 0, 9), (1.0, 3, 0), (1.0, -1, 9)):
+        with pytest.raises(ValueError, match=r"1 or more|0 or more"):
+            batches.Window(*wrong)
+
+
+def test_times_are_drawn_evenly_where_all_losses_are_nothing() -> None:
+    times = Timesteps(ProcessConfig(steps=2, timesteps="loss_aware"))
+    for _ in range(10):
+        times.record(torch.tensor([1.0, 2.0]), torch.zeros(2))
+    t, weights = times.draw(1000, torch.Generator().manual_seed(0))
+    assert t.mean().item() == pytest.approx(1.5, abs=0.05)
+    assert weights.tolist() == [1.0] * 1000
 
 
 def test_a_budget_below_one_is_refused_in_one_line() -> None:

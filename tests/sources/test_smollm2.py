@@ -60,16 +60,22 @@ def conversion(tmp_path, monkeypatch):
         ("model.safetensors", lambda file: file.write_bytes(file.read_bytes()[::-1])),
         ("config.json", lambda file: file.unlink()),
         ("manifest.json", lambda file: file.write_text(file.read_text()[:50])),
+        ("manifest.json", lambda file: file.write_text("[1]")),
+        ("manifest.json", lambda file: file.write_text('{"files": {"model.safetensors": null}}')),
         ("manifest.json", lambda file: file.write_text(file.read_text().replace('"conversion": 1', '"conversion": 0'))),
     ],
 )
-def test_damaged_conversion_is_named_and_made_again(conversion, name, damage):
+def test_damaged_conversion_is_named_and_made_again(conversion, capsys, name, damage):
     folder, conversions = conversion
     assert smollm2.convert_smollm2() == smollm2.convert_smollm2() == folder
     assert len(conversions) == 1
     damage(folder / name)
-    with pytest.warns(UserWarning, match=rf"^smollm2/{name}: .*converting SmolLM2 again"):
-        smollm2.convert_smollm2()
+    capsys.readouterr()
+    smollm2.convert_smollm2()
+    told = capsys.readouterr().err
+    assert told.startswith(f"smollm2/{name}: ")
+    assert told.endswith(": converting SmolLM2 again\n")
+    assert told.count("\n") == 1
     assert len(conversions) == 2
     assert smollm2.conversion_fault() is None
     assert json.loads((folder / "manifest.json").read_text())["files"].keys() == {"config.json", "model.safetensors"}

@@ -64,3 +64,20 @@ def test_with_the_encoder():
 def test_unequal_numbers_are_refused():
     with pytest.raises(ValueError, match="2 hypotheses for 1 references"):
         bertscore.bertscore(["a", "b"], ["a"])
+
+
+@pytest.mark.parametrize("wrong", [math.nan, math.inf, -math.inf])
+def test_vectors_that_cannot_be_are_refused(wrong):
+    good, bad = torch.ones(2, 3), torch.ones(2, 3)
+    bad[1, 2] = wrong
+    for side, name in ((0, "hypothesis"), (1, "reference")):
+        with pytest.raises(ValueError, match=f"{name} holds a number that is not finite"):
+            bertscore.greedy_f1(*([bad, good] if side == 0 else [good, bad]))
+    with pytest.raises(ValueError, match="give two of equal width"):
+        bertscore.greedy_f1(torch.ones(2, 3), torch.ones(2, 4))
+    with pytest.raises(ValueError, match="1 texts have none, such as 'b'"):
+        bertscore.bertscore(["a"], ["b"], {"a": good})
+
+
+def test_zero_vectors_match_nothing():
+    assert bertscore.greedy_f1(torch.zeros(2, 3), torch.ones(1, 3)) == (0.0, 0.0, 0.0)

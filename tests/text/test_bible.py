@@ -35,7 +35,11 @@ def test_verses_are_cut_at_the_offsets_without_running_the_file(tmp_path, write)
 
 
 @pytest.mark.parametrize(
-    "content", ["", "bible = 3", "Bible(Version.X, 'text')", "Bible(V.X, 'text', {1: 0}, {2: 3})", "("]
+    "content",
+    [
+        *("", "bible = 3", "Bible(Version.X, 'text')", "Bible(V.X, 'text', {1: 0}, {2: 3})", "(", "x = '\0'"),
+        *("Bible(V.X, 5, {1: 0}, {1: 3})", "Bible(V.X, 'text', " + "-" * 100_000 + "1, {})"),
+    ],
 )
 def test_a_file_of_another_layout_is_a_readable_error(write, content):
     write(content)

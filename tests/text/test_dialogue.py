@@ -89,7 +89,11 @@ def test_splits_and_counts(monkeypatch):
     assert dialogue.split(dict(reversed(talks.items()))) == (rows, dropped)
 
 
-@pytest.mark.parametrize("content", ["", "[1]", '{"a": {}}', '{"a": {"messages": [[{"sender": "x"}]]}}'])
+OTHERS = ["", "[1]", '{"a": {}}', '{"a": {"messages": [[{"sender": "x"}]]}}']
+OTHERS += ['{"a": {"messages": [[{"text": 5}]]}}', '{"a": {"messages": [[{"text": null}]]}}', "[" * 100_000, "\0"]
+
+
+@pytest.mark.parametrize("content", OTHERS)
 def test_a_file_of_another_layout_is_a_readable_error(tmp_path, monkeypatch, content):
     path = tmp_path / "dataset.json"
     path.write_text(content)

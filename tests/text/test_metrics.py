@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
 from rouge_score.rouge_scorer import RougeScorer
 
-from lib.text import metrics
+from lib.text import bertscore, mbr, metrics
 
 # Few words, so that n-grams match, repeat and are clipped.
 texts = st.lists(st.sampled_from(["a", "b", "c", "d", "e"]), max_size=9).map(" ".join)
@@ -88,10 +88,61 @@ def test_corpus_bleu_is_sacrebleu_on_words(capfd):
     assert capfd.readouterr().err == ""
 
 
-@pytest.mark.parametrize("metric", [metrics.bleu, metrics.rouge_l])
-def test_unequal_numbers_are_refused(metric):
-    with pytest.raises(ValueError, match="zip"):
-        metric(["a"], ["a", "b"])
+def test_rouge_l_does_not_stem():
+    # "they" alone is common: 1 of 2 and 1 of 2; stems would be equal.
+    assert metrics.rouge_l(["they walked"], ["they walking"]).tolist() == [0.5]
+    assert metrics.rouge_scorer(stemmed=True).score("they walking", "they walked")["rougeL"].fmeasure == 1
+
+
+PAIRED = (metrics.bleu, metrics.rouge_l, metrics.corpus_bleu, bertscore.bertscore)
+SINGLE = (metrics.dist_1, metrics.length, metrics.pairwise_bleu)
+
+
+@pytest.mark.parametrize("metric", PAIRED)
+def test_unequal_numbers_and_what_is_no_text_are_refused(metric):
+    for one, other in ((["a"], ["a", "b"]), (["a", "b"], ["a"]), ([], ["a"]), (["a"], [])):
+        with pytest.raises(ValueError, match=f"{len(one)} hypotheses for {len(other)} references"):
+            metric(one, other)
+    for one, other, name in (("ab", ["a", "b"], "hypotheses"), (["a", "b"], "ab", "references")):
+        with pytest.raises(TypeError, match=f"{name} is one text, '"):
+            metric(one, other)
+    for one, other, name in (([None], ["a"], "hypotheses"), (["a"], [3.0], "references")):
+        with pytest.raises(TypeError, match=f"{name} holds .* which is no text"):
+            metric(one, other)
+
+
+def test_what_is_no_list_of_texts_is_refused_everywhere():
+    for metric in SINGLE:
+        for wrong in ("ab", [None], [["a"]]):
+            with pytest.raises(TypeError, match="text"):
+                metric(wrong)
+    for metric in (metrics.self_bleu, metrics.diverse_4, mbr.choose, mbr.select):
+        for wrong in (["a b", "c d"], [["a", 3]]):
+            with pytest.raises(TypeError, match="text"):
+                metric(wrong)
+    with pytest.raises(ValueError, match="no sentences"):
+        metrics.corpus_bleu([], [])
+
+
+any_text = st.text(max_size=12) | texts
+
+
+@given(st.lists(st.tuples(any_text, any_text), max_size=4))
+@example([("", ""), (" ", "\n"), ("。", "。")])
+def test_every_score_of_any_text_is_a_number_in_its_range(pairs):
+    hypotheses, references = [list(side) for side in zip(*pairs, strict=True)] or [[], []]
+    for metric in (metrics.bleu, metrics.rouge_l):
+        found = metric(hypotheses, references)
+        assert found.shape == (len(pairs),)
+        assert ((found >= 0) & (found <= 1)).all()
+    for metric in (metrics.dist_1, lambda several: metrics.diverse_4([several])):
+        found = metric(hypotheses)
+        assert ((found >= 0) & (found <= 1)).all()
+    if pairs:
+        score, _ = metrics.corpus_bleu(hypotheses, references)
+        assert 0 <= score <= 100 + 1e-9
+    if len(pairs) > 1:
+        assert 0 <= metrics.self_bleu([hypotheses])[0] <= 1 + 1e-12
 
 
 def test_one_value_per_item_and_none_for_none():

@@ -40,3 +40,5 @@ def test_one_candidate_has_no_diversity() -> None:
 def test_another_number_of_references_is_refused() -> None:
     with pytest.raises(ValueError, match="2 items but 1 references"):
         scores.compare({"": CANDIDATES}, REFERENCES[:1])
+    with pytest.raises(ValueError, match="no references"):
+        scores.compare({"": []}, [])

@@ -168,5 +168,8 @@ def test_another_list_of_word_pieces_is_refused(tmp_path):
     (tmp_path / "vocab.txt").write_text("a\nb\n")
     with pytest.raises(UserError, match=r"vocab\.txt: not the uncased BERT vocabulary"):
         WordPieces.from_file(tmp_path / "vocab.txt", [])
+    (tmp_path / "latin.txt").write_bytes(b"caf\xe9\n" * 200)
+    with pytest.raises(UserError, match=r"latin\.txt: not UTF-8; fetch"):
+        WordPieces.from_file(tmp_path / "latin.txt", [])
     with pytest.raises(UserError, match=r"none\.txt: No such file"):
         WordPieces.from_file(tmp_path / "none.txt", [])

@@ -1,6 +1,8 @@
 """All that decides the outcome of each kind of case, besides data, code and seed."""
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from lib.beacons.adapters import AdapterConfig
 from lib.beacons.facts import Pool
@@ -8,21 +10,22 @@ from lib.settings import Settings
 
 Filter = Literal["all", "a", "b", "random", "lowest_loss", "half_known", "reversed"]
 Weighing = Literal["plain", "distance", "flipped", "token", "permuted"]
+Paraphrases = Annotated[int, Field(ge=0, le=3)]  # a fact has three
 
 
 class BackboneConfig(Settings):
     """The model that everything starts from."""
 
     backbone: str
-    layers: int | None  # None: all
-    dtype: str
+    layers: PositiveInt | None  # None: all
+    dtype: Literal["float32", "bfloat16"]
 
 
 class AdaptedConfig(BackboneConfig):
     """A training of adapters."""
 
-    first_layer: int
-    rank: int
+    first_layer: NonNegativeInt
+    rank: PositiveInt
 
     @property
     def adapter(self) -> AdapterConfig:
@@ -35,22 +38,22 @@ class RunConfig(AdaptedConfig):
 
     method: str
     pool: Pool
-    count: int  # N, facts learnt together
-    runs: int  # adapters trained one after another, each on the next N facts
-    steps: int
-    batch: int
-    rate: float
+    count: PositiveInt  # N, facts learnt together
+    runs: PositiveInt  # adapters trained one after another, each on the next N facts
+    steps: PositiveInt
+    batch: PositiveInt
+    rate: PositiveFloat
     filter: Filter
-    kept: float
-    variance_weight: float
+    kept: Annotated[float, Field(gt=0, le=1)]
+    variance_weight: NonNegativeFloat
     weighing: Weighing
-    alpha: float
-    least_weight: float
-    read: int  # the first so many facts of a run are asked afterwards
-    paraphrases: int  # of each, besides the trained prompt
-    others: int  # facts that were not trained on, asked before and after (locality)
-    text_tokens: int  # of general text, for perplexity; 0: none
-    answer_tokens: int
+    alpha: NonNegativeFloat
+    least_weight: PositiveFloat
+    read: PositiveInt  # the first so many facts of a run are asked afterwards
+    paraphrases: Paraphrases  # of each, besides the trained prompt
+    others: NonNegativeInt  # facts that were not trained on, asked before and after (locality)
+    text_tokens: NonNegativeInt  # of general text, for perplexity; 0: none
+    answer_tokens: PositiveInt
     may_diverge: bool  # read the last good weights, and say so, instead of failing
 
 
@@ -58,33 +61,35 @@ class AloneConfig(AdaptedConfig):
     """The trajectories of a pool's first facts, each learnt alone."""
 
     pool: Pool
-    count: int  # facts, each with an adapter of its own
+    count: PositiveInt  # facts, each with an adapter of its own
     targets: Literal["own", "shuffled"]  # shuffled: each is taught the target of another, the control
-    steps: int
-    read_steps: tuple[int, ...]  # numbers of updates after which a fact is read, 0 being the base model
-    rate: float
-    paraphrases: int  # of each fact, asked after the last update
-    answer_tokens: int
+    steps: PositiveInt
+    read_steps: Annotated[
+        tuple[NonNegativeInt, ...], Field(min_length=1)
+    ]  # numbers of updates after which a fact is read, 0 being the base model
+    rate: PositiveFloat
+    paraphrases: Paraphrases  # of each fact, asked after the last update
+    answer_tokens: PositiveInt
 
 
 class GradientsConfig(Settings):
     """The directions in which facts pull: of a training together, and of each fact alone for so many steps."""
 
     training: RunConfig
-    alone: int
+    alone: PositiveInt
 
 
 class KnownConfig(BackboneConfig):
     """What the base model is asked about a pool of facts."""
 
     pool: Pool
-    count: int | None  # the first so many; None: all
-    samples: int  # answers drawn to each prompt
-    answer_tokens: int
+    count: PositiveInt | None  # the first so many; None: all
+    samples: PositiveInt  # answers drawn to each prompt
+    answer_tokens: PositiveInt
 
 
 class TextConfig(BackboneConfig):
     """The perplexity of the base model on general text."""
 
-    text_tokens: int
-    first_layer: int  # below it the text is run once, as in the trainings that are held against this number
+    text_tokens: PositiveInt
+    first_layer: NonNegativeInt  # below it the text is run once, as in the trainings that are held against this number

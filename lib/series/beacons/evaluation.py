@@ -21,6 +21,11 @@ SCORES = {
     "raw": "distance",
     "loss": "loss (nats a token)",
 }
+# Least and greatest value of each.
+BOUNDS: dict[str, intervals.Bounds] = dict.fromkeys(SCORES, intervals.SHARE) | {
+    "raw": (0.0, 2.0),
+    "loss": (0.0, np.inf),
+}
 Choice = Callable[[pd.DataFrame], pd.Series]  # of the frame of `scores`, which facts count
 
 
@@ -66,21 +71,54 @@ def _named() -> dict[str, BeaconFact]:
     return {fact.identity: fact for pool in get_args(Pool) for fact in facts(pool)}
 
 
+def chosen(record: records.Record, score: str, choice: Choice | None = None) -> pd.Series:
+    """Return a score of all facts asked, or of those that `choice` marks, by identity in sorted order.
+
+    Facts without the score (no paraphrase was asked) are left out. So two records of the same facts are aligned.
+    """
+    frame = scores(record)
+    frame = frame if choice is None else frame[choice(frame)]
+    return frame[score].astype(float).dropna().sort_index()
+
+
 def mean(record: records.Record, score: str, choice: Choice | None = None) -> float:
     """Return the mean of a score over all facts asked, or over those that `choice` marks; NaN where it marks none."""
-    frame = scores(record)
-    return float((frame if choice is None else frame[choice(frame)])[score].mean())
+    return float(chosen(record, score, choice).mean())
 
 
 def over_seeds(runs: Sequence[records.Record], score: str, choice: Choice | None = None) -> Interval | float | None:
-    """Return the mean over training seeds, with its t interval from three on; None for no run or no fact scored."""
-    return _interval([mean(run, score, choice) for run in runs])
+    """Return the mean over training seeds, from three on with its t interval, floored by the facts of each seed.
+
+    None for no run or no fact scored.
+    """
+    return summary([chosen(run, score, choice) for run in runs], BOUNDS[score])
 
 
-def _interval(found: Sequence[float]) -> Interval | float | None:
-    if len(found) == 0 or not np.isfinite(found).all():
+def summary(parts: Sequence[pd.Series], bounds: intervals.Bounds | None = None) -> Interval | float | None:
+    """Return the mean over facts and seeds, each series one seed's facts, from three seeds on with its t interval.
+
+    The mean alone for fewer, and where nothing spreads; None for no seed, or where a seed has no fact.
+    """
+    if len(parts) == 0 or not all(len(part) for part in parts):
         return None
-    return intervals.t_interval(found) if len(found) >= intervals.MINIMUM_SEEDS else float(np.mean(found))
+    alone = float(np.mean([part.mean() for part in parts]))
+    if len(parts) < intervals.MINIMUM_SEEDS:
+        return alone
+    try:
+        return intervals.over_seeds([part.to_numpy(dtype=float) for part in parts], bounds=bounds)
+    except intervals.NoSpreadError:
+        return alone
+
+
+def paired(
+    ones: Sequence[records.Record], others: Sequence[records.Record], score: str
+) -> tuple[list[pd.Series], list[pd.Series]]:
+    """Return a score under two trainings, one series of facts a seed, of the facts that both were asked, aligned."""
+    pairs = [(chosen(one, score), chosen(other, score)) for one, other in zip(ones, others, strict=True)]
+    both = [one.index.intersection(other.index) for one, other in pairs]
+    return [one[index] for (one, _), index in zip(pairs, both, strict=True)], [
+        other[index] for (_, other), index in zip(pairs, both, strict=True)
+    ]
 
 
 def trained(frame: pd.DataFrame) -> pd.Series:
@@ -106,20 +144,13 @@ def kept(record: records.Record) -> list[str]:
 
 
 def lost(alone: records.Record, together: records.Record, score: str) -> pd.Series:
-    """Return the interference of each fact asked after both trainings: its score alone minus its score among N."""
+    """Return the interference of each fact asked after both trainings: its score alone minus its score among N.
+
+    By identity in sorted order, without facts that lack the score.
+    """
     ours = scores(together)
     single = scores(alone)
-    return interference.lost(single, ours[ours.index.isin(single.index)], score)
-
-
-def side_by_side(
-    alone: Sequence[records.Record], together: Sequence[records.Record], score: str
-) -> tuple[list[float], list[float]]:
-    """Return a score alone and among N, means over the facts asked after both, one of each per seed."""
-    pairs = [(one, other, lost(one, other, score).index) for one, other in zip(alone, together, strict=True)]
-    return [mean(one, score, among(own)) for one, _, own in pairs], [
-        mean(other, score, among(own)) for _, other, own in pairs
-    ]
+    return interference.lost(single, ours[ours.index.isin(single.index)], score).dropna().sort_index()
 
 
 def interference_row(alone: Sequence[records.Record], together: Sequence[records.Record]) -> dict[str, Any]:
@@ -129,17 +160,13 @@ def interference_row(alone: Sequence[records.Record], together: Sequence[records
     """
     row: dict[str, Any] = {}
     for score, title in SCORES.items():
-        both = side_by_side(alone, together, score)
         if score == "right":
-            row |= {"right alone": float(np.mean(both[0])), "right among N": float(np.mean(both[1]))}
-        row[f"lost: {title}"] = _interval(np.subtract(*both).tolist())
+            sides = zip(("right alone", "right among N"), paired(alone, together, score), strict=True)
+            row |= {name: float(np.mean([part.mean() for part in parts])) for name, parts in sides}
+        least, most = BOUNDS[score]
+        gone = [lost(one, other, score) for one, other in zip(alone, together, strict=True)]
+        row[f"lost: {title}"] = summary(gone, (least - most, most - least))
     return row
-
-
-def half_width(found: Sequence[float]) -> float:
-    """Return half the width of the t interval over seeds, for a bar of error; 0 for fewer than three seeds."""
-    interval = _interval(found)
-    return interval.high - interval.estimate if isinstance(interval, Interval) else 0.0
 
 
 def weighing_row(runs: Sequence[records.Record], initial: pd.Series) -> dict[str, Any]:
@@ -160,14 +187,14 @@ def arm_row(runs: Sequence[records.Record], plain: Sequence[records.Record]) -> 
     facts have the full set only.
     """
     filters = not scores(runs[0])["trained"].all()
-    same = [mean(one, "right", among(kept(run))) for run, one in zip(runs, plain, strict=False)]
+    same = [chosen(one, "right", among(kept(run))) for run, one in zip(runs, plain, strict=False)]
     return {
         "full set": over_seeds(runs, "right"),
         "full set, paraphrase": over_seeds(runs, "paraphrase"),
         "full set, loss": over_seeds(runs, "loss"),
         "full set, distance": over_seeds(runs, "raw"),
         "kept": over_seeds(runs, "right", trained) if filters else None,
-        "kept: plain": _interval(same) if filters else None,
+        "kept: plain": summary(same, intervals.SHARE) if filters else None,
         "left out": over_seeds(runs, "right", left_out) if filters else None,
     }
 

@@ -40,8 +40,18 @@ def trajectories(record: records.Record, ruler: str = "raw") -> pd.DataFrame:
 
 
 def is_pushed(distances: ArrayLike, starts: ArrayLike, right: ArrayLike) -> np.ndarray:
-    """Return whether d > d(0) + `EPS` and the answer is wrong, for arrays of one shape."""
-    return (np.asarray(distances) > np.asarray(starts) + EPS) & ~np.asarray(right, dtype=bool)
+    """Return whether d > d(0) + `EPS` and the answer is wrong, for arrays of one shape.
+
+    Raises `ValueError` for distances or starts that are not finite.
+    """
+    return (_finite(distances, "distances") > _finite(starts, "starts") + EPS) & ~np.asarray(right, dtype=bool)
+
+
+def _finite(values: ArrayLike, name: str) -> np.ndarray:
+    array = np.asarray(values, dtype=np.float64)
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name}: a distance is not finite, or a fact was not read at step 0")
+    return array
 
 
 def by_fact(frame: pd.DataFrame) -> pd.DataFrame:
@@ -65,20 +75,25 @@ def by_fact(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def thirds(starts: Sequence[ArrayLike]) -> np.ndarray:
-    """Return the two edges that cut all distances d(0) of several conditions, each (facts,), into thirds."""
-    return np.quantile(np.concatenate([np.asarray(values, dtype=np.float64) for values in starts]), [1 / 3, 2 / 3])
+    """Return the two edges that cut all distances d(0) of several conditions, each (facts,), into thirds.
+
+    Raises `ValueError` for one that is not finite, as all that reads them does.
+    """
+    return np.quantile(np.concatenate([_finite(values, "starts") for values in starts]), [1 / 3, 2 / 3])
 
 
 def start_of(starts: ArrayLike, edges: np.ndarray) -> np.ndarray:
     """Return the name of the third, of `STARTS`, in which each d(0) lies; an edge belongs to the lower one."""
-    return np.asarray(STARTS)[np.searchsorted(edges, np.asarray(starts, dtype=np.float64), side="left")]
+    return np.asarray(STARTS)[np.searchsorted(edges, _finite(starts, "starts"), side="left")]
 
 
-def excess(ours: pd.DataFrame, control: pd.DataFrame, edges: np.ndarray, share: str = "ever") -> float:
-    """Return how much more often our facts are pushed than the control's that started alike: one number for a seed.
+def excess(ours: pd.DataFrame, control: pd.DataFrame, edges: np.ndarray, share: str = "ever") -> pd.Series:
+    """Return how much more often our facts are pushed than the control's that started alike: of one seed, by fact.
 
-    Both frames are those of `by_fact`. The control's shares by third are averaged with our facts' numbers there; a
-    third without a fact of the control is left out on both sides. 0 is what regression to the mean alone would give.
+    Both frames are those of `by_fact`. The mean is the excess: the control's shares by third are averaged with our
+    facts' numbers there; a third without a fact of the control is left out on both sides. 0 is what regression to the
+    mean alone would give. A row is the excess and what its fact moves it by, among ours and in the control (the
+    influence of an observation), so that rows spread as the excess does when facts are drawn anew; sorted by identity.
     Raises `ValueError` where no third has facts of both.
     """
     mine, theirs = (frame.assign(third=start_of(frame["start"], edges)) for frame in (ours, control))
@@ -86,25 +101,34 @@ def excess(ours: pd.DataFrame, control: pd.DataFrame, edges: np.ndarray, share: 
     mine = mine[mine["third"].isin(rates.index)]
     if mine.empty:
         raise ValueError("no facts of ours started where facts of the control did")
-    return float(mine[share].mean() - mine["third"].map(rates).mean())
+    gaps = mine[share].astype(float) - mine["third"].map(rates)
+    weights = mine["third"].value_counts(normalize=True) / theirs["third"].value_counts()
+    residuals = (theirs[share] - theirs["third"].map(rates)) * theirs["third"].map(weights).fillna(0.0)
+    facts = ours.index.union(control.index).sort_values()
+    moved = ((gaps - gaps.mean()) / len(gaps)).reindex(facts, fill_value=0.0) - residuals.reindex(facts, fill_value=0.0)
+    return float(gaps.mean()) + len(facts) * moved.astype(float)
 
 
 def rate(frames: Sequence[pd.DataFrame], column: str = "pushed") -> pd.DataFrame:
     """Return the mean of a column over facts after each step, with its interval: step, mean, low, high.
 
-    Over training seeds (a frame of `trajectories` each) the t interval of the seeds' means; with fewer than three the
-    bootstrap over facts, each averaged over the seeds that have it; the mean alone for a single fact.
+    Over training seeds (a frame of `trajectories` each) the t interval of the seeds' means, floored by their facts and
+    within the column's range; with fewer than three the bootstrap over facts, each averaged over the seeds that have
+    it. The mean alone for a single fact, and where nothing spreads before the first update.
     """
+    bounds = evaluation.BOUNDS["raw"] if column == "d" else intervals.SHARE
     wide = [frame.pivot(index="identity", columns="step", values=column).astype(float) for frame in frames]
     rows = []
     for step in wide[0].columns:
-        if len(wide) >= intervals.MINIMUM_SEEDS:
-            found = intervals.t_interval([frame[step].mean() for frame in wide])
-        else:
-            values = pd.concat([frame[step] for frame in wide], axis=1).mean(axis=1)
-            mean = float(values.mean())
-            found = intervals.mean_interval(values) if len(values) > 1 else Interval(mean, mean, mean)
-        rows.append((int(step), *found))
+        parts = [frame[step].dropna() for frame in wide]
+        values = pd.concat(parts, axis=1).mean(axis=1)
+        found: Interval | float | None = float(values.mean())
+        if len(parts) >= intervals.MINIMUM_SEEDS:
+            # Before the first update nothing has been drawn: equal facts there are certainty.
+            found = evaluation.summary(parts, bounds if step else None)
+        elif len(values) > 1:
+            found = intervals.mean_interval(values, bounds=bounds if step else None)
+        rows.append((int(step), *(found if isinstance(found, Interval) else [found] * 3)))
     return pd.DataFrame(rows, columns=["step", "mean", "low", "high"])
 
 
@@ -128,13 +152,12 @@ def related(x: ArrayLike, y: ArrayLike, given: Sequence[ArrayLike] = ()) -> Inte
             return None
 
 
-def over_seeds(parts: Sequence[pd.Series]) -> Interval | float | None:
+def over_seeds(parts: Sequence[pd.Series], bounds: intervals.Bounds = intervals.SHARE) -> Interval | float | None:
     """Return the mean of a score over facts and seeds, each series one seed's facts; None where there is no fact.
 
-    With three seeds or more its t interval over them; else the mean alone.
+    With three seeds or more, all with facts, its t interval over them (`evaluation.summary`); else the mean alone.
     """
-    means = [float(part.mean()) for part in parts if len(part)]
-    if not means or not np.isfinite(means).all():
+    found = [part.astype(float).dropna() for part in parts if len(part)]
+    if not found or not all(map(len, found)):
         return None
-    whole = len(means) == len(parts) >= intervals.MINIMUM_SEEDS
-    return intervals.t_interval(means) if whole else float(np.mean(means))
+    return evaluation.summary(found, bounds) if len(found) == len(parts) else float(np.mean([p.mean() for p in found]))

@@ -1,6 +1,7 @@
 """What is read off a model after a training: answers, distances, losses, answers on other facts, perplexity."""
 
 import math
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -71,11 +72,15 @@ def losses(once: UpperLayers, count: int) -> list[float]:
 def perplexity(bench: Workbench, count: int, layer: int, cached: bool, batch_size: int = 8) -> float:
     """Return the perplexity of general text, in [1, inf), of about `count` tokens, under the model as it is now.
 
-    `cached`: nothing below `layer` has changed, so that the text is run once through what lies there.
+    `cached`: nothing below `layer` has changed, so that the text is run once through what lies there. Raises
+    `ValueError` where the model gives no probability that a number can tell.
     """
     text = bench.text(count, layer, cached)
     found = [part.losses()[0].double().cpu() for _, part in chunks(text, batch_size)]
-    return math.exp(torch.cat(found).mean().item())
+    mean = torch.cat(found).mean().item()
+    if not mean < math.log(sys.float_info.max):
+        raise ValueError(f"the loss on general text is {mean} nats a token: the model's weights are broken")
+    return math.exp(mean)
 
 
 def _wordings(fact: BeaconFact, config: RunConfig) -> tuple[str, ...]:

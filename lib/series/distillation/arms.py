@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
+import numpy as np
 import torch
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 from torch import Tensor
 
-from lib.distillation import decoding, hidden_states, layer_maps, students, training
+from lib.distillation import batches, decoding, hidden_states, layer_maps, students, training
 from lib.distillation.layer_maps import LayerMap
 from lib.distillation.objective_config import ObjectiveConfig
 from lib.distillation.objectives import Cached, Distillation, Live, Source, depth
@@ -25,36 +27,52 @@ if TYPE_CHECKING:
 class StudentConfig(Settings):
     """The student's build."""
 
-    width: int
-    layers: int
-    heads: int
+    width: PositiveInt
+    layers: PositiveInt
+    heads: PositiveInt
     style: str = "gpt2"
     init: students.Initialisation = "projected"
     tokenizer: str = "teacher"  # its restricted tokens, or "own": some trained on the data
 
 
 class RunConfig(Settings):
-    """All that decides the outcome of one arm, besides the teacher, data, code and seed."""
+    """All that decides the outcome of one arm, besides the teacher, data, code and seed.
+
+    Raises `ValueError` for validation after more steps than are taken.
+    """
 
     objective: ObjectiveConfig
     student: StudentConfig
     data: DataConfig
     training: training.TrainingConfig
     decoding: decoding.DecodingConfig
-    decoding_seeds: tuple[int, ...]
-    watch_at: tuple[int, ...]  # steps after which the validation rows are answered
-    top_k: int
-    cache_gib: float
+    decoding_seeds: tuple[NonNegativeInt, ...]
+    watch_at: tuple[PositiveInt, ...]  # steps after which the validation rows are answered
+    top_k: PositiveInt
+    cache_gib: NonNegativeFloat
     text: Literal["data", "teacher"] = "data"  # sequence-level distillation learns the teacher's responses
     signals: Literal["cached", "live"] = "cached"
     similarity: bool = False  # of all layers, before and after training
 
+    @model_validator(mode="after")
+    def _is_watched_while_it_trains(self) -> "RunConfig":
+        if beyond := [step for step in self.watch_at if step > self.training.steps]:
+            raise ValueError(f"watch_at {beyond}: the training has {self.training.steps} steps")
+        return self
 
-def build(config: RunConfig, world: World, seed: int) -> tuple[Distillation | OwnTokenizer, LayerMap]:
-    """Return the arm of a configuration, untrained, and its layer map (empty without a middle loss)."""
+
+class Mapped(NamedTuple):
+    """A layer map, empty without a middle loss, and the CKA that its rule has read, if it reads any."""
+
+    layers: LayerMap
+    read: Tensor | None = None
+
+
+def build(config: RunConfig, world: World, seed: int) -> tuple[Distillation | OwnTokenizer, Mapped]:
+    """Return the arm of a configuration, untrained, and its layer map."""
     student = fresh_student(config.student, world, seed).to(world.device)
-    mapping = layer_map(config.objective.rule, student, world) if config.objective.middle > 0 else {}
-    return ARMS[config.objective.pairing](config, world, seed, student, mapping), mapping
+    mapped = layer_map(config, world, seed) if config.objective.middle > 0 else Mapped({})
+    return ARMS[config.objective.pairing](config, world, seed, student, mapped.layers), mapped
 
 
 def one_tokenizer(
@@ -137,18 +155,42 @@ def fresh_student(config: StudentConfig, world: World, seed: int) -> "PreTrained
     return students.student(*shape, config.init, embeddings, seed, positions=sum(world.config.data.longest))
 
 
-def layer_map(rule: str, student: "PreTrainedModel", world: World) -> LayerMap:
-    """Return the map of a rule, which may compare states on training rows before the student learns.
+def layer_map(config: RunConfig, world: World, seed: int) -> Mapped:
+    """Return the map of the objective's rule, which may compare states on training rows.
 
-    Raises `UserError` for an unknown rule.
+    Raises `UserError` for an unknown rule, and as `similarity` does.
     """
-    here, there = depth(student), world.pretrained.depth
-    found = layer_maps.RULES[rule](here, there, lambda: similarity(student, world).numpy())
-    return layer_maps.check(found, there, here)
+    here, there, seen = config.student.layers, world.pretrained.depth, []
+
+    def read() -> np.ndarray:
+        seen.append(similarity(config, warmed_up(config, world, seed), world))
+        return seen[0].numpy()
+
+    found = layer_maps.RULES[config.objective.rule](here, there, read)
+    return Mapped(layer_maps.check(found, there, here), *seen)
 
 
-def similarity(student: "PreTrainedModel", world: World) -> Tensor:
-    """Return the CKA of all states but the embeddings, (student layers, teacher layers), on calibration rows."""
+def warmed_up(config: RunConfig, world: World, seed: int) -> "PreTrainedModel":
+    """Return the student as it is after the first steps of training by cross-entropy alone, `compared_after` of all.
+
+    It is a copy that is thrown away; the arm begins with a fresh one and has all its steps.
+    """
+    student, steps = fresh_student(config.student, world, seed).to(world.device), config.training.steps
+    vocabulary, examples = world.tokens(config.student.tokenizer)
+    arm = Distillation(student, examples, ObjectiveConfig(), vocabulary.pad, vocabulary.end, steps, seed)
+    order = batches.order([len(example) for example in world.examples], config.training.batch, steps, seed)
+    training.train(arm, order, config.training, seed, until=round(config.objective.compared_after * steps))
+    return student
+
+
+def similarity(config: RunConfig, student: "PreTrainedModel", world: World) -> Tensor:
+    """Return the CKA of all states but the embeddings, (student layers, teacher layers), on calibration rows.
+
+    Debiased, see `hidden_states.cka_matrix`. Raises `UserError` for a student of other tokens than its teacher's: they
+    have no states of the same tokens.
+    """
+    if config.student.tokenizer != "teacher":
+        raise UserError("a student with tokens of its own has no states at its teacher's tokens: compare no layers")
     batch, there = world.calibration
     own = list(range(1, depth(student) + 1))
     batch = on(batch, student.device)

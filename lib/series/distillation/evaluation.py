@@ -18,6 +18,7 @@ from lib.intervals import Interval
 from lib.text.instructions import Instruction
 
 GREEDY = -1  # in the column of decoding seeds
+POINTS, POINTS_APART = (0.0, 100.0), (-100.0, 100.0)  # ranges of a score and of a difference of two
 REWRITING = ("modern", "simple")  # sets whose input is a text to be said otherwise
 _WORD = re.compile(r"\w+(?:'\w+)?")
 _SCORER = RougeScorer(["rougeL"], use_stemmer=True)
@@ -83,15 +84,24 @@ def cell(runs: Sequence[pd.DataFrame], name: str, metric: str = "rouge") -> Inte
     """Return the mean of a metric on one set: over training seeds a t interval, of fewer than three over items.
 
     `runs` are the frames of `of_test`, one for each training seed; every set together where `name` is empty, each set
-    counting alike. Raises `KeyError` for a set that is not there.
+    counting alike. The t interval has the floor of the items within sets. Raises `KeyError` for a set that is not
+    there.
     """
-    means = [set_means(run, metric) for run in runs]
     if len(runs) >= intervals.MINIMUM_SEEDS:
-        return intervals.t_interval([mean[name] if name else mean.mean() for mean in means])
+        items = [run.loc[name][metric].to_numpy() if name else _within_sets(run, metric) for run in runs]
+        bounds = POINTS if metric in ("rouge", "exact", "changed") else None
+        return intervals.over_seeds(items, bounds=bounds)
     if name:
         values = np.mean([run.loc[name][metric].to_numpy() for run in runs], axis=0)
         return intervals.mean_interval(values)
     return intervals.mean_interval(balanced(runs, metric))
+
+
+def _within_sets(run: pd.DataFrame, metric: str) -> np.ndarray:
+    """`balanced` without what differs between sets, which are fixed and not drawn: the same mean, (items,)."""
+    means = run[metric].groupby(level="set").transform("mean")
+    inside = run.assign(**{metric: run[metric] - means})
+    return balanced([inside], metric) + set_means(run, metric).mean()
 
 
 def balanced(runs: Sequence[pd.DataFrame], metric: str = "rouge") -> np.ndarray:
@@ -136,7 +146,7 @@ def difference(ours: Sequence[pd.DataFrame], others: Sequence[pd.DataFrame], set
     """
     a, b = paired(ours, others, sets)
     if len(a) >= intervals.MINIMUM_SEEDS:
-        return intervals.t_interval((a - b).mean(axis=1))
+        return intervals.over_seeds(a - b, bounds=POINTS_APART)
     return intervals.paired_bootstrap(a[0], b[0])
 
 

@@ -61,7 +61,7 @@ def _ours(group: str, title: str, core: bool = False, student: dict[str, Any] | 
 ABLATIONS: Registry[Method] = Registry(
     "ablation",
     {
-        "rule_cka": _ours("rule", "most similar layers (CKA), in order", rule="cka_monotone"),
+        "rule_cka": _ours("rule", "most similar layers (debiased CKA), in order", rule="cka_monotone"),
         "rule_last": _ours("rule", "the last layers", rule="last_k"),
         "rule_skip": _ours("rule", "a constant stride", rule="skip"),
         "rule_all_to_one": _ours("control", "all to one layer", rule="all_to_one"),
@@ -71,7 +71,7 @@ ABLATIONS: Registry[Method] = Registry(
         "module_shared": _ours("module", "one linear map for all pairs", alignment="shared"),
         "module_mlp": _ours("module", "a small MLP for each pair", alignment="mlp"),
         "distance_cosine": _ours("distance", "cosine", distance="cosine"),
-        "distance_cka": _ours("distance", "1 - CKA, no module", distance="cka", alignment="none"),
+        "distance_cka": _ours("distance", "1 - debiased CKA, no module", distance="cka", alignment="none"),
         "distance_gram": _ours("distance", "Gram, no module", distance="gram", alignment="none"),
         "proportions_uncertainty": _ours("proportions", "uncertainty weighting", proportions="uncertainty"),
         "proportions_gradnorm": _ours("proportions", "GradNorm", proportions="gradnorm"),

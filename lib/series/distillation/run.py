@@ -3,15 +3,17 @@
 What a case computes begins here (or in `slices`). It scores nothing.
 """
 
+import io
 import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import pandas as pd
 import torch
+from pydantic import NonNegativeFloat, PositiveInt
 from torch import Tensor
 
 from lib import files, paths, records
@@ -21,6 +23,7 @@ from lib.distillation.teacher import Adaptation
 from lib.distillation.teacher_cache import TeacherCache
 from lib.distillation.vocabularies import RestrictedVocabulary, Vocabulary
 from lib.errors import UserError
+from lib.records.files import parquet_bytes
 from lib.series.distillation import arms
 from lib.series.distillation.arms import RunConfig
 from lib.series.distillation.world import READING, TeacherConfig, World, world_of
@@ -39,21 +42,21 @@ class KeepConfig(Settings):
     """What is kept of a teacher: the states that some rules map a student of so many blocks to, and its output."""
 
     rules: tuple[str, ...]
-    student: int
-    top_k: int
-    cache_gib: float
+    student: PositiveInt
+    top_k: PositiveInt
+    cache_gib: NonNegativeFloat
 
 
 class CostConfig(Settings):
     """Which arms are timed, by name, and over how many steps."""
 
     rows: dict[str, RunConfig]
-    steps: int
+    steps: PositiveInt
 
 
 def adapted_teacher(case: records.Case) -> records.Outcome:
     """Adapt the teacher of a `TeacherConfig` and let it answer the test rows."""
-    config = case.config
+    config = cast(TeacherConfig, case.config)
     world = World(config, case.device, dict, paths.cache(), "")
     weights, curve = adapt(world, case.seed, records.workspace(case))
     adapted = World(config, case.device, lambda: weights, paths.cache(), "")
@@ -71,14 +74,14 @@ def adapted_teacher(case: records.Case) -> records.Outcome:
 
 def kept_teacher(case: records.Case) -> records.Outcome:
     """Write the cache of the input "teacher" as a `KeepConfig` says, and measure what the vocabulary loses."""
-    config, began = case.config, time.perf_counter()
+    config, began = cast(KeepConfig, case.config), time.perf_counter()
     values = keep(world_of(case), config.rules, config.student, config.top_k, config.cache_gib)
     return records.Outcome(values=values, cost={"seconds": round(time.perf_counter() - began, 1)})
 
 
 def trained_student(case: records.Case) -> records.Outcome:
     """Train the student of a `RunConfig` on the input "teacher" and let it answer."""
-    found = run(case.config, world_of(case), case.seed, records.workspace(case))
+    found = run(cast(RunConfig, case.config), world_of(case), case.seed, records.workspace(case))
     return records.Outcome(
         values=found.values,
         frames={"outputs": found.outputs, "curve": found.curve},
@@ -89,7 +92,7 @@ def trained_student(case: records.Case) -> records.Outcome:
 
 def timed_steps(case: records.Case) -> records.Outcome:
     """Time a training step of each row of a `CostConfig`, with the input "teacher"."""
-    config = case.config
+    config = cast(CostConfig, case.config)
     found = {name: cost(row, world_of(case), config.steps) for name, row in config.rows.items()}
     return records.Outcome(values={"rows": list(config.rows), "steps": config.steps}, cost=found)
 
@@ -124,14 +127,16 @@ def run(config: RunConfig, world: World, seed: int, workspace: Path | None = Non
     """
     if config.data != world.config.data:
         raise UserError("the arm and its teacher read data of different sizes: give both the same")
-    arm, mapping = arms.build(config, world, seed)
+    arm, mapped = arms.build(config, world, seed)
     vocabulary, _ = world.tokens(config.student.tokenizer)
     values: dict[str, Any] = {
         "parameters": students.parameters(arm.student),
-        "map": {str(layer): there for layer, there in mapping.items()},
+        "map": {str(layer): there for layer, there in mapped.layers.items()},
     }
+    if mapped.read is not None:
+        values["cka_read"] = rounded(mapped.read)
     if config.similarity:
-        values["cka_before"] = rounded(arms.similarity(arm.student, world))
+        values["cka_before"] = rounded(arms.similarity(config, arm.student, world))
     lengths = [len(example) for example in world.examples]
     order = batches.order(lengths, config.training.batch, config.training.steps, seed)
     watched: dict[int, pd.DataFrame] = {}
@@ -139,16 +144,17 @@ def run(config: RunConfig, world: World, seed: int, workspace: Path | None = Non
     def watch(step: int) -> None:
         watched[step] = answers(arm.student, vocabulary, config, world.splits.validation, "validation", (), step)
         if workspace is not None:  # a resumed training does not come by here again
-            files.write_atomically(workspace / f"watched_{step}.parquet", watched[step].to_parquet)
+            files.write_checked(workspace / f"watched_{step}", parquet_bytes(watched[step]))
 
     trained = training.train(arm, order, config.training, seed, workspace, watch=watch, watch_at=config.watch_at)
     for step in set(config.watch_at) - set(watched):
-        watched[step] = pd.read_parquet(workspace / f"watched_{step}.parquet")
+        assert workspace is not None  # without one every step was taken here
+        watched[step] = pd.read_parquet(io.BytesIO(files.read_checked(workspace / f"watched_{step}")))
     found = answers(
         arm.student, vocabulary, config, world.splits.test, "test", config.decoding_seeds, config.training.steps
     )
     if config.similarity:
-        values["cka_after"] = rounded(arms.similarity(arm.student, world))
+        values["cka_after"] = rounded(arms.similarity(config, arm.student, world))
     return Results(
         pd.concat([*(watched[step] for step in config.watch_at), found], ignore_index=True),
         pd.DataFrame(trained.curve),

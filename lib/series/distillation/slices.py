@@ -5,7 +5,7 @@ What that takes away is counted. Records hold scores and no text of the files.
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 import pandas as pd
 import torch
@@ -49,7 +49,7 @@ class SliceConfig(RunConfig):
 
 def answered(case: records.Case) -> records.Outcome:
     """Score the answers to a slice, of the input "teacher" or of the student that the input "learnt" left."""
-    config, world = case.config, world_of(case)
+    config, world = cast(SliceConfig, case.config), world_of(case)
     items = read(config.slice)
     if config.who == "teacher":
         model = world.teacher.model

@@ -5,9 +5,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 
 import torch
+from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor
 
 from lib import paths, records, seeds
@@ -35,22 +36,22 @@ class DataConfig(Settings):
     """Which sets are read, how much of each, and how long prompts and responses may be in tokens."""
 
     suite: suites.Name
-    examples: int
-    validation: int
-    test: int
-    longest: tuple[int, int]
+    examples: PositiveInt
+    validation: PositiveInt
+    test: PositiveInt
+    longest: tuple[PositiveInt, PositiveInt]
 
 
 class TeacherConfig(Settings):
     """The teacher: a backbone adapted from `layer` up, and what it is read in."""
 
     backbone: str
-    layers: int | None
-    layer: int
+    layers: PositiveInt | None
+    layer: NonNegativeInt
     data: DataConfig
     training: TrainingConfig
     decoding: DecodingConfig
-    decoding_seeds: tuple[int, ...]
+    decoding_seeds: tuple[NonNegativeInt, ...]
     dtype: Literal["float32", "bfloat16"] = "bfloat16"  # twice as fast to read; the backbone's own precision
 
 
@@ -188,6 +189,9 @@ class World:
             "teacher": self._identity,
             "data": self.splits.digest(),
             "tokenizer": self.vocabulary.content_hash(),
+            "longest": str(
+                tuple(self.config.data.longest)
+            ),  # prompts are cut to it, which changes the teacher's states
         }
         digest = hashlib.sha256(repr((sorted(identity.items()), classes)).encode()).hexdigest()
         cache = TeacherCache(self._folder / digest[:16], identity, lengths, classes)
@@ -232,10 +236,9 @@ def world_of(case: records.Case) -> World:
     teacher = case.inputs["teacher"]
     folder = paths.cache() / "distillation" / case.profile
     identity = records.get(teacher).weight_digests["adapted"]
-    key = (teacher.config, case.device, folder, identity)
+    config = cast(TeacherConfig, teacher.config)
+    key = (config, case.device, folder, identity)
     if key not in _worlds:
         _worlds.clear()  # a teacher is large, and cases of one come one after another
-        _worlds[key] = World(
-            teacher.config, case.device, lambda: records.trained_weights(teacher, "adapted"), folder, identity
-        )
+        _worlds[key] = World(config, case.device, lambda: records.trained_weights(teacher, "adapted"), folder, identity)
     return _worlds[key]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 import torch
-from pydantic import BaseModel, SerializeAsAny, ValidationInfo, field_validator
+from pydantic import BaseModel, NonNegativeInt, PositiveInt, SerializeAsAny, ValidationInfo, field_validator
 from torch import Tensor, nn
 
 from lib import records
@@ -26,15 +26,15 @@ class RunConfig(DataConfig):
     """All that decides the outcome of one case, besides the content of the data, code and seed."""
 
     model: str  # the row of the comparison, in `ROWS`
-    test_pairs: int
-    whole_verses: int
-    watch_at: tuple[int, ...]
+    test_pairs: PositiveInt
+    whole_verses: NonNegativeInt
+    watch_at: tuple[PositiveInt, ...]
     method: SerializeAsAny[BaseModel]  # the row's own configuration
     training: training.TrainingConfig
     decoding: decoding.DecodingConfig
-    shown: int = 0  # test sentences whose decoding is kept step by step, by the rows that are watched
-    traced_steps: int = 0  # sampling steps in which the settling of words is measured
-    traced_pairs: int = 0  # on so many test sentences
+    shown: NonNegativeInt = 0  # test sentences whose decoding is kept step by step, by the rows that are watched
+    traced_steps: NonNegativeInt = 0  # sampling steps in which the settling of words is measured
+    traced_pairs: NonNegativeInt = 0  # on so many test sentences
     keep: bool = False  # the weights, in the cache: other cases need them again
     publish: bool = False  # the weights, beside the record
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 import torch
+from pydantic import PositiveInt
 from torch import Tensor
 
 from lib import records
@@ -22,9 +23,9 @@ class SweepConfig(Settings):
     """Which numbers of sampling steps a trained model is tried in, on how many test sentences, how often on each."""
 
     trained: RunConfig
-    steps: tuple[int, ...]
-    pairs: int
-    candidates: int = 3  # as many as diversity is measured on
+    steps: tuple[PositiveInt, ...]
+    pairs: PositiveInt
+    candidates: PositiveInt = 3  # as many as diversity is measured on
 
 
 def draw(case: records.Case) -> records.Outcome:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
 
+from pydantic import PositiveInt
 from torch import Tensor
 
 from lib import registry, sources
@@ -70,8 +71,8 @@ class DataConfig(Settings):
 
     task: str
     data: str  # one of the task's own sets, or the name of a folder of JSON lines under BENCHMARK_DIR
-    vocabulary: int  # words; 30,522 is the uncased BERT vocabulary
-    train_pairs: int | None  # None: all
+    vocabulary: PositiveInt  # words; 30,522 is the uncased BERT vocabulary
+    train_pairs: PositiveInt | None  # None: all
     whole: bool  # with the longer test sentences
     window: Window
 

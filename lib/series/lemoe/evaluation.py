@@ -1,6 +1,6 @@
 """From records of the LEMoE series to scores of edits, batches and routes: pure functions of the raw outputs."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -29,7 +29,7 @@ def cells(record: records.Record) -> dict[str, Interval | None]:
     found: dict[str, Interval | None] = {}
     for metric in METRICS:
         values = frame[metric].dropna().to_numpy()
-        found[metric] = intervals.mean_interval(values) if len(values) else None
+        found[metric] = intervals.mean_interval(values, bounds=intervals.SHARE) if len(values) else None
     return found
 
 
@@ -44,18 +44,50 @@ def paired(one: records.Record, other: records.Record, metric: str) -> tuple[np.
     return both["a"].to_numpy(), both["b"].to_numpy()
 
 
+def over_seeds(
+    ones: Sequence[records.Record], others: Sequence[records.Record], metric: str
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Return a score of two ways over training seeds, one vector a seed of the edits that both have, aligned."""
+    pairs = [paired(one, other, metric) for one, other in zip(ones, others, strict=True)]
+    return [ours for ours, _ in pairs], [theirs for _, theirs in pairs]
+
+
 def over_time(record: records.Record, metric: str = "rel") -> pd.DataFrame:
     """Return the mean score of every batch (rows) after so many batches (columns); NaN before it was learnt."""
     frame = record.frames["scores"]
     return frame.groupby(["batch", "batches"])[metric].mean().unstack()
 
 
-def forgotten(record: records.Record) -> float:
-    """Return by how much the earlier batches' mean rel fell from just after they were learnt to the end."""
+def learnt(record: records.Record) -> float:
+    """Return the mean rel of every batch just after it was learnt: what its expert, or the weights, learnt of it."""
     table = over_time(record)
-    earlier = table.index[:-1]
-    learnt = np.mean([table.loc[batch, batch + 1] for batch in earlier])
-    return float(learnt - table.loc[earlier, table.columns[-1]].mean())
+    return float(np.mean([table.loc[batch, batch + 1] for batch in table.index]))
+
+
+def forgotten(record: records.Record) -> pd.Series:
+    """Return by how much rel of each edit of the earlier batches fell from just after it was learnt to the end.
+
+    Weighted so that the mean counts batches alike; indexed by identity.
+    """
+    frame = record.frames["scores"]
+    first = frame[frame["batches"] == frame["batch"] + 1].set_index("identity")
+    last = frame[frame["batches"] == frame["batches"].max()].set_index("identity")["rel"]
+    earlier = first[first["batch"] < first["batch"].max()]
+    sizes = earlier.groupby("batch")["rel"].transform("size")
+    weights = len(earlier) / (sizes * earlier["batch"].nunique())
+    return (earlier["rel"] - last[earlier.index]) * weights
+
+
+def kept(record: records.Record) -> pd.DataFrame:
+    """Return rel of each edit of the first batch after the middle batch of the run and at its end: `half` and `all`.
+
+    The middle is the first batch by which half of the edits have been made. Indexed by identity.
+    """
+    frame = record.frames["scores"]
+    sizes = frame[frame["batches"] == frame["batches"].max()].groupby("batch").size().cumsum()
+    half = int((sizes < sizes.iloc[-1] / 2).sum()) + 1
+    first = frame[frame["batch"] == 0].pivot(index="identity", columns="batches", values="rel").sort_index()
+    return pd.DataFrame({"half": first[half], "all": first.iloc[:, -1]})
 
 
 def agreement(record: records.Record) -> float:
@@ -85,23 +117,26 @@ def summary(titled: Mapping[str, records.Record]) -> pd.DataFrame:
     return pd.DataFrame(rows, dtype=object)
 
 
-def kinds(record: records.Record) -> pd.Series:
-    """Return what became of each edit, the first that holds: missed (no token of the target is right), wrong token
-    (some are), failed rephrase, right. Indexed like `final`; our rule for the paper's table of cases.
+KINDS = ("right", "failed rephrase", "wrong token", "missed", "leak")
 
-    Locality is told apart, by `leaks`: as one more kind it would count only edits that nothing else went wrong with.
+
+def kinds(record: records.Record) -> pd.DataFrame:
+    """Return what became of each edit as flags, a column of each of `KINDS`: all but `right` may hold together.
+
+    Missed: no token of the target is right; wrong token: some are and some are not; failed rephrase: a token of the
+    target is wrong after a rephrase; leak: a token of the unrelated answer changed. Right: none of these. Indexed like
+    `final`; our rule for the paper's table of cases. A rephrase or unrelated question that an edit lacks cannot fail.
     """
     frame = final(record)
-    found = pd.Series("right", index=frame.index)
-    found[frame["gen_exact"] < 1] = "failed rephrase"
-    found[frame["rel_exact"] < 1] = "wrong token"
-    found[frame["rel"] == 0] = "missed"
-    return found
-
-
-def leaks(record: records.Record) -> pd.Series:
-    """Return of each edit whether a token of its unrelated answer changed, indexed like `final`; False without one."""
-    return final(record)["loc_exact"] < 1
+    found = pd.DataFrame(
+        {
+            "failed rephrase": frame["gen_exact"] < 1,
+            "wrong token": (frame["rel_exact"] < 1) & (frame["rel"] > 0),
+            "missed": frame["rel"] == 0,
+            "leak": frame["loc_exact"] < 1,
+        }
+    )
+    return found.assign(right=~found.any(axis=1))[list(KINDS)]
 
 
 def by_margin(texts: pd.DataFrame, parts: int = 4) -> pd.DataFrame:
@@ -114,6 +149,6 @@ def by_margin(texts: pd.DataFrame, parts: int = 4) -> pd.DataFrame:
     rows = []
     for places in np.array_split(np.arange(len(unrelated)), max(1, min(parts, len(unrelated) // 2))):
         group = unrelated.iloc[places]
-        kept = intervals.mean_interval(group["kept"].to_numpy())
+        kept = intervals.mean_interval(group["kept"].to_numpy(), bounds=intervals.SHARE)
         rows.append({"margin": group["margin"].mean(), "kept": kept.estimate, "low": kept.low, "high": kept.high})
     return pd.DataFrame(rows)

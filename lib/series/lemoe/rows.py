@@ -16,7 +16,8 @@ from lib.editing.lora import LoraConfig, LoraFineTuning
 from lib.editing.memit import Memit, MemitConfig
 from lib.editing.mend import Mend, MendConfig
 from lib.editing.rome import Rome, RomeConfig
-from lib.editing.wise import Wise, WiseConfig
+from lib.editing.wise import Wise
+from lib.editing.wise_losses import WiseConfig
 from lib.lemoe.adaptor import AdaptorConfig
 from lib.lemoe.conventional import Conventional, ConventionalConfig
 from lib.lemoe.editor import LemoeEditor, OracleEditor
@@ -29,7 +30,8 @@ from lib.settings import Settings
 Build = Callable[[Workbench, Any], Editor]
 Sized = Callable[[EditingSizes], dict[str, Any]]
 
-MEMIT_PREFIXES = ((10, 5),)
+MEMIT_PREFIXES = ((10, 5),)  # for ROME too: six texts an edit cost less than a third of its own 21
+LOCATED_STEPS = 20  # of values, as released for GPT2-XL by ROME and MEMIT, the smallest model that they have
 MOST_EXPERTS = 64  # of LEMoE: more than any run has batches
 
 
@@ -44,10 +46,12 @@ class Row(registry.Row):
     `settings` is the class of its configuration, `sized` what a profile's sizes set of it. `order` is how a run's edits
     are dealt to batches ("given": as they come); `at_once` takes all of them as one batch; `slow` methods cost seconds
     an edit and stop at the smaller T of the profile; `needs` names what the workbench prepares for it, "moments" or
-    "unrelated".
+    "unrelated". The class's defaults are what a method's authors released; a row that differs by more than a profile's
+    sizes has a `named` setting of that class, where each difference stands with its reason.
     """
 
     settings: type[BaseModel]
+    named: Callable[..., BaseModel] | None = None
     build: Build  # from a workbench and a configuration
     sized: Sized = lambda sizes: {}
     order: str = "given"
@@ -57,7 +61,7 @@ class Row(registry.Row):
 
     def configure(self, sizes: EditingSizes) -> BaseModel:
         """Return the row's configuration at a profile's size."""
-        return self.settings(**self.sized(sizes))
+        return (self.named or self.settings)(**self.sized(sizes))
 
 
 def plain(editor: Callable[..., Editor]) -> Build:
@@ -100,7 +104,7 @@ def lemoe_settings(sizes: EditingSizes, **changes: Any) -> dict[str, Any]:
         "projection": "frozen",
         "keys": "mean",
         "gate": "one",
-        "auxiliary": 0.0,
+        "auxiliary_weight": 0.0,
     }
     return {**chosen, **changes}
 
@@ -129,9 +133,6 @@ def wise_settings(sizes: EditingSizes, memories: str) -> dict[str, Any]:
         "layer": sizes.upper_layer,
         "memories": memories,
         "shard": max(1, sizes.ablation // sizes.batches),
-        "optimiser": "adam",
-        "rate": 1e-2,
-        "together": 10,
     }
 
 
@@ -155,7 +156,8 @@ METHODS: Registry[Row] = Registry(
             title="FT-L (teacher forcing)",
             core=True,
             settings=FineTuningConfig,
-            sized=lambda sizes: {"layer": sizes.upper_layer, "loss": "teacher_forcing", "radius": 2e-2},
+            named=FineTuningConfig.tuned,
+            sized=lambda sizes: {"layer": sizes.upper_layer},
             build=plain(FineTuning),
         ),
         "ewc": Row(
@@ -168,13 +170,14 @@ METHODS: Registry[Row] = Registry(
         "lora": Row(  # minutes a run, and no row of the paper's
             title="LoRA",
             settings=LoraConfig,
-            sized=lambda sizes: {"rate": 5e-4},
+            named=LoraConfig.tuned,
             build=plain(LoraFineTuning),
         ),
         "rome": Row(
             title="ROME",
             settings=RomeConfig,
-            sized=lambda sizes: {"layer": sizes.located[-1], "prefixes": MEMIT_PREFIXES, "steps": 20},
+            named=RomeConfig.rebuilt,
+            sized=lambda sizes: {"layer": sizes.located[-1], "prefixes": MEMIT_PREFIXES, "steps": LOCATED_STEPS},
             build=with_moments(Rome),
             slow=True,
             needs=("moments",),
@@ -182,7 +185,7 @@ METHODS: Registry[Row] = Registry(
         "memit": Row(
             title="MEMIT",
             settings=MemitConfig,
-            sized=lambda sizes: {"layers": sizes.located, "steps": 20},
+            sized=lambda sizes: {"layers": sizes.located, "steps": LOCATED_STEPS},
             build=with_moments(Memit),
             slow=True,
             needs=("moments",),
@@ -190,7 +193,7 @@ METHODS: Registry[Row] = Registry(
         "memit_mass": Row(
             title="MEMIT-MASS",
             settings=MemitConfig,
-            sized=lambda sizes: {"layers": sizes.located, "steps": 20},
+            sized=lambda sizes: {"layers": sizes.located, "steps": LOCATED_STEPS},
             build=with_moments(Memit),
             slow=True,
             at_once=True,
@@ -199,7 +202,7 @@ METHODS: Registry[Row] = Registry(
         "alphaedit": Row(
             title="AlphaEdit",
             settings=AlphaEditConfig,
-            sized=lambda sizes: {"layers": sizes.located, "steps": 20},
+            sized=lambda sizes: {"layers": sizes.located, "steps": LOCATED_STEPS},
             build=with_moments(AlphaEdit),
             slow=True,
             needs=("moments",),
@@ -208,11 +211,10 @@ METHODS: Registry[Row] = Registry(
             title="MEND",
             core=True,
             settings=MendConfig,
+            named=MendConfig.tuned,
             sized=lambda sizes: {  # the layer that others act on near the output, and those around it
                 "layers": tuple(range(sizes.upper_layer - 1, sizes.upper_layer + 2)),
-                "rank": 256,
                 "steps": sizes.mend_steps,
-                "rate": 1e-4,
             },
             build=lambda bench, config: Mend(bench.model, bench.tokenizer, bench.transformation(config)),
         ),
@@ -220,6 +222,7 @@ METHODS: Registry[Row] = Registry(
             title="DEFER",
             core=True,
             settings=DeferConfig,
+            named=DeferConfig.tuned,
             sized=lambda sizes: {"layer": sizes.upper_layer},
             build=lambda bench, config: Defer(bench.model, bench.tokenizer, config, bench.unrelated_texts),
             needs=("unrelated",),
@@ -228,13 +231,15 @@ METHODS: Registry[Row] = Registry(
             title="GRACE",
             core=True,
             settings=GraceConfig,
-            sized=lambda sizes: {"layer": sizes.upper_layer, "radius": 5.0},
+            named=GraceConfig.tuned,
+            sized=lambda sizes: {"layer": sizes.upper_layer},
             build=plain(Grace),
         ),
         "wise": Row(
             title="WISE-Merge",
             core=True,
             settings=WiseConfig,
+            named=WiseConfig.tuned,
             sized=lambda sizes: wise_settings(sizes, "merge"),
             build=wise,
             needs=("unrelated",),
@@ -242,6 +247,7 @@ METHODS: Registry[Row] = Registry(
         "wise_retrieve": Row(
             title="WISE-Retrieve",
             settings=WiseConfig,
+            named=WiseConfig.tuned,
             sized=lambda sizes: wise_settings(sizes, "retrieve"),
             build=wise,
             needs=("unrelated",),
@@ -262,7 +268,7 @@ METHODS: Registry[Row] = Registry(
         ),
         "lemoe": lemoe_row("LEMoE", core=True),
         "lemoe_threshold": lemoe_row(
-            "LEMoE with a threshold (ours)", lemoe_with_rejection, ("unrelated",), core=True, way_out="threshold"
+            "LEMoE with a threshold (ours)", lemoe_with_rejection, ("unrelated",), core=True, rejection="threshold"
         ),
     },
 )

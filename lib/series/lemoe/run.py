@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, SerializeAsAny, ValidationInfo, field_validator
+from pydantic import BaseModel, PositiveInt, SerializeAsAny, ValidationInfo, field_validator
 
 from lib import progress
 from lib.causal_lm import edits as editing
@@ -42,12 +42,12 @@ class RunConfig(Settings):
     row: str  # among all rows, `variants.ROWS`
     settings: SerializeAsAny[BaseModel]  # the method's own configuration
     edits: str  # which set
-    count: int  # T
-    runs: int  # rolled-back runs, each on the next T edits
-    batches: int
+    count: PositiveInt  # T
+    runs: PositiveInt  # rolled-back runs, each on the next T edits
+    batches: PositiveInt
     order: str
     backbone: str
-    layers: int | None
+    layers: PositiveInt | None
     dtype: str
     bench: BenchConfig  # what the method needs besides the backbone
     every_batch: bool  # score after every batch, or after the last one only
@@ -57,8 +57,14 @@ class RunConfig(Settings):
     @field_validator("settings", mode="before")
     @classmethod
     def _of_the_row(cls, settings: Any, info: ValidationInfo) -> Any:
-        """Read settings that come as a dictionary, from a record, as those of the row."""
-        return ROWS[info.data["row"]].settings.model_validate(settings) if isinstance(settings, dict) else settings
+        """Read settings that come as a dictionary, from a record, as those of the row.
+
+        A field that an older record lacks is as the row has it: it was not yet to be chosen otherwise.
+        """
+        if not isinstance(settings, dict):
+            return settings
+        row = ROWS[info.data["row"]]
+        return (row.named or row.settings)(**settings)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from lib.registry import Registry
 from lib.series.lemoe.rows import METHODS, Row, lemoe_row, lemoe_with_oracle, lemoe_with_rejection
 
 # The router learns by straight-through gradients and the auxiliary loss wherever something of it is learnt.
-LEARNT: dict[str, Any] = {"keys": "learned", "gate": "straight_through", "auxiliary": 1.0}
+LEARNT: dict[str, Any] = {"keys": "learned", "gate": "straight_through", "auxiliary_weight": 1.0}
 ROUTING: Registry[Row] = Registry(
     "variant of routing",
     {
@@ -18,7 +18,7 @@ ROUTING: Registry[Row] = Registry(
         "routing/per_expert": lemoe_row("a projection for each expert", projection="per_expert", **LEARNT),
         "routing/frozen": lemoe_row("frozen random projection, learnt keys", projection="frozen", **LEARNT),
         "routing/mean_keys": lemoe_row("frozen random projection, keys at the batch's mean"),
-        "routing/unforced": lemoe_row("as the last, new expert not forced in training", forced=False),
+        "routing/unforced": lemoe_row("as the last, new expert not forced in training", force_new_expert=False),
         "routing/oracle": lemoe_row("an oracle that knows the batch", lemoe_with_oracle),
         "routing/softmax": lemoe_row("as the last but one, gate of the softmax value", gate="softmax"),
     },
@@ -34,9 +34,14 @@ ABLATIONS: Registry[Row] = Registry(
         "ablation/width_128": lemoe_row("experts of width 128", expert_width=128),
         "ablation/width_1536": lemoe_row("experts of width 1,536", expert_width=1536),
         "ablation/lora": lemoe_row("LoRA experts of rank 8", expert="lora"),
-        "ablation/null": lemoe_row("way out: a null key (ours)", lemoe_with_rejection, ("unrelated",), way_out="null"),
+        "ablation/null": lemoe_row(
+            "way out: a null key (ours)", lemoe_with_rejection, ("unrelated",), rejection="null"
+        ),
         "ablation/locality_loss": lemoe_row(
-            "way out: a locality term in the loss (ours)", lemoe_with_rejection, ("unrelated",), way_out="locality_loss"
+            "way out: a locality term in the loss (ours)",
+            lemoe_with_rejection,
+            ("unrelated",),
+            rejection="locality_loss",
         ),
     },
 )

@@ -6,6 +6,7 @@ Each part is made when it is first asked for; a case that asks for none of them 
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
+from pydantic import NonNegativeInt
 from torch import Tensor
 
 from lib.causal_lm import backbones
@@ -22,9 +23,9 @@ if TYPE_CHECKING:
 class BenchConfig(Settings):
     """What a workbench prepares for the methods that need it; nothing by default."""
 
-    moment_layers: tuple[int, ...] = ()  # whose second moments are taken
-    moment_tokens: int = 0  # of text that they are the mean over
-    unrelated: int = 0  # texts that rejection, margins and gates are set from
+    moment_layers: tuple[NonNegativeInt, ...] = ()  # whose second moments are taken
+    moment_tokens: NonNegativeInt = 0  # of text that they are the mean over
+    unrelated: NonNegativeInt = 0  # texts that rejection, margins and gates are set from
 
 
 @lru_cache(maxsize=1)

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from pydantic import ValidationError
 from torch.nn import functional
 
 from lib import profiles, records
@@ -20,9 +21,10 @@ from lib.beacons.methods import METHODS, attach
 from lib.causal_lm import backbones
 from lib.errors import UserError
 from lib.series.beacons import arms, cases, features, reading, run, workbench
-from lib.series.beacons.config import RunConfig
+from lib.series.beacons.config import GradientsConfig, RunConfig
 from lib.series.beacons.rows import FILTERS, WEIGHINGS
 from tests.beacons.made_facts import ADAPTER, made_facts
+from tests.refusals import assert_refuses
 from tests.tiny_models import Letters, llama
 
 BASE = llama()
@@ -140,6 +142,22 @@ def test_only_filters_read_the_record_of_what_is_known(profile):
 def test_a_config_comes_back_from_its_json():
     for case in all_cases("smoke").values():
         assert type(case.config).model_validate(case.config.model_dump(mode="json")) == case.config
+
+
+def test_configurations_refuse_what_cannot_be():
+    zeros = ("variance_weight", "alpha", "paraphrases", "others", "first_layer", "read_steps")
+    layered = PLAIN.model_copy(update={"layers": 4})
+    tried = assert_refuses(layered, shares=("kept",), zeros=(*zeros, "text_tokens"))
+    tried += assert_refuses(GradientsConfig(training=PLAIN, alone=3))
+    found = all_cases("smoke")
+    for name in ("alone/real/seed0", "known/facts", "base/text"):
+        tried += assert_refuses(found[name].config, zeros=zeros)
+    assert tried > 200
+    for changed in ({"kept": 0.0}, {"paraphrases": 4}, {"dtype": "float"}, {"filter": "c"}, {"weighing": "near"}):
+        with pytest.raises(ValidationError):
+            RunConfig(**dict(PLAIN) | changed)
+    with pytest.raises(ValidationError):
+        type(found["alone/real/seed0"].config)(**dict(found["alone/real/seed0"].config) | {"read_steps": ()})
 
 
 def test_what_is_known_is_read_from_the_record_with_its_classes(monkeypatch):
@@ -273,6 +291,14 @@ def test_perplexity_of_text_by_one_passage_at_a_time(bench):
             logits = BASE(torch.tensor([before + after])).logits[0, len(before) - 1 : -1]
         nats += functional.cross_entropy(logits, torch.tensor(after), reduction="none").tolist()
     assert found == pytest.approx(np.exp(np.mean(nats)), rel=1e-4)
+
+
+@pytest.mark.parametrize("wrong", [1e5, float("nan"), float("inf")])
+def test_a_perplexity_that_no_number_tells_is_refused(bench, monkeypatch, wrong):
+    part = SimpleNamespace(losses=lambda: (torch.tensor([wrong]),))
+    monkeypatch.setattr(reading, "chunks", lambda text, size: [(None, part)])
+    with pytest.raises(ValueError, match="weights are broken"):
+        reading.perplexity(bench, 5, 2, True)
 
 
 def test_directions_against_one_fact_at_a_time(bench):

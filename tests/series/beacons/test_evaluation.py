@@ -3,7 +3,6 @@
 import math
 from types import SimpleNamespace
 
-import numpy as np
 import pandas as pd
 import pytest
 
@@ -60,8 +59,8 @@ def test_kept_and_left_out_facts_are_apart():
 @pytest.mark.filterwarnings("error")
 def test_no_run_has_no_score_and_warns_of_nothing():
     assert evaluation.over_seeds([], "right") is None
-    assert evaluation.half_width(np.array([])) == 0.0
-    assert evaluation.half_width(np.array([1.0, 2.0, 3.0])) == pytest.approx(2.4841, abs=1e-4)  # t of 2 degrees
+    assert evaluation.summary([]) is None
+    assert evaluation.summary([pd.Series([1.0]), pd.Series([], dtype=float)]) is None
 
 
 def test_over_seeds_is_a_t_interval_from_three_on():
@@ -69,9 +68,28 @@ def test_over_seeds_is_a_t_interval_from_three_on():
     wrong = record(said((A, 0, 0)), seen=(A,))
     found = evaluation.over_seeds([right, wrong, wrong], "right")
     assert found.estimate == pytest.approx(1 / 3)
+    assert found[1:] == (0.0, 1.0)  # half of it is 1.43, and shares end at 0 and 1
+    far = evaluation.over_seeds([right, wrong, wrong], "loss")
+    assert far == 1.0  # equal losses of single facts: nothing says how much they vary
     half = 4.302652729911275 * (1 / 3)  # t of 2 degrees of freedom times the standard error, sqrt(1/3) / sqrt(3)
-    assert found.high - found.estimate == pytest.approx(half)
+    assert evaluation.summary([pd.Series([1.0]), pd.Series([2.0]), pd.Series([2.0])]).high == pytest.approx(
+        5 / 3 + half
+    )
     assert evaluation.over_seeds([right, wrong], "right") == 0.5
+
+
+def test_equal_seeds_are_as_uncertain_as_their_facts():
+    found = evaluation.over_seeds([TOGETHER] * 3, "right")
+    half = 4.302652729911275 * math.sqrt(1 / 3 / 4)  # of 1, 0, 1, 0: a variance of 1/3 over four facts
+    assert found.estimate == 0.5
+    assert found[1:] == (0.0, 1.0)
+    assert evaluation.summary([evaluation.chosen(TOGETHER, "right")] * 3).high == pytest.approx(0.5 + half)
+
+
+def test_two_trainings_are_paired_by_fact():
+    ours, theirs = evaluation.paired([alone()], [TOGETHER], "right")
+    assert (ours[0].to_dict(), theirs[0].to_dict()) == ({A: 1.0, B: 1.0}, {A: 1.0, B: 0.0})
+    assert list(ours[0].index) == list(theirs[0].index) == sorted([A, B])
 
 
 def alone(targets="own", taught=None):
@@ -107,7 +125,7 @@ def test_interference_is_taken_over_facts_that_both_know():
 def test_rows_of_the_tables():
     row = evaluation.interference_row([alone()] * 3, [TOGETHER] * 3)
     assert (row["right alone"], row["right among N"]) == (1.0, 0.5)  # of A and B
-    assert tuple(row["lost: right"]) == (0.5, 0.5, 0.5)
+    assert row["lost: right"] == (0.5, -1.0, 1.0)  # of A nothing, of B all: two facts say next to nothing
     assert row["lost: loss (nats a token)"].estimate == pytest.approx(1.0 - 1.5)
     assert row["lost: right, paraphrase"] is None  # facts alone were not asked so here
     every = record(TOGETHER.frames["answers"], trained=(A, B, C, D))

@@ -57,7 +57,12 @@ def test_shares_over_steps_are_means_with_intervals() -> None:
     other = frame.assign(pushed=False)
     three = pushing.rate([frame, frame, other])
     assert three["mean"].tolist() == pytest.approx([0, 4 / 9, 2 / 9])
-    assert three["low"][1] < 0 < three["mean"][1]  # a t interval over three seeds
+    # A t interval over three seeds would reach from -0.5 to 1.4; before the first update nothing was drawn.
+    assert (three["low"][1], three["high"][1]) == (0.0, 1.0)
+    assert three.loc[0, ["mean", "low", "high"]].tolist() == [0, 0, 0]
+    still = pushing.rate([other] * 3)
+    assert still["mean"][1] == 0 < still["high"][1]  # three equal seeds of three facts are no certainty
+    assert pushing.rate([frame, frame, frame], "d")["high"].max() <= 2
 
 
 def test_the_excess_compares_facts_that_started_alike() -> None:
@@ -74,9 +79,9 @@ def test_the_excess_compares_facts_that_started_alike() -> None:
     rates = {"near": 0.8, "middle": 0.4, "far": 0.1}
     ours, control = made(4000, 0.0, rates), made(4000, 0.25, rates)
     assert ours["ever"].mean() - control["ever"].mean() > 0.1
-    assert abs(pushing.excess(ours, control, np.array([0.3, 0.6]))) < 0.06
+    assert abs(pushing.excess(ours, control, np.array([0.3, 0.6])).mean()) < 0.06
     more = made(4000, 0.0, {name: rate + 0.15 for name, rate in rates.items()})
-    assert pushing.excess(more, control, np.array([0.3, 0.6])) == pytest.approx(0.15, abs=0.06)
+    assert pushing.excess(more, control, np.array([0.3, 0.6])).mean() == pytest.approx(0.15, abs=0.06)
     with pytest.raises(ValueError, match="no facts of ours started where"):
         pushing.excess(ours[ours["start"] < 0.3], control[control["start"] > 0.6], np.array([0.3, 0.6]))
 
@@ -93,6 +98,29 @@ def test_thirds_of_some_seeds_and_correlations_where_there_are_any() -> None:
     assert pushing.related(x[:3], z[:3]) is None
 
 
+def test_the_excess_spreads_by_fact_as_it_does_when_facts_are_drawn_anew() -> None:
+    draw, edges = np.random.default_rng(1), np.array([0.3, 0.6])
+    names = [f"fact {number}" for number in range(90)]
+
+    def made() -> tuple[pd.DataFrame, pd.DataFrame]:
+        sides = []
+        for rate in (0.5, 0.3):
+            start = draw.uniform(0, 1, 90)
+            sides.append(pd.DataFrame({"start": start, "ever": draw.random(90) < rate}, index=names))
+        return sides[0], sides[1]
+
+    found = [pushing.excess(*made(), edges) for _ in range(100)]
+    assert all(rows.index.tolist() == sorted(names) for rows in found)
+    spread = np.std([rows.mean() for rows in found])
+    told = np.mean([rows.std() / np.sqrt(len(rows)) for rows in found])
+    assert told == pytest.approx(spread, rel=0.2)
+    ours, control = made()
+    third = [pushing.start_of(frame["start"], edges) for frame in (ours, control)]
+    rates = {name: control["ever"][third[1] == name].mean() for name in pushing.STARTS}
+    expected = ours["ever"].mean() - np.mean([rates[name] for name in third[0]])
+    assert pushing.excess(ours, control, edges).mean() == pytest.approx(expected)
+
+
 def test_two_seeds_with_different_facts_are_averaged_by_fact() -> None:
     frame = pushing.trajectories(record())
     both = pushing.rate([frame, frame[frame["identity"] == A]])
@@ -102,7 +130,10 @@ def test_two_seeds_with_different_facts_are_averaged_by_fact() -> None:
 def test_scores_over_seeds_need_facts() -> None:
     part = pd.Series([0.0, 1.0])
     assert pushing.over_seeds([part]) == 0.5
-    assert pushing.over_seeds([part] * 3).estimate == 0.5
+    assert pushing.over_seeds([part] * 3) == (0.5, 0.0, 1.0)
+    assert pushing.over_seeds([part, part, part.iloc[:0]]) == 0.5
+    assert pushing.over_seeds([part, part, pd.Series([np.nan])]) is None
+    assert pushing.over_seeds([pd.Series([np.nan, 1.0])] * 3) == 1.0  # single facts, equal
     assert pushing.over_seeds([part.iloc[:0]] * 3) is None
 
 
@@ -131,3 +162,19 @@ def test_without_a_reader_the_picture_and_the_answers_are_printed(capsys: pytest
     assert "right]" in told
     with pytest.raises(KeyError):
         widgets.trajectory_explorer(frame, NAMED, "nobody")
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
+def test_distances_that_are_not_finite_are_refused(wrong: float) -> None:
+    for run, name in (
+        (lambda: pushing.is_pushed([0.5, wrong], [0.1, 0.2], [False, False]), "distances"),
+        (lambda: pushing.is_pushed([0.5, 0.5], [0.1, wrong], [False, False]), "starts"),
+        (lambda: pushing.thirds([[0.1, wrong]]), "starts"),
+        (lambda: pushing.start_of([wrong], np.array([0.3, 0.6])), "starts"),
+    ):
+        with pytest.raises(ValueError, match=f"{name}: a distance is not finite"):
+            run()
+    unread = record()
+    unread.frames["readings"] = unread.frames["readings"].query("not (identity == @A and step == 0)")
+    with pytest.raises(ValueError, match="was not read at step 0"):
+        pushing.trajectories(unread)

@@ -10,8 +10,10 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from lib import records
 from lib.causal_lm import backbones
+from lib.distillation import layer_maps
 from lib.distillation.decoding import DecodingConfig
 from lib.distillation.objective_config import ObjectiveConfig
+from lib.distillation.teacher import states_of
 from lib.distillation.training import TrainingConfig
 from lib.distillation.vocabularies import TrainedVocabulary
 from lib.errors import UserError
@@ -116,8 +118,9 @@ def test_an_arm_answers_every_row_as_often_as_it_should(world) -> None:
     assert found.values["map"] == {"1": 2, "2": 4}
     before, after = (torch.tensor(found.values[f"cka_{when}"]) for when in ("before", "after"))
     assert before.shape == after.shape == (2, 4)
-    assert ((before >= 0) & (before <= 1)).all()
+    assert ((before >= -1) & (before <= 1)).all()
     assert not torch.equal(before, after)
+    assert "cka_read" not in found.values  # the uniform rule reads none
 
 
 def test_the_same_arm_gives_the_same_results_and_another_seed_others(world) -> None:
@@ -165,6 +168,60 @@ def test_every_kind_of_arm_runs(world, changes) -> None:
     found = run.run(config(**changes), world, 0)
     assert found.curve["ce"].max() > 0  # zero on the student's own batches
     assert len(found.outputs)
+
+
+def still(block: torch.nn.Module) -> None:
+    """Let a block of a GPT-2-style model add nothing to what it reads."""
+    for layer in (block.attn.c_proj, block.mlp.c_proj):
+        torch.nn.init.zeros_(layer.weight)
+        torch.nn.init.zeros_(layer.bias)
+
+
+def test_the_similarity_rule_finds_the_layers_that_a_student_was_made_of(world, monkeypatch) -> None:
+    """The teacher is what the student becomes, with blocks between its own that do nothing: which is which is known."""
+    deep = StudentConfig(width=16, layers=3, heads=2, init="scratch")
+    training = TrainingConfig(steps=60, batch=8, rate=1e-2, optimiser="muon")
+    chosen = config(student=deep, training=training, objective=ObjectiveConfig(middle=1.0, rule="cka_monotone"))
+    made_of, batch = arms.warmed_up(chosen, world, 0), world.batch(world.calibration_rows)
+    teacher = arms.fresh_student(deep.model_copy(update={"layers": 7}), world, 0)
+    teacher.transformer.wte, teacher.transformer.wpe = made_of.transformer.wte, made_of.transformer.wpe
+    theirs = {2: 1, 4: 2, 7: 3}  # the teacher's block to the student's
+    for number, block in enumerate(teacher.transformer.h, start=1):
+        if number in theirs:
+            block.load_state_dict(made_of.transformer.h[theirs[number] - 1].state_dict())
+        else:
+            still(block)
+    with torch.no_grad(), states_of(teacher, range(1, 8)) as seen:
+        teacher(input_ids=batch.ids, attention_mask=batch.mask.long())
+    states = {layer: state[batch.predicting] for layer, state in seen.items()}
+    monkeypatch.setattr(World, "calibration", property(lambda _: (batch, states)))
+    monkeypatch.setattr(World, "pretrained", property(lambda _: SimpleNamespace(depth=7)))
+    found = arms.layer_map(chosen, world, 0)
+    assert found.layers == {1: 2, 2: 4, 3: 7}  # of equal states, 2 and 3 or 4 to 6, the lower
+    assert found.read.shape == (3, 7)
+    untrained = arms.similarity(chosen, arms.fresh_student(deep, world, 0), world)
+    assert layer_maps.cka_monotone(untrained.numpy()) != found.layers  # what the rule read before
+    again = arms.layer_map(chosen, world, 0)
+    assert torch.equal(again.read, found.read)
+
+
+def test_a_warmed_up_student_is_that_of_the_first_steps_by_cross_entropy_alone(world) -> None:
+    chosen = config(objective=ObjectiveConfig(output=1.0, middle=1.0, rule="cka_monotone", compared_after=0.5))
+    alone = config(objective=ObjectiveConfig(), watch_at=(3,))
+    told = {}
+    arm, _ = arms.build(alone, world, 0)
+    lengths = [len(example) for example in world.examples]
+    order = run.batches.order(lengths, 8, 6, 0)
+
+    def keep(step: int) -> None:
+        told.update({name: value.detach().clone() for name, value in arm.student.named_parameters()})
+
+    run.training.train(arm, order, alone.training, 0, watch=keep, watch_at=(3,))
+    found = dict(arms.warmed_up(chosen, world, 0).named_parameters())
+    assert all(torch.equal(value, found[name]) for name, value in told.items())
+    results = run.run(chosen, world, 0)
+    assert set(results.values) == {"parameters", "map", "cka_read"}
+    assert len(results.curve) == 6  # its own steps are as many as everyone's
 
 
 @pytest.mark.parametrize("pairing", ["universal_logit", "minimum_edit", "dual_space"])
@@ -227,6 +284,11 @@ def test_arms_that_do_not_fit_are_named(world, monkeypatch) -> None:
         run.run(config(student=own, objective=ObjectiveConfig(output=1.0, pairing="by_length")), world, 0)
     with pytest.raises(UserError, match="compares a student's states"):
         run.keep(world, ["cka_monotone"], 2, 4, 1.0)
+    compared = ObjectiveConfig(middle=1.0, pairing="minimum_edit", rule="cka_monotone")
+    with pytest.raises(UserError, match="no states at its teacher's tokens"):
+        run.run(config(student=own, objective=compared), world, 0)
+    with pytest.raises(UserError, match="no states at its teacher's tokens"):
+        run.run(config(student=own, objective=ObjectiveConfig(), similarity=True), world, 0)
     with pytest.raises(UserError, match="no teacher's embeddings to project"):
         run.run(config(student=StudentConfig(width=8, layers=2, heads=2, tokenizer="own")), world, 0)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from lib import paths, profiles, records, sources
 from lib.diffusion.model import information
@@ -14,10 +14,11 @@ from lib.errors import UserError
 from lib.reporting import published
 from lib.seq2seq import batches, training
 from lib.seq2seq.gpt2 import FineTuned, PretrainedConfig
-from lib.series.infodiffusion import cases, rows, run, tasks
+from lib.series.infodiffusion import cases, rows, run, sweep, tasks
 from lib.series.infodiffusion.rows import MODELS, ROWS, VARIANTS
 from lib.text import pairs
 from lib.text.vocabulary import Vocabulary, WordPieces
+from tests.refusals import assert_refuses
 
 
 def own_set(folder: Path, **broken: list[str]) -> None:
@@ -129,6 +130,16 @@ def test_a_configuration_comes_back_from_json_as_the_rows_own(name: str, profile
     told = json.loads(config.model_dump_json())
     assert told["method"] == method.model_dump(mode="json")
     assert run.RunConfig.model_validate(told) == config
+
+
+def test_configurations_refuse_what_cannot_be() -> None:
+    config = cases.configuration("paraphrase", "infodiffusion", "smoke").model_copy(update={"train_pairs": 9})
+    zeros = ("whole_verses", "shown", "traced_steps", "traced_pairs")
+    tried = assert_refuses(config, zeros=zeros)
+    tried += assert_refuses(sweep.SweepConfig(trained=config, steps=(1, 2), pairs=3))
+    assert tried > 60
+    with pytest.raises(ValidationError, match="lam"):  # deep in a record that was read again
+        run.RunConfig.model_validate_json(config.model_dump_json().replace('"lam":0.5', '"lam":9'))
 
 
 def test_cases_are_listed_without_their_text(monkeypatch: pytest.MonkeyPatch) -> None:

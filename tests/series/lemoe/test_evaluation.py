@@ -52,7 +52,22 @@ def test_a_score_that_no_edit_has_is_no_cell() -> None:
 def test_what_is_forgotten_is_the_fall_of_earlier_batches_alone() -> None:
     assert evaluation.over_time(RUN).loc[0].tolist() == [1.0, 0.25]
     assert math.isnan(evaluation.over_time(RUN).loc[1, 1])
-    assert evaluation.forgotten(RUN) == 0.75
+    assert evaluation.forgotten(RUN).to_dict() == {"a": 0.5, "b": 1.0}
+    assert evaluation.learnt(RUN) == 1.0
+    # Batches of unequal size count alike: of one edit that falls by 1, and of three that stay.
+    rows = [(0, 1, 0, "a", 1.0, 0, 0), *((0, 2, 1, name, 1.0, 0, 0) for name in "bcd"), (0, 3, 2, "e", 0.0, 0, 0)]
+    rows += [(0, 3, 0, "a", 0.0, 0, 0), *((0, 3, 1, name, 1.0, 0, 0) for name in "bcd")]
+    fallen = evaluation.forgotten(record(rows))
+    assert (fallen.to_dict(), fallen.mean()) == ({"a": 2.0, "b": 0.0, "c": 0.0, "d": 0.0}, 0.5)
+
+
+def test_the_first_batch_is_read_at_half_of_the_edits_and_at_their_end() -> None:
+    rows = [(0, after, 0, "a", rel, 0, 0) for after, rel in ((1, 1.0), (2, 0.75), (3, 0.5), (4, 0.25), (5, 0.125))]
+    rows += [(0, 5, batch, "bcde"[batch - 1], 1.0, 0, 0) for batch in range(1, 5)]
+    assert evaluation.kept(record(rows)).to_dict("list") == {"half": [0.5], "all": [0.125]}  # the third of five batches
+    rows = [(0, after, 0, "a", rel, 0, 0) for after, rel in ((1, 1.0), (2, 0.75), (3, 0.5))]
+    rows += [(0, 3, 1, name, 1.0, 0, 0) for name in "bcd"] + [(0, 3, 2, "e", 1.0, 0, 0)]
+    assert evaluation.kept(record(rows)).to_dict("list") == {"half": [0.75], "all": [0.5]}  # four of five are made
 
 
 def test_routes_are_read_at_the_end() -> None:
@@ -69,12 +84,24 @@ def test_pairs_are_aligned_by_edit() -> None:
         evaluation.paired(RUN, record([(0, 1, 0, "x", 1.0, 1.0, 1.0)]), "rel")
 
 
-def test_every_edit_is_of_one_kind_and_leaks_or_not_whatever_its_kind() -> None:
-    assert evaluation.kinds(RUN).tolist() == ["wrong token", "missed", "right", "right"]
-    assert evaluation.leaks(RUN).tolist() == [False, True, True, False]
-    rephrase = record([(0, 1, 0, "a", 1.0, 0.5, 0.0), (0, 1, 0, "b", 1.0, 0.5, math.nan)])
-    assert evaluation.kinds(rephrase).tolist() == ["failed rephrase"] * 2
-    assert evaluation.leaks(rephrase).tolist() == [True, False]
+def test_what_went_wrong_with_an_edit_can_be_several_things() -> None:
+    found = {kind: flags.droplevel("run") for kind, flags in evaluation.kinds(RUN).items()}
+    marked = {kind: list(flags.index[flags]) for kind, flags in found.items()}
+    assert marked["wrong token"] == ["a"]
+    assert marked["missed"] == ["b"]
+    assert marked["failed rephrase"] == ["a", "b"]
+    assert marked["leak"] == ["b", "c"]  # a missed edit leaks too, and one that is said right
+    assert marked["right"] == ["d"]
+    rephrase = record([(0, 1, 0, "a", 1.0, 0.5, 0.0), (0, 1, 0, "b", 1.0, math.nan, math.nan)])
+    assert evaluation.kinds(rephrase)["leak"].tolist() == [True, False]  # nothing unrelated was asked of b
+    assert evaluation.kinds(rephrase)["right"].tolist() == [False, True]
+
+
+def test_scores_over_seeds_are_aligned_within_each() -> None:
+    ours, theirs = evaluation.over_seeds([RUN, RUN], [RUN, RUN], "loc")
+    assert [found.tolist() for found in (*ours, *theirs)] == [[1.0, 0.0, 0.0, 1.0]] * 4
+    with pytest.raises(ValueError, match="zip"):
+        evaluation.over_seeds([RUN], [RUN, RUN], "loc")
 
 
 def test_unrelated_answers_are_grouped_by_how_sure_the_model_was() -> None:

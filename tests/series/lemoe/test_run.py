@@ -117,3 +117,15 @@ def test_the_tuning_edits_are_in_no_table() -> None:
     assert not one & other
     prompts = {edit.prompt for edit in edit_set("facts").edits}
     assert not prompts & {edit.prompt for edit in edit_set("tuning").edits}
+
+
+@pytest.mark.parametrize(
+    ("row", "later"), [("wise", "activated"), ("grace", "where"), ("lora", "dropout"), ("defer", "learns")]
+)
+def test_settings_of_an_older_record_are_read_as_the_row_has_them(row: str, later: str) -> None:
+    """A field that came later, with the released way as its default, does not change what an older record says."""
+    made = cases.configuration(row, "facts", 10, "smoke").model_dump(mode="json")
+    now = RunConfig.model_validate(made)
+    del made["settings"][later]
+    assert RunConfig.model_validate(made) == now
+    assert getattr(now.settings, later) != ROWS[row].settings.model_fields[later].default
