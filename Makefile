@@ -82,7 +82,7 @@ lint: environment ## check style, notebooks too, which room imports which, types
 lock: ## write requirements.lock again from pyproject.toml; ARGS=--upgrade for newer versions
 	@"$$PYTHON" -m venv build/uv && build/uv/bin/python -m pip install --quiet uv==0.13.9
 	@cp requirements.lock build/requirements.lock
-	@build/uv/bin/uv pip compile pyproject.toml --extra test --universal --python-version 3.11 --quiet $(ARGS) \
+	@build/uv/bin/uv pip compile pyproject.toml --extra reproduction --extra notebooks --extra test --universal --python-version 3.11 --quiet $(ARGS) \
 		--no-header --no-annotate --no-emit-index-url --output-file build/requirements.lock
 	@# Without what only the CUDA build of torch needs: torch itself pins that, and the lock accepts the CPU build too.
 	@grep -vE '^(cuda|nvidia|triton)' build/requirements.lock > requirements.lock

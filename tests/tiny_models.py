@@ -89,3 +89,10 @@ def gemma2(vocabulary: int = 30) -> Gemma2ForCausalLM:
 
 
 both = pytest.mark.parametrize("make", [llama, gpt2])
+
+
+def llama_of(vocabulary: int) -> LlamaForCausalLM:
+    """A teacher whose first 20 words are the same whatever its vocabulary is padded to."""
+    whole = small_llama(40)
+    whole.resize_token_embeddings(vocabulary)
+    return whole

@@ -3,6 +3,9 @@
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+# "lib" in a checkout; the wheel has another name.
+NAME = __name__.split(".")[0]
+
 
 class Target(NamedTuple):
     """A name that a statement reaches: plainly, or a registry through one row or one chosen at run time."""

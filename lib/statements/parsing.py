@@ -11,11 +11,11 @@ from functools import cached_property
 from pathlib import Path
 
 from lib.errors import UserError
-from lib.statements.names import Binding, Class, External, Module, Registered, Statement, Target
+from lib.statements.names import NAME, Binding, Class, External, Module, Registered, Statement, Target
 from lib.statements.scanning import Scan
 from lib.statements.syntax import COMPOUND, bare, changes, defines, imported, is_main, is_silent
 
-REGISTRY = Target("lib.registry", "Registry")
+REGISTRY = Target(f"{NAME}.registry", "Registry")
 
 
 class Code:
@@ -28,10 +28,10 @@ class Code:
 
     @classmethod
     def on_disk(cls, package: Path) -> "Code":
-        """Read all modules below a folder that is the package `lib`."""
+        """Read all modules below a folder that is this package."""
         found = {}
         for path in package.rglob("*.py"):
-            parts = ("lib", *path.relative_to(package).with_suffix("").parts)
+            parts = (NAME, *path.relative_to(package).with_suffix("").parts)
             name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
             found[name] = path.read_text(encoding="utf-8")
         return cls(found)

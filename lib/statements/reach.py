@@ -15,25 +15,15 @@ from typing import Any
 from pydantic import BaseModel
 
 from lib.errors import UserError
-from lib.statements.names import Class, External, Registered, Statement, Target
+from lib.statements.names import NAME, Class, External, Registered, Statement, Target
 from lib.statements.parsing import Code
 
 # The package this process runs, which may be a modified copy beside the real data.
 PACKAGE = Path(__file__).resolve().parents[1]
 
 # Rooms that store, fetch, measure and announce. Everything else that a computation reaches is in its stamp.
-ASIDE = (
-    "lib.records",
-    "lib.statements",
-    "lib.machine",
-    "lib.sources",
-    "lib.paths",
-    "lib.files",
-    "lib.settings",
-    "lib.errors",
-    "lib.progress",
-    "lib.registry",
-)
+_ASIDE = ("records", "statements", "machine", "sources", "paths", "files", "settings", "errors", "progress", "registry")
+ASIDE = tuple(f"{NAME}.{room}" for room in _ASIDE)
 
 AT_START = Code.on_disk(PACKAGE)
 
@@ -260,7 +250,7 @@ def words(content: Any) -> Iterator[str]:
 
 def _classes(config: Any) -> Iterator[str]:
     """Classes of the package that a config is made of."""
-    if type(config).__module__.split(".")[0] == "lib":
+    if type(config).__module__.split(".")[0] == NAME:
         yield entry_of(type(config))
     match config:
         case BaseModel():

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from lib.statements.names import Binding, External, Module, Statement, Target
+from lib.statements.names import NAME, Binding, External, Module, Statement, Target
 from lib.statements.syntax import arguments as arguments_of
 from lib.statements.syntax import bare, bound, defines, is_silent, stored
 
@@ -35,7 +35,7 @@ SILENT_KEYWORDS = frozenset(
         "rate",
     }
 )
-ROW = Target("lib.registry", "Row")
+ROW = Target(f"{NAME}.registry", "Row")
 
 
 class Scan:

@@ -14,6 +14,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+import lib
 from lib.errors import UserError
 from lib.machine import installation
 
@@ -31,7 +32,9 @@ def locked(python="3.11.9"):
 
 def required():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    return [Requirement(line) for line in project["dependencies"] + project["optional-dependencies"]["test"]]
+    extras = project["optional-dependencies"]
+    lines = [*project["dependencies"], *extras["reproduction"], *extras["notebooks"], *extras["test"]]
+    return [Requirement(line) for line in lines]
 
 
 @pytest.fixture
@@ -292,6 +295,6 @@ def test_a_clone_that_converts_line_ends_has_the_same_bytes(tmp_path):
 def test_the_citation_names_the_project_and_four_papers():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert (citation["version"], citation["license"]) == (project["version"], project["license"])
+    assert (citation["version"], citation["license"]) == (lib.__version__, project["license"])
     assert len(citation["references"]) == 4
     assert all(json.dumps(paper["authors"]).count("Piji") == 1 for paper in citation["references"])

@@ -1,0 +1,103 @@
+"""Diffusion on pairs of one's own: it learns a small language, is saved whole or not at all, and repeats itself."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from lib.api import diffusion
+from lib.errors import UserError
+
+WORDS = ("red", "green", "blue", "white", "black")
+PAIRS = [{"src": f"{one} {other}", "trg": f"{other} {one}"} for one in WORDS for other in WORDS]
+TINY = {"steps": 150, "diffusion_steps": 20, "sampling_steps": 5, "width": 32, "layers": 1, "heads": 2, "embedding": 16}
+
+
+@pytest.fixture(scope="module")
+def writer() -> diffusion.Writer:
+    return diffusion.train(PAIRS, **(TINY | {"steps": 400, "width": 64}))
+
+
+def test_it_learns_to_turn_pairs_round(writer: diffusion.Writer) -> None:
+    written = writer.sample([pair["src"] for pair in PAIRS])
+    right = sum(one == pair["trg"] for (one,), pair in zip(written, PAIRS, strict=True))
+    assert right > 12  # of 25; one in 25 by chance
+
+
+@pytest.mark.parametrize("method", ["infodiffusion", "diffuseq"])
+def test_equal_arguments_give_equal_weights_and_other_seeds_others(method: str) -> None:
+    sizes = TINY | {"steps": 3}
+    one, same, other = (diffusion.train(PAIRS, method=method, seed=seed, **sizes) for seed in (0, 0, 1))
+    assert all(torch.equal(a, b) for a, b in zip(one.model.parameters(), same.model.parameters(), strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(one.model.parameters(), other.model.parameters(), strict=True))
+    process = one.model.config.process
+    assert (process.schedule, process.self_conditioning > 0) == {
+        "infodiffusion": ("information", True),
+        "diffuseq": ("sqrt", False),
+    }[method]
+
+
+def test_a_saved_writer_writes_the_same(writer: diffusion.Writer, tmp_path: Path) -> None:
+    writer.save(tmp_path)
+    loaded = diffusion.load(tmp_path)
+    asked = ["red green", "blue blue"]
+    assert loaded.sample(asked, 3, seed=5) == writer.sample(asked, 3, seed=5)
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".json", ".json", ".safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("model.safetensors", lambda content: content[:-4] + b"\0\0\0\1"),
+        ("vocabulary.json", lambda content: content.replace(b'"red"', b'"rod"')),
+        ("config.json", lambda content: content[: len(content) // 2]),
+        ("config.json", lambda content: content.replace(b'"embedding"', b'"embeding"')),
+        ("config.json", lambda _: b"[]"),
+        ("model.safetensors", None),
+    ],
+)
+def test_a_damaged_folder_is_one_line(writer: diffusion.Writer, tmp_path: Path, name: str, damage: object) -> None:
+    writer.save(tmp_path)
+    if damage is None:
+        (tmp_path / name).unlink()
+    else:
+        (tmp_path / name).write_bytes(damage((tmp_path / name).read_bytes()))  # type: ignore[operator]
+    with pytest.raises(UserError) as caught:
+        diffusion.load(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_pairs_come_from_a_file_too(tmp_path: Path) -> None:
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in PAIRS))
+    sizes = TINY | {"steps": 2}
+    one, other = (diffusion.train(given, **sizes) for given in (PAIRS, tmp_path / "pairs.jsonl"))
+    assert all(torch.equal(a, b) for a, b in zip(one.model.parameters(), other.model.parameters(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("pairs", "named", "words"),
+    [
+        ([], {}, "no pairs"),
+        ([{"src": "a"}], {}, "pair 1.*trg"),
+        ([{"src": "a", "trg": 5}], {}, "pair 1.*trg"),
+        (PAIRS, {"method": "gan"}, "infodiffusion, diffuseq"),
+        (PAIRS, {"steps": 0}, "steps"),
+        (PAIRS, {"rate": float("inf")}, "rate"),
+        (PAIRS, {"lam": 9}, "lam"),
+        (PAIRS, {"no_such_field": 1}, "no_such_field"),
+        ([{"src": "a", "trg": "b " * 90}], {}, "widen"),
+    ],
+)
+def test_what_cannot_be_trained_is_one_line(pairs: list[dict], named: dict, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        diffusion.train(pairs, **(TINY | named))
+
+
+@pytest.mark.parametrize(
+    ("sources", "named", "words"),
+    [([], {}, "at least one"), ("red", {}, "list"), (["red", " "], {}, "source 2"), (["red"], {"steps": 21}, "T = 20")],
+)
+def test_what_cannot_be_written_is_one_line(writer: diffusion.Writer, sources: list, named: dict, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        writer.sample(sources, **named)
