@@ -6,7 +6,7 @@ delta, the gradient at the weight's output, and u, its input; each pair is trans
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,20 +15,33 @@ from torch.nn import functional
 from lib import seeds
 from lib.causal_lm.edits import Edit
 from lib.causal_lm.encoding import Encoded, encode, encode_edits
-from lib.causal_lm.layers import down_projection, matrix
+from lib.causal_lm.layers import block, down_projection, matrix
 from lib.editing.editor import Editor
 from lib.editing.mend_network import Factors, MendConfig, Transformation
-from lib.errors import UserError
+from lib.errors import DivergedError, UserError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
-def projections(model: "PreTrainedModel", layers: Sequence[int]) -> list[nn.Module]:
-    """Return the down projections of layers; `UserError` for a layer that does not exist and one named twice."""
+def projections(
+    model: "PreTrainedModel", layers: Sequence[int], matrices: Literal["down", "all"] = "down"
+) -> list[nn.Module]:
+    """Return the down projections of layers, or all linear maps of their feed-forward parts.
+
+    Raises `UserError` for a layer that does not exist and one named twice.
+    """
     if len(set(layers)) < len(layers):
         raise UserError(f"MEND's layers {tuple(layers)} name one twice: give each once")
-    return [down_projection(model, layer) for layer in layers]
+    if matrices == "down":
+        return [down_projection(model, layer) for layer in layers]
+    parts = [part for layer in layers for part in block(model, layer).mlp.children()]
+    return [part for part in parts if getattr(getattr(part, "weight", None), "ndim", 0) == 2]
+
+
+def shapes(weights: Sequence[nn.Module]) -> list[tuple[int, int]]:
+    """Return the shapes of weights, (outputs, inputs) each."""
+    return [(len(value), value.shape[1]) for value in map(matrix, weights)]
 
 
 def target_losses(model: "PreTrainedModel", encoded: Encoded) -> Tensor:
@@ -42,10 +55,24 @@ def target_losses(model: "PreTrainedModel", encoded: Encoded) -> Tensor:
     return each.sum(1) / places.sum(1)
 
 
-def gradient_factors(model: "PreTrainedModel", weights: Sequence[nn.Module], encoded: Encoded) -> list[Factors]:
-    """Return the factors of each weight's gradient of the edits' summed `target_losses`, in float32.
+def mean_loss(losses: Tensor, encoded: Encoded, average: Literal["tokens", "edits"]) -> Tensor:
+    """Return the mean of `target_losses` over the edits, or over all target tokens together."""
+    if average == "edits":
+        return losses.mean()
+    number = (encoded.labels[:, 1:] >= 0).sum(1)
+    return (losses * number).sum() / number.sum()
 
-    The sum gives an edit the same factors alone and in a batch, so a batch's step is the sum of its edits' steps.
+
+def gradient_factors(
+    model: "PreTrainedModel",
+    weights: Sequence[nn.Module],
+    encoded: Encoded,
+    average: Literal["tokens", "edits"] = "edits",
+) -> list[Factors]:
+    """Return the factors of each weight's gradient of the edits' loss, in float32.
+
+    The loss is the sum of the edits' `target_losses`, which gives an edit the same factors alone and in a batch, so
+    that a batch's step is the sum of its edits' steps; or the mean over all their target tokens ("tokens").
     Only tokens that have a gradient are kept: padding, and what nothing is predicted from, has none.
     """
     inputs: dict[int, Tensor] = {}
@@ -61,7 +88,8 @@ def gradient_factors(model: "PreTrainedModel", weights: Sequence[nn.Module], enc
     ]
     try:
         with torch.enable_grad():
-            loss = target_losses(model, encoded).sum()
+            losses = target_losses(model, encoded)
+            loss = losses.sum() if average == "edits" else mean_loss(losses, encoded, average)
             found = torch.autograd.grad(loss, [probes[number] for number in range(len(weights))])
     finally:
         for hook in hooks:
@@ -74,12 +102,12 @@ def gradient_factors(model: "PreTrainedModel", weights: Sequence[nn.Module], enc
 
 
 @contextmanager
-def updated(weights: Sequence[nn.Module], factors: Sequence[Factors], rates: Tensor) -> Iterator[None]:
-    """Within this block weights act as W - alpha delta^T u, differentiably and without a weight being written."""
+def updated(weights: Sequence[nn.Module], factors: Sequence[Factors], steps: Tensor) -> Iterator[None]:
+    """Within this block weights act as W - step delta^T u, differentiably and without a weight being written."""
 
     def changed(number: int, given: tuple[Tensor, ...], output: Tensor) -> Tensor:
         part = given[0].float() @ factors[number].inputs.T @ factors[number].deltas
-        return (output.float() - rates[number] * part).to(output.dtype)
+        return (output.float() - steps[number] * part).to(output.dtype)
 
     hooks = [
         weight.register_forward_hook(lambda _, given, output, number=number: changed(number, given, output))
@@ -99,24 +127,25 @@ class Mend(Editor):
         self, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", transformation: Transformation
     ) -> None:
         """Take a model and a trained transformation; `UserError` where its weights are not those of the model."""
-        self._weights = projections(model, transformation.config.layers)
-        expected = (transformation.outputs, transformation.inputs)
-        if any(tuple(matrix(weight).shape) != expected for weight in self._weights):
-            raise UserError(f"MEND was trained for weights of shape {expected}, not this model's: train it again")
+        self._weights = projections(model, transformation.config.layers, transformation.config.matrices)
+        expected = transformation.shapes
+        if tuple(shapes(self._weights)) != expected:
+            raise UserError(f"MEND was trained for weights of shapes {expected}, not this model's: train it again")
         super().__init__(model, tokenizer)
         self.transformation = transformation.to(model.device).requires_grad_(False)
 
     def _learn(self, batch: Sequence[Edit]) -> None:
-        """Take one step for the batch: W <- W - alpha sum_tokens delta' u'^T, sec. 3, summed over its edits."""
+        """Take one step for the batch: W <- W - step sum_tokens delta' u'^T (sec. 3: alpha is the step)."""
         encoded = encode_edits(self.model, self.tokenizer, batch)
         for weight in self._weights:
             self.keep(weight)
-        factors = gradient_factors(self.model, self._weights, encoded)
+        factors = gradient_factors(self.model, self._weights, encoded, self.transformation.config.average)
         with torch.no_grad():
+            steps = self.transformation.steps()
             for number, weight in enumerate(self._weights):
                 inputs, deltas = self.transformation(factors[number], number)
                 value = matrix(weight)
-                value.copy_(value.float() - self.transformation.log_rates[number].exp() * (deltas.T @ inputs))
+                value.copy_(value.float() - steps[number] * (deltas.T @ inputs))
 
     @staticmethod
     def train(
@@ -129,10 +158,11 @@ class Mend(Editor):
 
         The loss is c_edit * -log P'(target | rephrase) + c_loc * KL(P || P') at all tokens of the locality texts, with
         P' the model after an update of `together` edits. An edit without rephrases is asked by its prompt. The model
-        stays as it is. Raises `UserError` for no edits and for an edit without a locality prompt.
+        stays as it is. Raises `UserError` for no edits and for an edit without a locality prompt, `DivergedError` where
+        the gradient of an optimiser step is not finite.
         """
         config = config or MendConfig()
-        weights = projections(model, config.layers)
+        weights = projections(model, config.layers, config.matrices)
         encode_edits(model, tokenizer, edits)
         for edit in edits:
             if edit.locality is None:
@@ -153,31 +183,42 @@ def _train(
     edits: Sequence[Edit],
     config: MendConfig,
 ) -> tuple[Transformation, list[float]]:
-    outputs, inputs = matrix(weights[0]).shape
-    made = Transformation(config, inputs, outputs).to(model.device)
+    made = Transformation(config, shapes(weights)).to(model.device)
     stream = seeds.generator("mend order", config.seed)
     order = torch.randperm(len(edits), generator=stream).tolist()
-    if config.normalised:
+    if config.normalised and config.measured is not None:
         found = [
-            gradient_factors(model, weights, encode_edits(model, tokenizer, [edits[number]]))
+            gradient_factors(model, weights, encode_edits(model, tokenizer, [edits[number]]), config.average)
             for number in order[: config.measured]
         ]
         for number in range(len(weights)):
-            made.measure([factors[number] for factors in found], number)
-    network = [value for name, value in made.named_parameters() if name != "log_rates"]
+            network, within = made.network(number)
+            network.measure([factors[number] for factors in found], within)
+    named = list(made.named_parameters())
     optimiser = torch.optim.Adam(
-        [{"params": network, "lr": config.rate}, {"params": [made.log_rates], "lr": config.rate_of_rates}]
+        [
+            {"params": [value for name, value in named if not name.endswith(".rates")], "lr": config.rate},
+            {"params": [value for name, value in named if name.endswith(".rates")], "lr": config.rate_of_rates},
+        ]
     )
+    turn: list[int] = []  # the edits whose turn is still to come
     losses = []
     for _ in range(config.steps):
         total = 0.0
         for _ in range(config.accumulated):
-            drawn = torch.randint(len(edits), (config.together,), generator=stream).tolist()
+            if config.drawn == "in turn":
+                while len(turn) < config.together:
+                    turn += torch.randperm(len(edits), generator=stream).tolist()
+                drawn, turn = turn[: config.together], turn[config.together :]
+            else:
+                drawn = torch.randint(len(edits), (config.together,), generator=stream).tolist()
             chosen = [edits[number] for number in drawn]
             loss = _loss(model, tokenizer, weights, chosen, made, stream) / config.accumulated
             loss.backward()
             total += loss.item()
-        nn.utils.clip_grad_norm_(made.parameters(), config.clip)
+        norm = nn.utils.clip_grad_norm_(made.parameters(), config.clip)
+        if not torch.isfinite(norm):
+            raise DivergedError("MEND's training has a gradient that is not finite: lower the rates")
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
         losses.append(total)
@@ -193,8 +234,13 @@ def _loss(
     stream: torch.Generator,
 ) -> Tensor:
     """Return c_edit L_e + c_loc L_loc of one update, eq. 4."""
-    factors = gradient_factors(model, weights, encode_edits(model, tokenizer, chosen))
-    changed = [made(found, number) for number, found in enumerate(factors)]
+    config = made.config
+    changed = []
+    encoded = encode_edits(model, tokenizer, chosen)
+    for number, found in enumerate(gradient_factors(model, weights, encoded, config.average)):
+        if config.normalised and config.measured is None:
+            made.network(number)[0].observe(found)
+        changed.append(made(found, number))
     asked = []
     for edit in chosen:
         phrased = (*edit.rephrases,) or (edit.prompt,)
@@ -208,7 +254,8 @@ def _loss(
 
     with torch.no_grad():
         before = log_probabilities()
-    with updated(weights, changed, made.log_rates.exp()):
-        edit_loss = target_losses(model, encode(model, tokenizer, asked)).mean()
+    questions = encode(model, tokenizer, asked)
+    with updated(weights, changed, made.steps()):
+        edit_loss = mean_loss(target_losses(model, questions), questions, config.average)
         kept = functional.kl_div(log_probabilities(), before, reduction="batchmean", log_target=True)
-    return made.config.c_edit * edit_loss + made.config.c_loc * kept
+    return config.c_edit * edit_loss + config.c_loc * kept

@@ -50,7 +50,7 @@ def lemoe(kind: type[LemoeEditor] = LemoeEditor, **changes: Any) -> Callable[[An
 
 
 def transformation() -> Transformation:
-    return Transformation(MendConfig(layers=(1, 2), rank=4, edit_rate=1e-2), inputs=24, outputs=16)
+    return Transformation(MendConfig.tuned(layers=(1, 2), rank=4, edit_rate=1e-2), [(16, 24)] * 2)
 
 
 MAKE: dict[str, Callable[[Any], Editor]] = {
@@ -96,7 +96,7 @@ def spoil(monkeypatch: pytest.MonkeyPatch) -> Callable[[Editor], Callable[[], No
 
     def spoilt(editor: Editor) -> Callable[[], None]:
         if isinstance(editor, Mend):
-            rates = editor.transformation.log_rates
+            rates = editor.transformation.networks[0].rates
             own = rates.detach().clone()
             rates.data.fill_(69.0)  # a rate of 1e30
             return lambda: rates.data.copy_(own)
