@@ -74,7 +74,7 @@ def test_intervals_of_shares_of_ragged_seeds_stay_in_their_range_and_agree_with_
 def test_a_sample_tells_what_it_is_made_of():
     items = np.array([[0.0, 1.0, 0.5], [0.5, 1.0, 0.0], [1.0, 1.0, 0.0]])
     assert Sample.of(items, 0.0).told() == "3 seeds"
-    assert Sample.of(items.mean(axis=1) + [0.0, 0.1, 0.2], 0.0).told() == "3 seeds (no items, so no floor)"
+    assert Sample.of([0.1, 0.3, 0.4], 0.0).told() == "3 seeds (no items, so no floor)"
     assert Sample.of(items[:1], 0.0).told() == "3 items of one seed"
     assert Sample.of(items[:2], 0.0).told() == "3 items of 2 seeds"
     assert Sample.of([0.25] * 4, 0.0).told() == "4 seeds, all 0.250: nothing says how much they vary"
