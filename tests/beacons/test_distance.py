@@ -100,6 +100,16 @@ def test_zero_vectors_have_a_distance_and_no_gradient_of_nan():
     assert gradient.isfinite().all()
 
 
+def test_opposite_and_equal_rows_are_at_the_ends_whatever_rounding_says():
+    rows = torch.randn(500, 7, generator=torch.Generator().manual_seed(3))
+    for sign, end in ((1, 0.0), (-1, 2.0)):
+        cosines = (rows * sign * rows).sum(-1) / (rows.norm(dim=-1) * (sign * rows).norm(dim=-1))
+        assert (cosines.abs() > 1).any()  # a plain quotient leaves its range
+        found = distance.between(rows, sign * rows)
+        assert found.tolist() == pytest.approx([end] * 500, abs=1e-6)
+        assert 0 <= found.min() <= found.max() <= 2
+
+
 def test_wrong_calls_are_refused():
     with pytest.raises(UserError, match="unknown ruler 'cosine': choose one of raw, "):
         distance.ruler("cosine", MODEL, Letters())

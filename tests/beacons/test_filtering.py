@@ -102,6 +102,8 @@ def test_keeping_nothing_or_everything_is_refused(kept, what):
         with pytest.raises(UserError, match=f"keep {what}"):
             run()
     assert filtering.count(4, 0.5) == 2
+    with pytest.raises(UserError, match=r"keep everything \(1 of 1"):
+        filtering.random_subset(1, 1, 0)
 
 
 def test_wrong_calls():

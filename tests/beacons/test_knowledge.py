@@ -109,3 +109,5 @@ def test_cosines_are_over_different_texts_and_over_the_vocabulary():
     assert found["raw", "vocabulary"] == pytest.approx(distance.anisotropy(table))
     assert found["centred", "vocabulary"] == pytest.approx(distance.anisotropy(table - table.mean(0)))
     assert len(found) == 10
+    alike = knowledge.cosines(model, tokenizer, facts, ["a"] * 7)  # one text has no pair
+    assert sorted(set(alike["of"])) == ["targets", "vocabulary"]

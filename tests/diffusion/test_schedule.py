@@ -46,6 +46,16 @@ def test_relative_information_against_plain_python(information: list[float], dat
             assert e == pytest.approx((h - math.fsum(kept) / len(kept)) / (max(kept) - min(kept)), abs=1e-9)
 
 
+def test_relative_information_of_many_sentences_is_that_of_each() -> None:
+    h = torch.rand(3, 4, 5, generator=torch.Generator().manual_seed(0)) * 5
+    h[1, 2] = 0
+    h[:, :, 3:][h[:, :, 3:] < 2] = 0
+    found = schedule.relative_information(h)
+    for first in range(3):
+        for second in range(4):
+            assert torch.equal(found[first, second], schedule.relative_information(h[first, second]))
+
+
 def test_information_with_lambda_zero_is_linear() -> None:
     t, e = torch.arange(201.0), 2 * torch.rand(201, 5) - 1
     assert torch.equal(schedule.abar("information", t, 200, e, 0.0), schedule.abar("linear", t, 200, e, 0.5))

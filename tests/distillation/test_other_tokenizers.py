@@ -43,6 +43,7 @@ def test_universal_logits_are_compared_by_rank_and_widths_may_differ() -> None:
     order = torch.randperm(12, generator=stream)
     torch.testing.assert_close(other_tokenizers.universal_logit(student, teacher[:, order]), found)
     torch.testing.assert_close(other_tokenizers.universal_logit(teacher[:, order], teacher), torch.zeros(5))
+    torch.testing.assert_close(other_tokenizers.universal_logit(teacher, student), found)
     with pytest.raises(ValueError, match="5 and 4 places"):
         other_tokenizers.universal_logit(student, teacher[1:])
 

@@ -30,6 +30,10 @@ def test_every_rule_starts_from_the_given_weights_and_leaves_zeros_out(name: str
     assert alone.combine({"ce": torch.tensor(3.0)}).item() == pytest.approx(3)
 
 
+def test_only_gradnorm_asks_for_norms() -> None:
+    assert [name for name in NAMES if proportions.rule(name, START, 10).needs_norms] == ["gradnorm"]
+
+
 def test_fixed_weights_stay() -> None:
     rule = proportions.Fixed(START)
     observe(rule, START, START, times=5)
@@ -179,6 +183,11 @@ def test_gradients_of_parts_add_up_to_the_norm_of_the_whole() -> None:
     for name, found in whole.items():
         added = [a + b for a, b in zip(parts[0][name], parts[1][name], strict=True)]
         assert proportions.norm(added) == pytest.approx(proportions.norm(found), rel=1e-5)
+    of_one_graph = losses(rows)["ce"]
+    assert torch.equal(
+        proportions.gradients({"ce": of_one_graph, "again": 2 * of_one_graph}, [first])["ce"][0],
+        torch.autograd.grad(of_one_graph, first)[0],
+    )  # the graph is still there
     assert (whole["middle"][1] == 0).all()
     assert (whole["ce"][2] == 0).all()
     flat = torch.cat([part.flatten() for part in whole["ce"]])

@@ -213,6 +213,21 @@ def test_what_an_objective_lacks_is_named(teacher) -> None:
     ):
         with pytest.raises(UserError, match=message):
             Distillation(student, EXAMPLES, config, PAD, END, 1, 0, **sources)
+    without_width = Distillation(student, EXAMPLES, OURS, PAD, END, 1, 0, live, MAPPING)
+    with pytest.raises(UserError, match=r"equal widths, not 0 \(student\) and 16 \(teacher\)"):
+        train(without_width, ORDER, CONFIG.model_copy(update={"steps": 1}), 0)
+
+
+def test_the_longest_response_on_policy_bounds_what_is_drawn_and_may_be_one_token(teacher) -> None:
+    student, live = students.student("gpt2", 16, 3, 2, Small()), Live(teacher, Classes(VOCABULARY))
+    config = ObjectiveConfig(output=1.0, on_policy=1.0)
+    for longest in (1, 3):
+        one = Distillation(student, EXAMPLES, config, PAD, END, 1, 0, live, live=live, longest=longest)
+        (part,) = one.prepare(0, ORDER[0], 1)
+        assert part.own
+        assert 1 <= part.lengths.min() <= part.lengths.max() <= longest
+    with pytest.raises(UserError, match="on-policy batches need"):
+        Distillation(student, EXAMPLES, config, PAD, END, 1, 0, live, live=live, longest=0)
 
 
 def test_the_rate_warms_up_and_falls_along_a_cosine() -> None:

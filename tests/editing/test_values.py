@@ -114,6 +114,18 @@ def test_the_optimisation_is_adam_on_the_whole_loss_bounded_after_each_step(make
     assert found.deltas[0].norm() <= 0.4 * norm * 1.001
 
 
+@pytest.mark.parametrize("averaged", ["keys", "all"])
+def test_values_come_with_mean_keys_and_what_is_measured_at_the_bare_prompt_or_the_mean(averaged: str) -> None:
+    model = llama().requires_grad_(False)
+    located = locate(model, Letters(), EDITS, PREFIXES)
+    found = optimise(model, located, 1, CONFIG.model_copy(update={"averaged": averaged, "steps": 1}))
+    for bare in (False, True):
+        keys, outputs = at_subjects(model, located, [1], [1], bare=bare)
+        assert torch.equal(found.keys, keys[1]) is not bare
+        assert torch.equal(found.measured, keys[1]) is (bare == (averaged == "keys"))
+        assert torch.equal(found.outputs, outputs[1]) is (bare == (averaged == "keys"))
+
+
 @pytest.mark.parametrize("at_once", [2, 16])
 @both
 def test_edits_together_give_what_each_gives_alone(make, at_once: int) -> None:

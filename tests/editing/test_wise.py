@@ -382,7 +382,35 @@ def test_long_inputs_are_judged_by_their_largest_difference() -> None:
     assert torch.equal(difference(shift, mask, peak_above=2), torch.tensor([3.0, 2.0]))
 
 
+@both
+def test_each_of_several_memories_answers_as_a_model_that_holds_it(make) -> None:
+    model = make()
+    wise = editor(model, shard=1, shards=1, memories="retrieve", steps=5)
+    wise.edit(EDITS[:3])
+    served = set()
+    for edit in EDITS[:3]:
+        found, (number,) = model(ids(edit.prompt)).logits, wise.route.tolist()
+        other = make()
+        with torch.no_grad():
+            matrix(down_projection(other, 1)).add_(wise.memories[number])
+            assert torch.allclose(found, other(ids(edit.prompt)).logits, atol=1e-4)
+        served.add(number)
+    assert max(served) > 0
+
+
+def test_a_shard_is_full_after_its_edits_however_many_are_trained_at_a_time() -> None:
+    for together in (1, 2, 3):
+        wise = editor(llama(), shard=2, shards=9, memories="retrieve", together=together, steps=1)
+        wise.edit(EDITS)
+        assert (len(wise.side.waiting), wise.side.open) == (2, None)
+        wise.edit(EDITS[:1])
+        assert (len(wise.side.waiting), wise.side.filled) == (2, 1)
+
+
 def test_margins_of_violated_terms_alone() -> None:
+    # Kept by a half each: above 5 by 2, below 20 by 8, and apart by 10 short of 2; a term that is kept does not count.
+    edits, irrelevant = torch.tensor([12.0, 20.5]), torch.tensor([[4.5], [7.0]])
+    assert margin_loss(edits, irrelevant, 5, 20, 10, "violated").item() == pytest.approx(2 + 8 + 2.5)
     edits, irrelevant = torch.tensor([12.0, 25.0]), torch.tensor([[4.0], [7.0]])
     assert margin_loss(edits, irrelevant, 5, 20, 10, "violated").item() == pytest.approx(2 + 8 + 2)
     assert margin_loss(torch.tensor([30.0]), torch.tensor([[1.0]]), 5, 20, 10, "violated").item() == 0

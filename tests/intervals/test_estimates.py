@@ -68,6 +68,27 @@ def test_an_interval_stays_within_the_range_of_its_measure():
         intervals.t_interval([0.2, 0.3, 0.4], bounds=(1.0, 0.0))
 
 
+def test_a_mean_at_an_end_of_the_bounds_is_within_them():
+    for end in intervals.SHARE:
+        assert end in intervals.t_interval([end] * 3, floor=0.1, bounds=intervals.SHARE)[1:]
+
+
+@pytest.mark.parametrize("scale", [1e-9, 1e9])
+def test_whether_seeds_are_equal_does_not_depend_on_their_unit(scale):
+    values = np.array([0.11, 0.15, 0.08])
+    found = intervals.t_interval(scale * values)
+    assert found == pytest.approx(tuple(scale * np.array(intervals.t_interval(values))), rel=1e-9)
+    with pytest.raises(intervals.NoSpreadError):
+        intervals.t_interval(scale * np.array([0.1 + 0.2, 0.3, 0.3]))
+
+
+def test_two_pairs_of_items_are_enough_and_one_is_not():
+    # Of two differences 1 and 3 a resample's mean is 1, 2 or 3.
+    assert intervals.paired_bootstrap([1.0, 3.0], [0.0, 0.0], resamples=500) == Interval(2.0, 1.0, 3.0)
+    with pytest.raises(ValueError, match="b: need one row of at least 2"):
+        intervals.paired_bootstrap([1.0, 2.0], [1.0])
+
+
 def test_equal_items_are_certain_only_without_bounds():
     assert intervals.mean_interval([1.0] * 8) == Interval(1.0, 1.0, 1.0)
     # Eight ones, joined by a zero and a one: standard deviation sqrt(0.1), error sqrt(0.01); t of 7 at 0.975: 2.364624.
@@ -163,6 +184,12 @@ def test_holm_levels_on_a_hand_worked_example():
     assert intervals.holm_levels([0.2]) == pytest.approx([0.95])
 
 
+def test_equal_p_values_have_equal_levels():
+    # 0.001 <= 0.05/5 is rejected; of 0.03, 0.03, 0.2, 0.2 the first is not, at 0.05/4, and Holm stops.
+    levels = intervals.holm_levels([0.03, 0.2, 0.001, 0.03, 0.2])
+    assert levels == pytest.approx([1 - 0.05 / 4] * 2 + [0.99] + [1 - 0.05 / 4] * 2)
+
+
 def test_holm_levels_reject_exactly_where_the_adjusted_p_values_do():
     rng = np.random.default_rng(10)
     for _ in range(300):
@@ -178,6 +205,10 @@ def test_spearman_equals_scipy_with_ties():
     interval = intervals.spearman_interval(x, y, resamples=1000)
     assert interval.estimate == pytest.approx(stats.spearmanr(x, y).statistic)
     assert interval.low < interval.estimate < interval.high
+    # Other draws than of a plain loop: equal up to the noise of the resamples.
+    draws = [rng.integers(0, 50, 50) for _ in range(1000)]
+    ends = np.quantile([stats.spearmanr(x[drawn], y[drawn]).statistic for drawn in draws], [0.025, 0.975])
+    assert interval[1:] == pytest.approx(tuple(ends), abs=0.15 * (interval.high - interval.low))
 
 
 def test_partial_correlation_equals_the_closed_form_and_residuals():
@@ -208,6 +239,9 @@ def test_a_confounder_explains_the_correlation_away():
     [
         (lambda: intervals.t_interval([1, 2, np.nan]), "not finite at position 2"),
         (lambda: intervals.t_interval([1, 2, 3], 95), "between 0 and 1"),
+        (lambda: intervals.t_interval([1, 2, 3], 1.0), "between 0 and 1"),
+        (lambda: intervals.t_interval([1, 2, 3], 1.5), "between 0 and 1"),
+        (lambda: intervals.t_interval([1, 2, 3], 0.0), "between 0 and 1"),
         (lambda: intervals.paired_bootstrap([1, 2, 3], [1, 2]), "equal lengths"),
         (lambda: intervals.paired_bootstrap([[1, 2]], [[1, 2]]), "one row"),
         (lambda: intervals.mean_interval([1.0]), "at least 2"),

@@ -71,6 +71,21 @@ def test_intervals_of_shares_of_ragged_seeds_stay_in_their_range_and_agree_with_
         assert (not found.low <= margin <= found.high) == (p < 0.1)
 
 
+def test_a_sample_tells_what_it_is_made_of():
+    items = np.array([[0.0, 1.0, 0.5], [0.5, 1.0, 0.0], [1.0, 1.0, 0.0]])
+    assert Sample.of(items, 0.0).told() == "3 seeds"
+    assert Sample.of([0.1, 0.3, 0.4], 0.0).told() == "3 seeds (no items, so no floor)"
+    assert Sample.of(items[:1], 0.0).told() == "3 items of one seed"
+    assert Sample.of(items[:2], 0.0).told() == "3 items of 2 seeds"
+    assert Sample.of([0.25] * 4, 0.0).told() == "4 seeds, all 0.250: nothing says how much they vary"
+
+
+def test_a_sample_of_means_and_items_is_that_of_their_differences():
+    items = np.random.default_rng(5).normal(size=(2, 20))
+    made, of = Sample(items.mean(axis=1), tuple(items)), Sample.of(items, 0.0)
+    assert made.interval(0.95) == of.interval(0.95) == intervals.paired_bootstrap(items.mean(axis=0), np.zeros(20))
+
+
 def coverage(items: np.ndarray, truth: float) -> float:
     """Share of 95 % intervals over seeds that hold the truth; items (runs, seeds, items)."""
     means = items.mean(axis=-1)

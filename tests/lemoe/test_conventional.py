@@ -169,6 +169,13 @@ def test_experts_of_earlier_batches_keep_their_bits(make) -> None:
     assert [expert.enter.weight.requires_grad for expert in editor.experts] == [False, False, True]
 
 
+def test_every_batch_is_counted_and_draws_an_expert_of_its_own() -> None:
+    editor = edited(llama(), rate=0.0)
+    assert editor.learnt == 3
+    first, *others = (expert.enter.weight for expert in editor.experts)
+    assert not any(torch.equal(first, other) for other in others)
+
+
 def test_chunks_do_not_change_what_is_learnt_and_seeds_do() -> None:
     batch = [edit for batch in EDITS for edit in batch]
 
@@ -233,6 +240,9 @@ def test_routes_are_recorded_in_training_and_compared_later() -> None:
 
 def test_a_router_scores_each_expert_by_its_row() -> None:
     torch.manual_seed(0)
+    wide = Router(2, 10_000)
+    wide.add()
+    assert wide.rows[0].norm().item() == pytest.approx(1, abs=0.05)  # so that scores do not grow with the width
     router, hidden = Router(6, 4), torch.randn(2, 3, 6)
     for _ in range(3):
         router.add()

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lib.lemoe.adaptor import Adaptor, AdaptorConfig
-from lib.lemoe.experts import Expert, shares, with_experts
+from lib.lemoe.experts import Expert, LoraExpert, shares, with_experts
 from lib.lemoe.rejection import Rejection
 from lib.lemoe.router import NONE, Route
 from tests.tiny_models import Words, small_llama
@@ -17,6 +17,14 @@ def experts(count: int) -> torch.nn.ModuleList:
         torch.nn.init.normal_(one.leave.weight)  # it starts at zero, which would hide everything
         torch.nn.init.normal_(one.leave.bias)
     return made
+
+
+def test_a_lora_expert_is_two_matrices_and_starts_as_nothing() -> None:
+    one, hidden = LoraExpert(7, 3, 5), torch.randn(4, 2, 7)
+    assert not one(hidden).any()
+    assert [name for name, _ in one.named_parameters()] == ["enter.weight", "leave.weight"]
+    torch.nn.init.normal_(one.leave.weight)
+    assert torch.allclose(one(hidden), hidden @ one.enter.weight.T @ one.leave.weight.T, atol=1e-6)
 
 
 @pytest.mark.parametrize("scale", [0.0, 0.3, 1.0, 2.5])

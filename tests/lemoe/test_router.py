@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch import nn
 
+from lib.causal_lm.encoding import encode_edits
 from lib.lemoe.adaptor import Adaptor, AdaptorConfig, Edit
 from lib.lemoe.experts import LoraExpert, shares, with_experts
-from lib.lemoe.router import Route, Router, known_subjects, last_token, mean_embedding
+from lib.lemoe.router import Anchors, Route, Router, known_subjects, last_token, mean_embedding
 from tests.lemoe.test_adaptor import Tokens, llama
 
 CONFIG = AdaptorConfig(layer=1, router_width=8, rate=1e-2, steps=4)
@@ -65,6 +66,50 @@ def test_mean_keys_are_the_mean_values_of_their_batch(projection: str) -> None:
     assert not any(key.requires_grad for key in adaptor.router.keys)
 
 
+def test_values_are_two_matrices_with_silu_between_and_only_the_newest_is_trained() -> None:
+    for kind in ("shared", "frozen_after_first", "per_expert", "frozen"):
+        router, trained = Router(6, 4, kind, "one"), []
+        for _ in range(3):
+            router.add()
+            trained.append([all(value.requires_grad for value in one.parameters()) for one in router.projections])
+            assert [key.requires_grad for key in router.keys] == [False] * (len(router) - 1) + [True]
+        assert (
+            trained
+            == {
+                "shared": [[True]] * 3,
+                "frozen_after_first": [[True], [False], [False]],
+                "per_expert": [[True], [False, True], [False, False, True]],
+                "frozen": [[False]] * 3,
+            }[kind]
+        )
+        assert [name for name, _ in router.projections[-1].named_parameters()] == ["0.weight", "2.weight"]
+        anchors, (down, up) = torch.randn(5, 6), router.projections[-1].parameters()
+        hidden = anchors @ down.T
+        values = (hidden * hidden.sigmoid()) @ up.T
+        assert torch.allclose(router.values(anchors), values, atol=1e-6)
+        assert torch.allclose(router.scores(anchors)[:, -1], values @ router.keys[-1], atol=1e-6)
+
+
+def test_keys_are_drawn_at_length_one_however_wide() -> None:
+    router = Router(2, 2500, "frozen", "one")
+    router.add()
+    assert router.keys[0].norm().item() == pytest.approx(1, abs=0.1)
+
+
+def test_the_anchor_of_an_edit_is_its_subject_and_without_one_its_prompt() -> None:
+    anchors, tokenizer = Anchors("entity"), Tokens()
+    edits = [Edit("a b c", "d", "b c"), Edit("e f", "g g"), Edit("k l", "m", "l")]
+    encoded = encode_edits(llama(), tokenizer, edits)
+    found = anchors.of_edits(tokenizer, edits, encoded)
+    assert found.tolist() == [[0, 1, 1, 0], [1, 1, 0, 0], [0, 1, 0, 0]]
+    assert anchors.fallbacks == 1
+    told = torch.tensor([tokenizer("c l a b")["input_ids"]])
+    assert anchors.of_prompts(told, torch.ones_like(told)).tolist() == [[0, 1, 0, 0]]  # known by now
+    plain = {kind: Anchors(kind).of_edits(tokenizer, edits, encoded) for kind in ("instance", "token")}
+    assert plain["instance"].tolist() == encoded.prompt.tolist()
+    assert plain["token"].tolist() == [[0, 0, 1, 0], [0, 1, 0, 0], [0, 1, 0, 0]]
+
+
 @pytest.mark.parametrize("gate", ["one", "softmax", "straight_through"])
 def test_the_best_k_experts_by_a_loop(gate: str) -> None:
     torch.manual_seed(0)
@@ -76,6 +121,7 @@ def test_the_best_k_experts_by_a_loop(gate: str) -> None:
         nn.init.normal_(expert.leave.weight)
     anchors, hidden, output = torch.randn(6, 6), torch.randn(6, 2, 5), torch.randn(6, 2, 7)
     route = router.route(anchors)
+    assert torch.equal(route.gate, route.gates[:, 0])
     found = with_experts(experts, shares(route), hidden, output, 0.5)
     for row in range(6):
         value = router.projections[0](anchors[row])

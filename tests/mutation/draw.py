@@ -70,6 +70,7 @@ def found(module: str) -> dict[Place, list[tuple[str, int]]]:
 def silent_ranges(source: str) -> list[tuple[tuple[int, int], tuple[int, int]]]:
     """Return from where to where the annotations, the imports for type checking and decorators without value stand."""
     nodes: list[ast.AST] = []
+    decorators = []
     for node in ast.walk(ast.parse(source)):
         nodes += [part for part in (getattr(node, "annotation", None), getattr(node, "returns", None)) if part]
         if isinstance(node, ast.keyword) and node.arg == "strict":  # of `zip`: what is checked elsewhere, too
@@ -78,9 +79,10 @@ def silent_ranges(source: str) -> list[tuple[tuple[int, int], tuple[int, int]]]:
             nodes.append(node)
         for decorator in getattr(node, "decorator_list", []):
             if any(word in ast.unparse(decorator) for word in WITHOUT_VALUE):
-                nodes.append(decorator)
-    # From the @ on, which stands before a decorator's own place.
-    return [((n.lineno, max(n.col_offset - 1, 0)), (n.end_lineno, n.end_col_offset + 1)) for n in nodes]
+                decorators.append(decorator)
+    ranges = [((n.lineno, max(n.col_offset - 1, 0)), (n.end_lineno, n.end_col_offset + 1)) for n in nodes]
+    # Cosmic-ray's decorator reaches from the @, before its own place, to the start of the next line.
+    return ranges + [((n.lineno, n.col_offset - 1), (n.end_lineno + 1, 0)) for n in decorators]
 
 
 def changed(source: str, other: str) -> str:

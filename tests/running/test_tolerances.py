@@ -216,6 +216,14 @@ def test_files_named_after_a_unit_are_measured(folders):
     assert tolerances.compare_folders(old, new) == []
 
 
+@pytest.mark.parametrize(("letters", "shown"), [(58, 60), (59, 60), (500, 60)])
+def test_long_values_are_shown_to_their_sixtieth_character(letters, shown):
+    (found,) = differences({"x": "a" * letters}, {"x": 1})
+    told = str(found).removeprefix("x: ").removesuffix(" -> 1")
+    assert len(told) == shown
+    assert told == ('"' + "a" * 58 + '"' if letters == 58 else '"' + "a" * 56 + "...")
+
+
 def test_one_is_not_true():
     assert len(differences({"n": 1}, {"n": True})) == 1
     assert len(differences([0], [False])) == 1

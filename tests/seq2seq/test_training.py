@@ -19,7 +19,6 @@ from lib.diffusion.denoiser import Denoiser, DenoiserConfig
 from lib.diffusion.model import DiffusionConfig, DiffusionModel
 from lib.diffusion.process import ProcessConfig
 from lib.diffusion.sampling import SamplingConfig
-from lib.diffusion.timesteps import Timesteps
 from lib.errors import UserError
 from lib.seq2seq import batches, decoding, training
 from lib.seq2seq.gpt2 import Gpt2Config, PretrainedConfig
@@ -219,15 +218,6 @@ def test_configurations_refuse_what_cannot_be() -> None:
             batches.Window(*wrong)
 
 
-def test_times_are_drawn_evenly_where_all_losses_are_nothing() -> None:
-    times = Timesteps(ProcessConfig(steps=2, timesteps="loss_aware"))
-    for _ in range(10):
-        times.record(torch.tensor([1.0, 2.0]), torch.zeros(2))
-    t, weights = times.draw(1000, torch.Generator().manual_seed(0))
-    assert t.mean().item() == pytest.approx(1.5, abs=0.05)
-    assert weights.tolist() == [1.0] * 1000
-
-
 def test_a_budget_below_one_is_refused_in_one_line() -> None:
     with pytest.raises(UserError, match="is 0: it must be at least 1"):
         training.TrainingConfig(steps=0)
@@ -271,21 +261,3 @@ def test_a_target_that_does_not_fit_is_left_out_and_counted() -> None:
     )
     assert (encoded.pairs, encoded.left_out) == (1, 1)
     assert encoded.groups[2][1].tolist() == [[vocabulary.index["a"], vocabulary.index["son"], vocabulary.end, 0]]
-
-
-def test_loss_aware_times_follow_the_losses_and_keep_the_expectation() -> None:
-    times = Timesteps(ProcessConfig(steps=4, timesteps="loss_aware"))
-    for _ in range(10):
-        times.record(torch.tensor([1.0, 2.0, 3.0, 4.0]), torch.tensor([1.0, 2.0, 3.0, 4.0]))
-    t, weights = times.draw(200_000, torch.Generator().manual_seed(0))
-    shares = torch.bincount(t.long(), minlength=5)[1:] / 200_000
-    assert shares.tolist() == pytest.approx([0.1, 0.2, 0.3, 0.4], abs=0.01)
-    assert (weights * t).mean().item() == pytest.approx(2.5, rel=0.01)
-
-
-def test_skewed_times_have_the_stated_distribution() -> None:
-    t, _ = Timesteps(ProcessConfig(steps=100, timesteps="skewed")).draw(200_000, torch.Generator().manual_seed(0))
-    assert (t.min(), t.max()) == (1, 100)
-    for quantile in (0.25, 0.5, 0.75):
-        # t / T = 1 - u^2, so P(t / T <= q) = 1 - sqrt(1 - q)
-        assert ((t / 100) <= quantile).float().mean().item() == pytest.approx(1 - (1 - quantile) ** 0.5, abs=0.01)
