@@ -1,6 +1,8 @@
 """The command line: each verb end to end on tiny models, what it prints, and every wrong line told in one."""
 
 import json
+import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -25,19 +27,6 @@ FACTS = [{"prompt": f"w{n} w{n + 1}", "target": f"w{n + 2}"} for n in range(6)]
 ROWS = [{"prompt": f"w{n % 5} w{n % 7}", "response": f"w{n % 3} w4"} for n in range(8)]
 PAIRS = [{"src": f"{one} {other}", "trg": f"{other} {one}"} for one in WORDS[:4] for other in WORDS[:4]]
 SIZES = ["--diffusion-steps", 8, "--sampling-steps", 3, "--width", 16, "--layers", 1, "--heads", 2, "--embedding", 8]
-    "--diffusion-steps",
-    "8",
-    "--sampling-steps",
-    "3",
-    "--width",
-    "16",
-    "--layers",
-    "1",
-    "--heads",
-    "2",
-    "--embedding",
-    "8",
-]
 
 
 @pytest.fixture(scope="module")
@@ -368,6 +357,32 @@ def test_running_out_of_memory_and_interruptions_are_one_line(
         assert (left.value.code, captured.out) == (code, "")
         assert words in captured.err
         assert len(captured.err.splitlines()) == 1
+
+
+def shell_lines() -> str:
+    """The lines of the README's section on the shell."""
+    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    return text.partition("<!-- begin shell -->\n```\n")[2].partition("```\n<!-- end shell -->")[0]
+
+
+def test_the_lines_of_the_readme_are_lines_of_the_command() -> None:
+    lines = [shlex.split(line, comments=True)[1:] for line in shell_lines().splitlines() if line.startswith("wang-li ")]
+    verbs = {command.parser().parse_args(line).verb for line in lines}
+    assert verbs == HELPS.keys()
+    with pytest.raises(UserError, match="--out"):
+        command.parser().parse_args(lines[0][: lines[0].index("--out")])
+
+
+@pytest.mark.thorough
+@pytest.mark.skipif(find_spec("lib.api.editing") is None, reason="the functions that edit are not there")
+def test_the_lines_of_the_readme_run(tmp_path: Path) -> None:
+    root = Path(__file__).parents[2]
+    named = f'set -e\nwang-li() {{ "{sys.executable}" -m lib.api "$@"; }}\n'
+    environment = os.environ | {"PYTHONPATH": str(root)}
+    line = ["bash", "-c", named + shell_lines()]
+    run = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert "The capital of France is Lyon" in run.stdout
 
 
 def test_a_process_keeps_its_outputs_apart(place: Path) -> None:
