@@ -22,8 +22,10 @@ def methods(options: argparse.Namespace) -> Told:
     del options
     from lib.api import editing
 
-    rows = [{"name": name, "title": row.title, "about": row.about} for name, row in editing.METHODS.items()]
-    return Told({"methods": rows}, table(rows, {"about": 200}))
+    told = ("title", "about", "stores", "limits", "defaults", "needs", "subject")
+    rows = [{"name": name, **{one: getattr(row, one) for one in told}} for name, row in editing.METHODS.items()]
+    shown = [{one: row[one] for one in ("name", "title", "about")} for row in rows]
+    return Told({"methods": rows}, table(shown, {"about": 200}))
 
 
 def edit(options: argparse.Namespace) -> Told:
@@ -41,7 +43,7 @@ def edit(options: argparse.Namespace) -> Told:
     if options.tuning:
         given["tuning"] = editing.read_edits(options.tuning)
     # A seed of 0 is what every configuration has; some have none.
-    if options.seed and "seed" in getattr(getattr(row, "settings", None), "model_fields", ()):
+    if options.seed and "seed" in row.settings.model_fields:
         settings.setdefault("seed", options.seed)
     folder = arguments.out_folder(options.out, options.overwrite, [options.model])
     model, tokenizer = _loaded(options.model, options)

@@ -94,7 +94,8 @@ def editing(monkeypatch: pytest.MonkeyPatch) -> list:
         return StandIn(model, edits, {"method": method})
 
     module = ModuleType("lib.api.editing")
-    row = SimpleNamespace(title="LEMoE", about="Experts.", settings=SimpleNamespace(model_fields={"seed": 0}))
+    told = {"title": "LEMoE", "about": "Experts.", "stores": "them", "limits": "", "defaults": "ours", "needs": ()}
+    row = SimpleNamespace(**told, subject=False, settings=SimpleNamespace(model_fields={"seed": 0}))
     module.METHODS = Registry("method", {"lemoe": row})
     module.edit = edit
     module.load = lambda folder, model, tokenizer: StandIn(model, [], {})
@@ -158,7 +159,8 @@ def test_ask_answers_as_the_model_does(place: Path, editing: list, capsys: pytes
 
 
 def test_methods_are_listed(editing: list, capsys: pytest.CaptureFixture[str]) -> None:
-    assert ran(capsys, "methods")["methods"] == [{"name": "lemoe", "title": "LEMoE", "about": "Experts."}]
+    (row,) = ran(capsys, "methods")["methods"]
+    assert (row["name"], row["title"], row["stores"], row["needs"]) == ("lemoe", "LEMoE", "them", [])
     command.main(["methods"])
     assert capsys.readouterr().out == "name   title  about\nlemoe  LEMoE  Experts.\n"
 
@@ -167,7 +169,8 @@ def test_methods_are_listed(editing: list, capsys: pytest.CaptureFixture[str]) -
 def test_the_real_methods_edit_save_and_answer(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert {"lemoe", "wise", "grace", "ft"} <= {one["name"] for one in ran(capsys, "methods")["methods"]}
     (tmp_path / "edits.csv").write_text("prompt,target\nw1 w2,w7\nw3 w4,w9\n")
-    line = ["edit", place / "model", tmp_path / "edits.csv", "--method", "ft", "--out", tmp_path / "edited"]
+    line = ["edit", place / "model", tmp_path / "edits.csv", "--out", tmp_path / "edited"]
+    line += ["--set", "steps=60", "--set", "rate=1e-2"]
     told = ran(capsys, *line, "--test", place / "prompts.txt", "--longest", 3)
     assert told["scores"]["rel"] == 1
     answers = ran(capsys, "ask", place / "model", tmp_path / "edited", "w1 w2", "w5", "--longest", 3)["answers"]
