@@ -177,6 +177,13 @@ def test_padding_does_not_change_the_route(side: str) -> None:
     batch = torch.tensor(padded)
     model(batch, attention_mask=(batch != 0).long())
     assert wise.route.tolist() == alone == [0, -1]
+    # To the last digits: a threshold just below the difference of the text alone, and one just above it.
+    untouched = gpt2() if side == "right" else llama()
+    found = difference(activations_shift(wise, untouched, "a b c")[None], torch.ones(1, 3)).item()
+    for part, route in ((0.999, 0), (1.001, -1)):
+        set_threshold(wise, part * found)
+        model(batch, attention_mask=(batch != 0).long())
+        assert wise.route[0] == route
 
 
 @both
@@ -223,6 +230,17 @@ def test_training_from_the_block_on_has_the_whole_models_gradient(make) -> None:
     gradient = module.weight.grad if isinstance(module, nn.Linear) else module.weight.grad.T
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
     assert torch.allclose(change.grad, gradient, atol=1e-5, rtol=1e-3)
+
+
+def test_every_irrelevant_text_is_read_once_and_by_itself() -> None:
+    model, texts = llama(), [" ".join("abcdefghklmnop"[start : start + 1 + start % 5]) for start in range(14)] * 3
+    wise = Wise(model, Tokens(), texts, CONFIG)
+    pool = wise._irrelevant_activations()
+    assert len(pool) == len(texts) == 42
+    for text, (entering, output) in zip(texts, pool, strict=True):
+        expected = activations(llama(), text)
+        assert torch.allclose(entering, expected, atol=1e-5)
+        assert torch.allclose(output, wise._projection(expected), atol=1e-5)
 
 
 @both
