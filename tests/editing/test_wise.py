@@ -158,6 +158,14 @@ def test_the_route_is_the_prompts_and_stays_with_a_cache(make) -> None:
     whole = activations_shift(wise, make(), "p o n a b c")[None]
     for mask, route in ((torch.ones(1, 6), wise.route.tolist()), (torch.tensor([[0, 0, 0, 1, 1, 1]]), alone)):
         assert route == [0 if difference(whole, mask)[0] >= wise.threshold else -1]
+    for over, counted in (("prompt", [0, 0, 0, 1, 1, 1]), ("sequence", [1, 1, 1, 1, 1, 1])):
+        wise.config = wise.config.model_copy(update={"over": over})
+        for part, route in ((0.999, 0), (1.001, -1)):
+            set_threshold(wise, part * difference(whole, torch.tensor([counted])).item())
+            with wise.reading(torch.tensor([[0, 0, 0, 1, 1, 1]])):
+                model(ids("p o n a b c"))
+            assert wise.route.tolist() == [route]
+    set_threshold(wise, None)
     with wise.reading(torch.ones(1, 3)):  # beams, and tokens generated without a cache
         model.generate(ids("a b c"), max_new_tokens=3, do_sample=False, pad_token_id=0, num_beams=2, use_cache=False)
     assert wise.route.tolist() == [0, 0]
