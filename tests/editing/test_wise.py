@@ -402,6 +402,12 @@ def test_the_defaults_are_the_released_files_and_contexts_come_from_the_model() 
         assert found == Letters().decode(torch.tensor(row)) + " "
 
 
+def test_tuned_settings_keep_every_shard_apart_where_memories_are_retrieved_and_nowhere_else() -> None:
+    assert WiseConfig.tuned().shards == WiseConfig.tuned(memories="merge").shards == WiseConfig().shards == 2
+    assert WiseConfig.tuned(memories="retrieve").shards == 1
+    assert WiseConfig.tuned(memories="retrieve", shards=3).shards == 3
+
+
 def test_long_inputs_are_judged_by_their_largest_difference() -> None:
     shift = torch.tensor([[[3.0, 4.0], [0.0, 1.0], [60.0, 80.0]], [[1.0, 0.0], [0.0, 0.0], [0.0, 2.0]]])
     mask = torch.tensor([[1, 1, 0], [1, 1, 1]])
