@@ -158,6 +158,14 @@ def test_the_route_is_the_prompts_and_stays_with_a_cache(make) -> None:
     whole = activations_shift(wise, make(), "p o n a b c")[None]
     for mask, route in ((torch.ones(1, 6), wise.route.tolist()), (torch.tensor([[0, 0, 0, 1, 1, 1]]), alone)):
         assert route == [0 if difference(whole, mask)[0] >= wise.threshold else -1]
+    for over, counted in (("prompt", [0, 0, 0, 1, 1, 1]), ("sequence", [1, 1, 1, 1, 1, 1])):
+        wise.config = wise.config.model_copy(update={"over": over})
+        for part, route in ((0.999, 0), (1.001, -1)):
+            set_threshold(wise, part * difference(whole, torch.tensor([counted])).item())
+            with wise.reading(torch.tensor([[0, 0, 0, 1, 1, 1]])):
+                model(ids("p o n a b c"))
+            assert wise.route.tolist() == [route]
+    set_threshold(wise, None)
     with wise.reading(torch.ones(1, 3)):  # beams, and tokens generated without a cache
         model.generate(ids("a b c"), max_new_tokens=3, do_sample=False, pad_token_id=0, num_beams=2, use_cache=False)
     assert wise.route.tolist() == [0, 0]
@@ -177,6 +185,13 @@ def test_padding_does_not_change_the_route(side: str) -> None:
     batch = torch.tensor(padded)
     model(batch, attention_mask=(batch != 0).long())
     assert wise.route.tolist() == alone == [0, -1]
+    # To the last digits: a threshold just below the difference of the text alone, and one just above it.
+    untouched = gpt2() if side == "right" else llama()
+    found = difference(activations_shift(wise, untouched, "a b c")[None], torch.ones(1, 3)).item()
+    for part, route in ((0.999, 0), (1.001, -1)):
+        set_threshold(wise, part * found)
+        model(batch, attention_mask=(batch != 0).long())
+        assert wise.route[0] == route
 
 
 @both
@@ -223,6 +238,17 @@ def test_training_from_the_block_on_has_the_whole_models_gradient(make) -> None:
     gradient = module.weight.grad if isinstance(module, nn.Linear) else module.weight.grad.T
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
     assert torch.allclose(change.grad, gradient, atol=1e-5, rtol=1e-3)
+
+
+def test_every_irrelevant_text_is_read_once_and_by_itself() -> None:
+    model, texts = llama(), [" ".join("abcdefghklmnop"[start : start + 1 + start % 5]) for start in range(14)] * 3
+    wise = Wise(model, Tokens(), texts, CONFIG)
+    pool = wise._irrelevant_activations()
+    assert len(pool) == len(texts) == 42
+    for text, (entering, output) in zip(texts, pool, strict=True):
+        expected = activations(llama(), text)
+        assert torch.allclose(entering, expected, atol=1e-5)
+        assert torch.allclose(output, wise._projection(expected), atol=1e-5)
 
 
 @both
@@ -374,6 +400,12 @@ def test_the_defaults_are_the_released_files_and_contexts_come_from_the_model() 
         for _ in range(new):
             row.append(int(model(torch.tensor([row])).logits[0, -1].argmax()))
         assert found == Letters().decode(torch.tensor(row)) + " "
+
+
+def test_tuned_settings_keep_every_shard_apart_where_memories_are_retrieved_and_nowhere_else() -> None:
+    assert WiseConfig.tuned().shards == WiseConfig.tuned(memories="merge").shards == WiseConfig().shards == 2
+    assert WiseConfig.tuned(memories="retrieve").shards == 1
+    assert WiseConfig.tuned(memories="retrieve", shards=3).shards == 3
 
 
 def test_long_inputs_are_judged_by_their_largest_difference() -> None:
