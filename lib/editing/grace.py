@@ -1,6 +1,6 @@
 """GRACE: a codebook of keys with radii at one layer, whose values replace its output (arXiv 2211.11031)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -13,6 +13,7 @@ from lib.causal_lm.edits import Edit
 from lib.causal_lm.encoding import IGNORED, Encoded, encode_edits
 from lib.causal_lm.layers import matrix
 from lib.causal_lm.upper_layers import chunked
+from lib.editing.editor import State
 from lib.editing.output_replacing import OutputReplacing
 from lib.settings import Settings
 
@@ -154,6 +155,22 @@ class Grace(OutputReplacing):
     def in_place(self) -> list[Tensor]:
         """Return values and radii: an edit may move those of an entry that is there."""
         return [self.codebook.values, self.codebook.radii]
+
+    def saved_state(self) -> State:
+        """Return the codebook, and how many edits have arrived."""
+        book = self.codebook
+        tensors = {"keys": book.keys, "values": book.values, "radii": book.radii}
+        return tensors, {"labels": [list(label) for label in book.labels], "arrived": self._arrived}
+
+    def take_state(self, tensors: Mapping[str, Tensor], told: Mapping[str, Any]) -> None:
+        """Take what `saved_state` returned; raises as `Editor.take_state`."""
+        labels = [tuple(int(token) for token in label) for label in told["labels"]]
+        sizes = {"keys": self.codebook.keys.shape[1:], "values": self.codebook.values.shape[1:], "radii": ()}
+        for name, size in sizes.items():
+            if tensors[name].shape != (len(labels), *size):
+                raise ValueError(f"the codebook's {name} are of another shape")
+        self.codebook = Codebook(tensors["keys"], tensors["values"], tensors["radii"], labels)
+        self._arrived = int(told["arrived"])
 
     def restore(self) -> None:
         """Take the hooks off and empty the codebook."""
