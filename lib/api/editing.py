@@ -17,16 +17,8 @@ from pydantic import ValidationError
 
 from lib import paths
 from lib.api import plain_facts, saved_edits
-from lib.api.editing_methods import (
-    METHODS,
-    Bench,
-    Method,
-    Sizes,
-    first_problem,
-    shipped_texts,
-    shipped_unrelated,
-    table,
-)
+from lib.api.editing_bench import Bench, Sizes, shipped_texts, shipped_unrelated
+from lib.api.editing_methods import METHODS, Method, first_problem, table
 from lib.api.reading_edits import read_edits
 from lib.api.saved_edits import Content
 from lib.causal_lm.edits import Edit, Given, as_edits, check
@@ -102,7 +94,7 @@ class Edited:
             settings=self._bench.config.model_dump(mode="json"),
             model=self._identity,
             tokenizer=saved_edits.tokens_digest(self.tokenizer, self._batches),
-            batches=[[dict(saved_edits.as_dict(edit)) for edit in batch] for batch in self._batches],
+            batches=[[saved_edits.as_dict(edit) for edit in batch] for batch in self._batches],
             answers=[(prompt, answer, list(found)) for (prompt, answer), found in self._answers.items()],
             texts=list(self._bench.texts),
             unrelated=list(self._bench.unrelated),

@@ -1,20 +1,14 @@
 """The editing methods by name: what each stores, where its settings come from, and how it is built on any model."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal
 
-import torch
 from pydantic import ValidationError
-from torch import Tensor
 
 from lib import registry
-from lib.api import plain_facts, plain_sentences
-from lib.causal_lm.edits import Edit
-from lib.causal_lm.encoding import tokens
-from lib.causal_lm.layers import block, blocks, down_projection, matrix
-from lib.editing import moments
+from lib.api.editing_bench import Bench, Sizes
+from lib.causal_lm.layers import blocks
 from lib.editing.alphaedit import AlphaEditConfig, ResumableAlphaEdit
 from lib.editing.defer import Defer, DeferConfig
 from lib.editing.editor import Editor
@@ -22,8 +16,8 @@ from lib.editing.fine_tuning import EwcConfig, EwcFineTuning, FineTuning, FineTu
 from lib.editing.grace import Grace, GraceConfig
 from lib.editing.lora import LoraConfig, LoraFineTuning
 from lib.editing.memit import Memit, MemitConfig
-from lib.editing.mend import Mend, MendConfig
-from lib.editing.mend_network import Transformation
+from lib.editing.mend import Mend
+from lib.editing.mend_network import MendConfig
 from lib.editing.rome import Rome, RomeConfig
 from lib.editing.wise import Wise
 from lib.editing.wise_losses import WiseConfig
@@ -35,96 +29,8 @@ from lib.lemoe.memoe import Memoe, MemoeConfig
 from lib.registry import Registry
 from lib.settings import Settings
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-MOMENT_TOKENS = 100_000  # that second moments are the mean over, at most
 MOST_EXPERTS = 64  # of LEMoE: one a call of `edit` or `add`
-LORA_MODULES = (("q_proj", "v_proj"), ("c_attn",), ("query_key_value",), ("qkv_proj",))  # the first that a model has
 Source = Literal["release", "tuned", "ours"]
-
-
-class Sizes(NamedTuple):
-    """What defaults depend on: the model, and how many edits the first batch has.
-
-    Layers are shares of the depth; SmolLM2's 30 give 18 (adaptors), 24 (near the output) and 7 to 9 (located).
-    """
-
-    model: "PreTrainedModel"
-    first: int
-
-    def layer(self, share: float) -> int:
-        """Return the layer at a share of the depth."""
-        return min(int(share * len(blocks(self.model)) + 1e-9), len(blocks(self.model)) - 1)
-
-    @property
-    def adaptor(self) -> int:
-        """Return the layer of adaptors."""
-        return self.layer(18 / 30)
-
-    @property
-    def upper(self) -> int:
-        """Return the layer of methods that act near the output."""
-        return self.layer(24 / 30)
-
-    @property
-    def located(self) -> tuple[int, ...]:
-        """Return the layers that facts are located in."""
-        return tuple(range(self.layer(7 / 30), self.layer(9 / 30) + 1))
-
-    @property
-    def expert_width(self) -> int:
-        """Return a third of the inner width of a feed-forward part (512 of SmolLM2's 1,536)."""
-        return max(1, matrix(down_projection(self.model, 0)).shape[1] // 3)
-
-    @property
-    def lora_modules(self) -> tuple[str, ...]:
-        """Return the names of the attention's maps that LoRA changes; `UserError` where none is known."""
-        names = {name.split(".")[-1] for name, _ in block(self.model, 0).named_modules()}
-        found = next((modules for modules in LORA_MODULES if names.issuperset(modules)), None)
-        if found is None:
-            raise UserError(f"{type(self.model).__name__}: LoRA's maps are not known: give modules=(...)")
-        return found
-
-
-@dataclass(frozen=True)
-class Bench:
-    """A model with what a method is built from; after `load` nothing is drawn or trained anew (`prefixes`, `fresh`)."""
-
-    model: "PreTrainedModel"
-    tokenizer: "PreTrainedTokenizerBase"
-    config: Any
-    texts: Sequence[str] = ()
-    unrelated: Sequence[str] = ()
-    tuning: Sequence[Edit] = ()
-    prefixes: Sequence[str | Sequence[str]] | None = None
-    fresh: bool = True
-
-    @cached_property
-    def moments(self) -> dict[int, Tensor]:
-        """Return C by layer, from `texts`; where they are few it is drawn to a multiple of I (ours), else singular.
-
-        With n tokens and a width w, n < 10 w: C <- (1 - a) C + a tr(C) / w I, a = w / (w + n).
-        """
-        layers = self.config.layers if hasattr(self.config, "layers") else (self.config.layer,)
-        found = moments.second_moments(self.model, self.tokenizer, self.texts, layers, MOMENT_TOKENS)
-        count = min(MOMENT_TOKENS, sum(len(tokens(self.tokenizer, text)) for text in self.texts))
-        if isinstance(self.config, AlphaEditConfig):  # its null space is what these texts leave alone, and inverts no C
-            return found
-        for layer, value in found.items():
-            width = len(value)
-            if count < 10 * width:
-                share = width / (width + count)
-                even = torch.eye(width, dtype=value.dtype, device=value.device) * (value.trace() / width)
-                found[layer] = (1 - share) * value + share * even
-        return found
-
-    def transformation(self) -> Transformation:
-        """Return MEND's network, trained on `tuning`; after `load` an empty one, which its state fills."""
-        if self.fresh:
-            return Mend.train(self.model, self.tokenizer, self.tuning, self.config)[0]
-        outputs, inputs = matrix(down_projection(self.model, self.config.layers[0])).shape
-        return Transformation(self.config, inputs, outputs)
 
 
 Build = Callable[[Bench], Editor]
@@ -255,7 +161,7 @@ METHODS: Registry[Method] = Registry(
         ),
         "rome": Method(
             title="ROME",
-            about="The smallest change of one matrix that maps a fact's subject to a new value, fact after fact.",
+            about="The smallest change of one matrix that maps a subject to a new value, fact by fact (as R-ROME).",
             stores=f"{WEIGHT}, the texts of C",
             limits="needs a subject in each edit; some hundred edits in a row wear the model out",
             defaults="release",
@@ -410,23 +316,6 @@ METHODS: Registry[Method] = Registry(
         ),
     },
 )
-
-
-def shipped_texts() -> list[str]:
-    """Return plain sentences and facts, about 2,600 words: too few for a C at its best, but enough to edit with."""
-    return [*plain_sentences.SENTENCES, *(f"{prompt}{answer}." for prompt, answer in plain_facts.facts())]
-
-
-def shipped_unrelated(edits: Sequence[Edit]) -> list[str]:
-    """Return prompts of facts and as many sentences, without those that name a subject or a prompt of the edits.
-
-    Half and half: prose alone lies so far from any edit that a threshold set on it would let every question in.
-    """
-    prompts = list(dict.fromkeys(prompt for prompt, _ in plain_facts.facts()))
-    named = {text for edit in edits for text in (edit.prompt.strip(), (edit.subject or "").strip()) if text}
-    return [
-        text for text in (*prompts, *plain_sentences.SENTENCES[: len(prompts)]) if not any(one in text for one in named)
-    ]
 
 
 def table() -> str:

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from lib import files, paths, strict_json
-from lib.causal_lm.edits import Edit, Given
+from lib.causal_lm.edits import Edit
 from lib.causal_lm.encoding import tokens
 from lib.errors import UserError
 
@@ -137,7 +137,7 @@ def check_model(folder: Path, content: Content, model: "PreTrainedModel") -> Non
         raise UserError(f"{paths.relative(folder)}: made for other weights ({made}): load that model, unedited")
 
 
-def as_dict(edit: Edit) -> Given:
+def as_dict(edit: Edit) -> dict[str, Any]:
     """Return an edit as JSON holds it, without what it does not say."""
     told: dict[str, Any] = {"prompt": edit.prompt, "target": edit.target}
     for name in ("subject", "answer", "relation", "identity"):
