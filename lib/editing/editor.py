@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias
 from weakref import ReferenceType, WeakKeyDictionary, ref
 
@@ -28,9 +28,11 @@ class Switchable:
 
     _off = False
 
-    def without_edits(self) -> AbstractContextManager[object]:
-        """Return the block within which the model answers as the unedited one (`Editor.without_edits`)."""
-        return self.off()
+    @contextmanager
+    def without_edits(self) -> Iterator[None]:
+        """Within this block the model answers as the unedited one (`Editor.without_edits`)."""
+        with self.off():
+            yield
 
     @contextmanager
     def off(self) -> Iterator[None]:

@@ -156,6 +156,17 @@ class Grace(OutputReplacing):
         """Return values and radii: an edit may move those of an entry that is there."""
         return [self.codebook.values, self.codebook.radii]
 
+    def restore(self) -> None:
+        """Take the hooks off and empty the codebook."""
+        super().restore()
+        self._values, self._arrived = None, 0
+        self._empty()
+
+    def _empty(self) -> None:
+        outputs, inputs = matrix(self._module).shape
+        zeros = torch.zeros(0, outputs + inputs + 1, device=self._module.weight.device)
+        self.codebook = Codebook(zeros[:, :inputs], zeros[:, :outputs], zeros[:, 0], [])
+
     def saved_state(self) -> State:
         """Return the codebook, and how many edits have arrived."""
         book = self.codebook
@@ -171,17 +182,6 @@ class Grace(OutputReplacing):
                 raise ValueError(f"the codebook's {name} are of another shape")
         self.codebook = Codebook(tensors["keys"], tensors["values"], tensors["radii"], labels)
         self._arrived = int(told["arrived"])
-
-    def restore(self) -> None:
-        """Take the hooks off and empty the codebook."""
-        super().restore()
-        self._values, self._arrived = None, 0
-        self._empty()
-
-    def _empty(self) -> None:
-        outputs, inputs = matrix(self._module).shape
-        zeros = torch.zeros(0, outputs + inputs + 1, device=self._module.weight.device)
-        self.codebook = Codebook(zeros[:, :inputs], zeros[:, :outputs], zeros[:, 0], [])
 
     def _drawn(self, output: Tensor) -> Tensor:
         drawn = torch.rand(output.shape, generator=seeds.generator("GRACE", self.config.seed, self._arrived))
