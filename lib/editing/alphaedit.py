@@ -6,13 +6,14 @@ ridge I + B_p B_p^T, this is R (I + B^T H B)^-1 B^T H N^T: the system has as man
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from pydantic import PositiveFloat
 from torch import Tensor
 
 from lib.causal_lm.layers import down_projection, matrix
+from lib.editing.editor import State
 from lib.editing.located import Prefixes
 from lib.editing.memit import Spread, SpreadConfig
 from lib.errors import UserError
@@ -68,6 +69,50 @@ class AlphaEdit(Spread):
         """Give the model back, to the bit, and forget the keys of earlier batches."""
         super().restore()
         self._inverse = {}
+
+
+class ResumableAlphaEdit(AlphaEdit):
+    """AlphaEdit that keeps the keys of its batches themselves, so that it can be saved and go on elsewhere.
+
+    The inverses alone would not do: they are in coordinates of N, whose basis another machine may choose otherwise.
+    """
+
+    def __init__(
+        self,
+        model: "PreTrainedModel",
+        tokenizer: "PreTrainedTokenizerBase",
+        config: AlphaEditConfig,
+        moments: Mapping[int, Tensor],
+        prefixes: Prefixes | None = None,
+    ) -> None:
+        """Take what `AlphaEdit` takes; raises as it does."""
+        super().__init__(model, tokenizer, config, moments, prefixes)
+        self._keys: dict[int, list[Tensor]] = {layer: [] for layer in config.layers}
+
+    def change(self, layer: int, residuals: Tensor, keys: Tensor) -> Tensor:
+        """Return the projected update, and remember the keys."""
+        self._keys[layer] = [*self._keys[layer], keys.T]
+        return super().change(layer, residuals, keys)
+
+    def saved_state(self) -> State:
+        """Return the weights, and the keys of every batch and layer, (edits, inner width)."""
+        tensors, told = super().saved_state()
+        for layer, batches in self._keys.items():
+            tensors |= {f"keys.{layer}.{number}": keys for number, keys in enumerate(batches)}
+        return tensors, {**told, "batches": max(map(len, self._keys.values()))}
+
+    def take_state(self, tensors: Mapping[str, Tensor], told: Mapping[str, Any]) -> None:
+        """Take what `saved_state` returned; raises as `Editor.take_state`."""
+        super().take_state(tensors, told)
+        for layer in self.config.layers:
+            for number in range(int(told["batches"])):
+                keys = tensors[f"keys.{layer}.{number}"]
+                self.change(layer, keys.new_zeros(1, len(keys)), keys.T)
+
+    def restore(self) -> None:
+        """Give the model back, to the bit, and forget the keys of earlier batches."""
+        super().restore()
+        self._keys = {layer: [] for layer in self.config.layers}
 
 
 def null_space(model: "PreTrainedModel", moments: Mapping[int, Tensor], layer: int, threshold: float) -> Tensor:

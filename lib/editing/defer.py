@@ -1,6 +1,6 @@
 """DEFER: one gate and one replacement output shared by all edits; GRACE's baseline (arXiv 2211.11031)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import torch
@@ -13,6 +13,7 @@ from lib.causal_lm.edits import Edit
 from lib.causal_lm.encoding import Encoded, encode, encode_edits
 from lib.causal_lm.layers import matrix
 from lib.causal_lm.upper_layers import Change, chunked, targets
+from lib.editing.editor import State
 from lib.editing.output_replacing import OutputReplacing
 from lib.errors import UserError
 from lib.settings import Settings, Share
@@ -168,6 +169,23 @@ class Defer(OutputReplacing):
     def in_place(self) -> list[nn.Module]:
         """Return gate and replacement, which every batch trains further."""
         return [part for part in (self.gate, self.replacing) if part is not None]
+
+    def saved_state(self) -> State:
+        """Return gate and replacement, and the keys of the unrelated texts."""
+        if self.gate is None:
+            return {}, {}
+        parts = {"gate": self.gate, "replacing": self.replacing}
+        found = {f"{name}.{one}": value for name, part in parts.items() for one, value in part.state_dict().items()}
+        return found | ({} if self._negatives is None else {"negatives": self._negatives}), {}
+
+    def take_state(self, tensors: Mapping[str, Tensor], told: Mapping[str, Any]) -> None:
+        """Take what `saved_state` returned; raises as `Editor.take_state`."""
+        del told
+        self._insert()
+        for name, part in (("gate", self.gate), ("replacing", self.replacing)):
+            part.load_state_dict({one: tensors[f"{name}.{one}"] for one in part.state_dict()})
+            part.requires_grad_(False)
+        self._negatives = tensors.get("negatives")
 
     def restore(self) -> None:
         """Take the hooks off and forget both parts."""

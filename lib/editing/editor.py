@@ -1,9 +1,9 @@
 """One interface for every editing method: edit batch after batch, be read and scored, be undone."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 from weakref import ReferenceType, WeakKeyDictionary, ref
 
 import torch
@@ -20,10 +20,19 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
+State: TypeAlias = tuple[dict[str, Tensor], dict[str, Any]]  # tensors by name, and what JSON can hold
+
+
 class Switchable:
     """Something on a model that can be switched off for a while; its hooks do nothing while `_off`."""
 
     _off = False
+
+    @contextmanager
+    def without_edits(self) -> Iterator[None]:
+        """Within this block the model answers as the unedited one (`Editor.without_edits`)."""
+        with self.off():
+            yield
 
     @contextmanager
     def off(self) -> Iterator[None]:
@@ -120,6 +129,46 @@ class Editor(ABC):
         editors = _writers(self.model)
         if all(one() is not self for one in editors):
             editors.append(ref(self))
+
+    def saved_state(self) -> State:
+        """Return all that the edits so far have left, for `take_state` of an editor that is made alike.
+
+        Tensors are those themselves, not copies; of weights that were overwritten what they are now.
+        """
+        return {f"weights.{name}": parameter.detach() for name, (parameter, _) in self._saved.items()}, {}
+
+    @torch.no_grad()
+    def take_state(self, tensors: Mapping[str, Tensor], told: Mapping[str, Any]) -> None:
+        """Take what `saved_state` returned, before the first edit: logits and further edits are those without a pause.
+
+        Raises `KeyError`, `ValueError`, `TypeError` or `RuntimeError` for what is no state of this method on this
+        model: `restore` then gives the model back.
+        """
+        del told
+        weights = {
+            name.removeprefix("weights."): value for name, value in tensors.items() if name.startswith("weights.")
+        }
+        parameters = dict(self.model.named_parameters())
+        for name, value in weights.items():
+            parameter = parameters[name]
+            if (parameter.shape, parameter.dtype) != (value.shape, value.dtype):
+                raise ValueError(f"{name} is {tuple(value.shape)} of {value.dtype}, the model's is another")
+            self.keep(self.model.get_submodule(name.rpartition(".")[0]))
+            parameter.copy_(value)
+
+    @contextmanager
+    def without_edits(self) -> Iterator[None]:
+        """Within this block the model answers as the unedited one; afterwards it is edited as before, to the bit."""
+        edited = {name: parameter.detach().clone() for name, (parameter, _) in self._saved.items()}
+        with torch.no_grad():
+            for parameter, before in self._saved.values():
+                parameter.copy_(before)
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for name, (parameter, _) in self._saved.items():
+                    parameter.copy_(edited[name])
 
     @torch.no_grad()
     def restore(self) -> None:

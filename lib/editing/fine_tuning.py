@@ -1,8 +1,9 @@
 """Fine-tuning one down projection: FT-L (bounded change) and FT-EWC (change made dear by the Fisher information)."""
 
+import dataclasses
 from abc import abstractmethod
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import torch
@@ -10,11 +11,11 @@ from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveIn
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lib.causal_lm.edits import Edit
+from lib.causal_lm.edits import Edit, as_edits
 from lib.causal_lm.encoding import encode_edits
 from lib.causal_lm.layers import block, down_projection, matrix
 from lib.causal_lm.upper_layers import Change, Loss, UpperLayers, chunked, descend
-from lib.editing.editor import Editor
+from lib.editing.editor import Editor, State
 from lib.settings import Settings
 
 if TYPE_CHECKING:
@@ -160,6 +161,16 @@ class EwcFineTuning(OneMatrix):
         """Give the model back, to the bit, and forget the edits."""
         self._recent.clear()
         super().restore()
+
+    def saved_state(self) -> State:
+        """Return the weight and the edits that the information is taken from."""
+        tensors, _ = super().saved_state()
+        return tensors, {"recent": [dataclasses.asdict(edit) for edit in self._recent]}
+
+    def take_state(self, tensors: Mapping[str, Tensor], told: Mapping[str, Any]) -> None:
+        """Take what `saved_state` returned; raises as `Editor.take_state`."""
+        super().take_state(tensors, told)
+        self._recent.extend(as_edits(told["recent"]))
 
     def fisher(self) -> Tensor:
         """Return F of the remembered edits at the present weights, (outputs, inputs) in float32; zeros without any.

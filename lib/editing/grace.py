@@ -1,6 +1,6 @@
 """GRACE: a codebook of keys with radii at one layer, whose values replace its output (arXiv 2211.11031)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -13,6 +13,7 @@ from lib.causal_lm.edits import Edit
 from lib.causal_lm.encoding import IGNORED, Encoded, encode_edits
 from lib.causal_lm.layers import matrix
 from lib.causal_lm.upper_layers import chunked
+from lib.editing.editor import State
 from lib.editing.output_replacing import OutputReplacing
 from lib.settings import Settings
 
@@ -165,6 +166,22 @@ class Grace(OutputReplacing):
         outputs, inputs = matrix(self._module).shape
         zeros = torch.zeros(0, outputs + inputs + 1, device=self._module.weight.device)
         self.codebook = Codebook(zeros[:, :inputs], zeros[:, :outputs], zeros[:, 0], [])
+
+    def saved_state(self) -> State:
+        """Return the codebook, and how many edits have arrived."""
+        book = self.codebook
+        tensors = {"keys": book.keys, "values": book.values, "radii": book.radii}
+        return tensors, {"labels": [list(label) for label in book.labels], "arrived": self._arrived}
+
+    def take_state(self, tensors: Mapping[str, Tensor], told: Mapping[str, Any]) -> None:
+        """Take what `saved_state` returned; raises as `Editor.take_state`."""
+        labels = [tuple(int(token) for token in label) for label in told["labels"]]
+        sizes = {"keys": self.codebook.keys.shape[1:], "values": self.codebook.values.shape[1:], "radii": ()}
+        for name, size in sizes.items():
+            if tensors[name].shape != (len(labels), *size):
+                raise ValueError(f"the codebook's {name} are of another shape")
+        self.codebook = Codebook(tensors["keys"], tensors["values"], tensors["radii"], labels)
+        self._arrived = int(told["arrived"])
 
     def _drawn(self, output: Tensor) -> Tensor:
         drawn = torch.rand(output.shape, generator=seeds.generator("GRACE", self.config.seed, self._arrived))

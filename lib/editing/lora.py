@@ -1,19 +1,20 @@
 """LoRA fine-tuning in sequence: one low-rank adaptor of chosen linear maps that goes on learning, edit after edit."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import torch
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
-from torch import nn
+from torch import Tensor, nn
 
 from lib import seeds
 from lib.causal_lm.edits import Edit
 from lib.causal_lm.encoding import encode_edits
 from lib.causal_lm.layers import block, blocks
 from lib.causal_lm.upper_layers import chunked, descend
-from lib.editing.editor import Editor
+from lib.editing.editor import Editor, State
 from lib.errors import UserError
 from lib.settings import Settings
 
@@ -124,6 +125,36 @@ class LoraFineTuning(Editor):
     def in_place(self) -> list[nn.Module]:
         """Return the adaptors, which every batch trains further."""
         return self.adaptors
+
+    def saved_state(self) -> State:
+        """Return A and B of every map, by its name, and how many batches they have learnt."""
+        names = [f"{name}.{part}" for name in self._names for part in ("A", "B")] if self.adaptors else []
+        return dict(zip(names, self._parameters(), strict=True)), {"batches": self._batches}
+
+    @torch.no_grad()
+    def take_state(self, tensors: Mapping[str, Tensor], told: Mapping[str, Any]) -> None:
+        """Take what `saved_state` returned; raises as `Editor.take_state`."""
+        self._insert()
+        names = [f"{name}.{part}" for name in self._names for part in ("A", "B")]
+        if set(names) != set(tensors):
+            raise ValueError("the maps that LoRA changes are others")
+        for name, parameter in zip(names, self._parameters(), strict=True):
+            if parameter.shape != tensors[name].shape:
+                raise ValueError(f"{name} is of another shape")
+            parameter.copy_(tensors[name])
+        self._batches = int(told["batches"])
+
+    @contextmanager
+    def without_edits(self) -> Iterator[None]:
+        """Within this block the model answers as the unedited one."""
+        for adaptor in self.adaptors:
+            adaptor.enable_adapters(False)
+        try:
+            yield
+        finally:
+            for adaptor in self.adaptors:
+                adaptor.enable_adapters(True)
+            self._train(False)  # which the library has switched on
 
     def restore(self) -> None:
         """Take the adaptor off: the weights beneath were never changed."""

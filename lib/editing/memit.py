@@ -13,7 +13,7 @@ from torch import Tensor
 from lib.causal_lm.edits import Edit
 from lib.causal_lm.layers import down_projection, matrix
 from lib.editing.contexts import draw_prefixes
-from lib.editing.editor import Editor
+from lib.editing.editor import Editor, State
 from lib.editing.located import MeanOver, Prefixes, locate
 from lib.editing.rome import add, factor, ridge
 from lib.editing.values import ValueConfig, at_subjects, optimise
@@ -75,6 +75,11 @@ class Spread(Editor):
             _, outputs = at_subjects(self.model, located, [], [layers[-1]], at_once, config.averaged == "keys")
             residuals = (goal - outputs[layers[-1]]) / (len(layers) - written)
             add(matrix(down_projection(self.model, layer)), self.change(layer, residuals.T, keys[layer].T))
+
+    def saved_state(self) -> State:
+        """Return the weights, and the prefixes that values are optimised behind."""
+        tensors, told = super().saved_state()
+        return tensors, {**told, "prefixes": [one if isinstance(one, str) else list(one) for one in self.prefixes]}
 
 
 class Memit(Spread):

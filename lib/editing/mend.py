@@ -4,9 +4,9 @@ From the paper of the name (arXiv 2110.11309). The gradient of a weight is a sum
 delta, the gradient at the weight's output, and u, its input; each pair is transformed by itself.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from lib import seeds
 from lib.causal_lm.edits import Edit
 from lib.causal_lm.encoding import Encoded, encode, encode_edits
 from lib.causal_lm.layers import block, down_projection, matrix
-from lib.editing.editor import Editor
+from lib.editing.editor import Editor, State
 from lib.editing.mend_network import Factors, MendConfig, Transformation
 from lib.errors import DivergedError, UserError
 
@@ -146,6 +146,20 @@ class Mend(Editor):
                 inputs, deltas = self.transformation(factors[number], number)
                 value = matrix(weight)
                 value.copy_(value.float() - steps[number] * (deltas.T @ inputs))
+
+    def saved_state(self) -> State:
+        """Return the weights and the trained network, without which no further edit could be learnt."""
+        tensors, told = super().saved_state()
+        return {
+            **tensors,
+            **{f"network.{name}": value for name, value in self.transformation.state_dict().items()},
+        }, told
+
+    def take_state(self, tensors: Mapping[str, Tensor], told: Mapping[str, Any]) -> None:
+        """Take what `saved_state` returned; raises as `Editor.take_state`."""
+        super().take_state(tensors, told)
+        network = {name: value for name, value in tensors.items() if name.startswith("network.")}
+        self.transformation.load_state_dict({name.removeprefix("network."): one for name, one in network.items()})
 
     @staticmethod
     def train(

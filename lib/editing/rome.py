@@ -10,7 +10,7 @@ from torch import Tensor
 from lib.causal_lm.edits import Edit
 from lib.causal_lm.layers import down_projection, matrix
 from lib.editing.contexts import draw_prefixes
-from lib.editing.editor import Editor
+from lib.editing.editor import Editor, State
 from lib.editing.located import Prefixes, locate
 from lib.editing.values import ValueConfig, optimise
 from lib.errors import UserError
@@ -67,6 +67,11 @@ class Rome(Editor):
             found = optimise(self.model, [edit], config.layer, config)
             direction = torch.cholesky_solve(found.keys.T, self._factor)  # (inner width, 1)
             add(matrix(projection), found.deltas.T @ (direction.T / (found.measured @ direction)))
+
+    def saved_state(self) -> State:
+        """Return the weights, and the prefixes that values are optimised behind."""
+        tensors, told = super().saved_state()
+        return tensors, {**told, "prefixes": [one if isinstance(one, str) else list(one) for one in self.prefixes]}
 
 
 def factor(model: "PreTrainedModel", moments: Mapping[int, Tensor], layer: int) -> Tensor:

@@ -4,7 +4,7 @@ From the paper of the name (arXiv 2405.14768). A side memory W_v' is held as its
 the activations A(x) is what is added to the layer's output.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,7 +19,7 @@ from lib.causal_lm.encoding import encode, encode_edits, tokens
 from lib.causal_lm.layers import down_projection, matrix
 from lib.causal_lm.upper_layers import UpperLayers, chunked, targets
 from lib.editing.contexts import draw_contexts
-from lib.editing.editor import Editor, Switchable
+from lib.editing.editor import Editor, State, Switchable
 from lib.editing.moments import states
 from lib.editing.wise_losses import WiseConfig, after_activation, difference, margin_loss, target_loss
 from lib.editing.wise_memories import SideMemories
@@ -137,6 +137,20 @@ class Wise(Switchable, Editor):
         self._hooks = []
         self._reset()
         super().restore()
+
+    def saved_state(self) -> State:
+        """Return the side memories, and how far their streams have been drawn."""
+        tensors, told = self.side.saved_state()
+        return tensors, {**told, "groups": self._groups, "learnt": self._learnt, "prefixes": list(self._prefixes)}
+
+    def take_state(self, tensors: Mapping[str, Tensor], told: Mapping[str, Any]) -> None:
+        """Take what `saved_state` returned; raises as `Editor.take_state`."""
+        self.side.take_state(matrix(self._projection).shape, tensors, told)
+        self._groups, self._learnt = int(told["groups"]), int(told["learnt"])
+        self._hooks = [
+            self.model.base_model.register_forward_pre_hook(self._note_prompt, with_kwargs=True),
+            self._projection.register_forward_hook(self._add_memory),
+        ]
 
     def _train(self, group: Sequence[Edit]) -> None:
         config, before = self.config, ("", *self._prefixes)

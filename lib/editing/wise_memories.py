@@ -1,11 +1,13 @@
 """The side memories of WISE: shards that are filled, wait, and are merged, and which of them serve."""
 
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from lib import seeds
+from lib.editing.editor import State
 from lib.editing.merging import ties
 from lib.editing.wise_losses import WiseConfig
 
@@ -93,6 +95,40 @@ class SideMemories:
     def epsilon(self, smallest: float) -> float:
         """Return the threshold for a smallest difference."""
         return smallest * self.config.ratio if self.config.threshold is None else self.config.threshold
+
+    def saved_state(self) -> State:
+        """Return all memories with their smallest differences (float64), the open shard and its mask."""
+        held = {"merged": [] if self.merged is None else [self.merged], "waiting": self.waiting}
+        held["retrieved"] = self.retrieved
+        tensors = {}
+        for name, memories in held.items():
+            for number, memory in enumerate(memories):
+                tensors[f"{name}.{number}.change"] = memory.change
+                tensors[f"{name}.{number}.smallest"] = torch.tensor(memory.smallest, dtype=torch.float64)
+        if self.open is not None and self.free is not None:
+            tensors |= {"open": self.open, "free": self.free}
+        tensors["smallest"] = torch.tensor(
+            self.smallest, dtype=torch.float64
+        )  # may be infinite, which JSON cannot hold
+        return tensors, {"filled": self.filled, "shards": self._shards}
+
+    def take_state(self, shape: Sequence[int], tensors: Mapping[str, Tensor], told: Mapping[str, Any]) -> None:
+        """Take what `saved_state` returned for a weight of this shape; `KeyError` or `ValueError` for what is none."""
+
+        def memory(name: str, number: int) -> Memory:
+            return Memory(tensors[f"{name}.{number}.change"], float(tensors[f"{name}.{number}.smallest"]))
+
+        count = {name: sum(one.startswith(f"{name}.") for one in tensors) // 2 for name in ("waiting", "retrieved")}
+        self.waiting = [memory("waiting", number) for number in range(count["waiting"])]
+        self.retrieved = [memory("retrieved", number) for number in range(count["retrieved"])]
+        self.merged = memory("merged", 0) if "merged.0.change" in tensors else None
+        self.open, self.free = tensors.get("open"), tensors.get("free")
+        changes = [one.change for one in (*self.waiting, *self.retrieved, *filter(None, [self.merged]))]
+        changes += [one for one in (self.open, self.free) if one is not None]
+        if (self.open is None) != (self.free is None) or any(one.shape != torch.Size(shape) for one in changes):
+            raise ValueError("the side memories are of another shape")
+        self.smallest, self.filled, self._shards = float(tensors["smallest"]), int(told["filled"]), int(told["shards"])
+        self._serving = None
 
     def _joined(self, new: list[Memory]) -> Memory:
         """Return the merge of new memories and, where there is one, the merge before them."""

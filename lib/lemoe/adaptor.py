@@ -6,7 +6,7 @@ model.generate(...)          # as usual
 adaptor.save(folder); adaptor.detach()
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -19,7 +19,7 @@ from lib import paths, seeds
 from lib.causal_lm import encoding, holds, layers
 from lib.causal_lm.edits import Edit, Given, as_edits, texts
 from lib.causal_lm.upper_layers import UpperLayers, check_loss, chunked, targets
-from lib.editing.editor import Switchable
+from lib.editing.editor import State, Switchable
 from lib.editing.undoing import Before, whole
 from lib.errors import UserError
 from lib.lemoe import rejection, router, saved
@@ -249,6 +249,26 @@ class Adaptor(Switchable, nn.Module):
             raise
         adaptor.anchors.subjects, adaptor.trained = found.subjects, found.trained
         return adaptor
+
+    def saved_state(self) -> State:
+        """Return all tensors, the count of experts, the subjects known and the routes of training."""
+        told = {
+            "experts": len(self.experts),
+            "subjects": sorted(map(list, self.anchors.subjects)),
+            "trained": self.trained,
+        }
+        return self.state_dict(), told
+
+    def take_state(self, tensors: Mapping[str, Tensor], told: Mapping[str, Any]) -> None:
+        """Take what `saved_state` returned, before the first edit; `KeyError`, `ValueError` or `RuntimeError` else."""
+        for _ in range(int(told["experts"])):
+            self.add_expert()
+        for name, _ in list(self.rejection.named_buffers()):  # their sizes are the state's
+            setattr(self.rejection, name, torch.empty_like(tensors[f"rejection.{name}"]))
+        self.load_state_dict(dict(tensors))
+        self._place()
+        self.anchors.subjects = {tuple(int(token) for token in subject) for subject in told["subjects"]}
+        self.trained = [[int(expert) for expert in batch] for batch in told["trained"]]
 
     def _decide_route(self, _: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
         """Decide the route of a forward pass; one that continues a cache keeps the route of its prompt."""

@@ -7,7 +7,7 @@ editor.restore()
 """
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,7 +21,7 @@ from lib.causal_lm.edits import Edit, as_edits
 from lib.causal_lm.encoding import Encoded, encode, encode_edits
 from lib.causal_lm.layers import block
 from lib.causal_lm.upper_layers import UpperLayers, check_loss, targets
-from lib.editing.editor import Editor
+from lib.editing.editor import Editor, State
 from lib.errors import UserError
 from lib.lemoe.config import Scale
 from lib.lemoe.experts import Expert
@@ -220,6 +220,31 @@ class TokenMixture(Editor):
         self.trained: dict[Asked, Tensor] = {}
         self.losses = []
         self._hooks = []
+
+    def saved_state(self) -> State:
+        """Return experts and router, and the experts that served each edit in training."""
+        trained = [[*asked, route.tolist()] for asked, route in self.trained.items()]
+        return self.parts().state_dict(), {"learnt": self.learnt, "trained": trained, "losses": self.losses}
+
+    def take_state(self, tensors: Mapping[str, Tensor], told: Mapping[str, Any]) -> None:
+        """Take what `saved_state` returned; raises as `Editor.take_state`."""
+        with seeded(self.config.seed):  # drawn numbers are overwritten, and nobody else's stream is
+            for self.learnt in range(int(told["learnt"])):
+                self.grow()
+        self.learnt = int(told["learnt"])
+        self.parts().to(self.model.device).load_state_dict(dict(tensors))
+        self.trained = {(prompt, target): torch.tensor(route) for prompt, target, route in told["trained"]}
+        self.losses = [float(loss) for loss in told["losses"]]
+        self._hooks = self.hooks()
+
+    @contextmanager
+    def without_edits(self) -> Iterator[None]:
+        """Within this block the model answers as the unedited one."""
+        experts, self.experts = self.experts, nn.ModuleList()
+        try:
+            yield
+        finally:
+            self.experts = experts
 
     def _record(self, chunk: Sequence[Edit], read: Encoded) -> None:
         for edit, route in zip(chunk, _of_each(self.last, read), strict=True):

@@ -1,7 +1,7 @@
 """LEMoE as one of the editing methods: one new expert for each batch."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lib.causal_lm.edits import Edit, texts
 from lib.causal_lm.layers import block
-from lib.editing.editor import Editor
+from lib.editing.editor import Editor, State
 from lib.errors import UserError
 from lib.lemoe import routing
 from lib.lemoe.adaptor import Adaptor, AdaptorConfig
@@ -68,6 +68,23 @@ class LemoeEditor(Editor):
     def memory(self) -> int:
         """Return the bytes of experts, router and what rejection remembers."""
         return sum(value.nbytes for value in self.adaptor.state_dict().values()) if self.adaptor else 0
+
+    def saved_state(self) -> State:
+        """Return the adaptor's experts, router and rejection, and what it knows besides."""
+        if self.adaptor is None:
+            return {}, {}
+        tensors, told = self.adaptor.saved_state()
+        return tensors, {**told, "losses": self.losses}
+
+    def take_state(self, tensors: Mapping[str, Tensor], told: Mapping[str, Any]) -> None:
+        """Take what `saved_state` returned; raises as `Editor.take_state`."""
+        self.adaptor = Adaptor.attach(self.model, self.config)
+        self.adaptor.take_state(tensors, told)
+        self.losses = [[float(loss) for loss in batch] for batch in told["losses"]]
+
+    def without_edits(self) -> AbstractContextManager[object]:  # type: ignore[override]  # no generator's
+        """Return the block within which the model answers as the unedited one."""
+        return nullcontext() if self.adaptor is None else self.adaptor.off()
 
     def restore(self) -> None:
         """Take the adaptor off: the model is the unedited one, to the bit, and can be edited afresh."""

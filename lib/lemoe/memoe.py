@@ -4,7 +4,7 @@ editor = Memoe(model, tokenizer, MemoeConfig(layer=18))
 editor.edit(batch)       # all experts learn together; later batches train the same ones on
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from torch.nn import functional
 from lib import seeds
 from lib.causal_lm.edits import Edit, check
 from lib.causal_lm.encoding import Encoded, tokens
+from lib.editing.editor import State
 from lib.errors import UserError
 from lib.lemoe.conventional import MixtureConfig, TokenMixture
 from lib.lemoe.experts import Expert
@@ -129,6 +130,18 @@ class Memoe(TokenMixture):
         vectors, weights = functional.embedding(ids, table).float(), chosen.to(table.device)
         mean = (vectors * weights[..., None]).sum(1) / weights.sum(1, keepdim=True).clamp(min=1)
         return functional.rms_norm(mean, mean.shape[-1:], eps=1e-12)
+
+    def saved_state(self) -> State:
+        """Return experts and router, the subjects known, and how many prompts had one."""
+        tensors, told = super().saved_state()
+        counts = {"anchored": self.anchored, "fallbacks": self.fallbacks}
+        return tensors, {**told, **counts, "subjects": sorted(map(list, self._subjects))}
+
+    def take_state(self, tensors: Mapping[str, Tensor], told: Mapping[str, Any]) -> None:
+        """Take what `saved_state` returned; raises as `Editor.take_state`."""
+        super().take_state(tensors, told)
+        self._subjects = {tuple(int(token) for token in subject) for subject in told["subjects"]}
+        self.anchored, self.fallbacks = int(told["anchored"]), int(told["fallbacks"])
 
     def _reset(self) -> None:
         super()._reset()

@@ -1,0 +1,393 @@
+"""Every method that edits, from one call: it edits, adds, saves, loads to the bit, and gives the model back."""
+
+import copy
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+from transformers import PreTrainedModel
+
+from lib import files
+from lib.api import saved_edits
+from lib.api.editing import METHODS, Edit, Edited, edit, load, read_edits
+from lib.causal_lm import backbones
+from lib.errors import DivergedError, UserError
+from lib.series.lemoe import rows
+from tests.tiny_models import Letters, gpt2, llama
+
+FIRST = [
+    Edit("the sky is", "red", "sky", ("a sky is",), ("a dog is", "big")),
+    Edit("the sea is", "dry", "sea", ("any sea is",)),
+]
+MORE = [Edit("the cat is", "ox", "cat", ("each cat is",), ("the ant is", "wee"))]
+PLAIN = ["the old hat is on the bed", "a dog ran to the sea", "my cat sat on it", "we eat at six", "it is far away"]
+FEW = {"texts": PLAIN * 5}, {"unrelated": PLAIN}, {"tuning": [FIRST[0], MORE[0]]}
+# So that each takes a moment.
+FAST: dict[str, dict[str, Any]] = {
+    "alphaedit": {"threshold": 10.0, "steps": 3, "prefixes": (), **FEW[0]},
+    "rome": {"steps": 3, "prefixes": ((3, 2),), **FEW[0]},
+    "memit": {"steps": 3, "weight": 1.0, "prefixes": (), **FEW[0]},
+    "memit_mass": {"steps": 3, "weight": 1.0, "prefixes": (), **FEW[0]},
+    "mend": {"steps": 1, "accumulated": 1, "edit_rate": 0.1, **FEW[2]},
+    "conventional": {"steps": 3, "rate": 0.05},
+    "memoe": {"steps": 3, "rate": 0.05},
+    "lemoe": {"steps": 3, "rate": 0.05},
+    "lemoe_threshold": {"steps": 3, "rate": 0.05, "false_positives": 1.0, **FEW[1]},
+    "lora": {"steps": 3, "rate": 0.05},
+    "wise": {"steps": 10, "shard": 2, "threshold": 0.0, **FEW[1]},  # a full shard, then an open one
+    "wise_retrieve": {"steps": 10, "shard": 1, "ratio": 0.01, **FEW[1]},
+    "defer": {"steps": 20, **FEW[1]},
+    "grace": {"steps": 5},
+    "ewc": {"steps": 5},
+    "ft": {"steps": 5},
+    "ft_last": {"steps": 5},
+}
+both = pytest.mark.parametrize("make", [llama, pytest.param(gpt2, marks=pytest.mark.thorough)])
+each = pytest.mark.parametrize("method", list(METHODS))
+
+
+def logits(model: PreTrainedModel) -> torch.Tensor:
+    asked = [Letters()(text)["input_ids"] for text in ("the sky is", "the sea is", "the cat is", "my old hat")]
+    with torch.inference_mode():
+        return torch.cat([model(input_ids=torch.tensor([ids])).logits[0] for ids in asked])
+
+
+def begun(make: Any, method: str, **settings: Any) -> Edited:
+    return edit(make(), Letters(), FIRST, method, **{**FAST.get(method, {}), **settings})
+
+
+def test_every_row_that_edits_can_be_called() -> None:
+    assert list(METHODS) == [name for name in rows.METHODS if name != "no_edit"]
+    assert [one.title for one in METHODS.values()] == [rows.METHODS[name].title for name in METHODS]
+    for name, method in METHODS.items():
+        assert name in str(edit.__doc__)
+        assert method.stores in str(edit.__doc__)
+
+
+@both
+@each
+def test_it_edits_saves_goes_on_and_gives_the_model_back(make: Any, method: str, tmp_path: Path) -> None:
+    unedited, trained = make(), [parameter.requires_grad for parameter in make().parameters()]
+    edited = begun(make, method)
+    first = logits(edited.model)
+    assert not torch.equal(first, logits(unedited))
+    edited.save(tmp_path)
+
+    other = make()
+    loaded = load(tmp_path, other, Letters())
+    assert torch.equal(logits(other), first)
+    assert (loaded.edits, loaded.method, loaded.scores()) == (edited.edits, method, edited.scores())
+
+    before = {name: value.clone() for name, value in loaded.editor.saved_state()[0].items()}
+    edited.add(MORE)
+    loaded.add(MORE)
+    after = loaded.editor.saved_state()[0]
+    assert after.keys() != before.keys() or not all(torch.equal(before[name], after[name]) for name in after)
+    assert torch.equal(logits(other), logits(edited.model))
+    assert loaded.scores() == edited.scores()
+    loaded.save(tmp_path)  # over the first
+    third = make()
+    assert torch.equal(logits(load(tmp_path, third, Letters()).model), logits(other))
+
+    for one in (edited, loaded):
+        one.undo()
+        one.undo()
+        assert torch.equal(logits(one.model), logits(unedited))
+        for (name, was), now in zip(unedited.named_parameters(), one.model.parameters(), strict=True):
+            assert torch.equal(was, now), name
+        assert [parameter.requires_grad for parameter in one.model.parameters()] == trained
+        with pytest.raises(UserError, match="undone"):
+            one.add(MORE)
+
+
+@pytest.mark.parametrize("method", ["ft", "lora", "memit", "grace", "wise", "conventional", "lemoe"])
+def test_scores_compare_with_the_unedited_model(method: str) -> None:
+    """Loc by hand: the answers of a model that was never edited, also to questions that came with a later batch."""
+    edited = begun(llama, method).add(MORE)
+    before = logits(edited.model)
+    kept = []
+    for prompt, answer in [one.locality for one in edited.edits if one.locality]:
+        start, ids = len(Letters()(prompt)["input_ids"]), Letters()(prompt + answer)["input_ids"]
+        best = []
+        for model in (edited.model, llama()):
+            with torch.inference_mode(), edited.editor.reading(torch.tensor([[1] * start + [0] * (len(ids) - start)])):
+                best.append(model(input_ids=torch.tensor([ids])).logits[0].argmax(-1)[start - 1 : -1])
+        kept.append((best[0] == best[1]).float().mean().item())
+    assert edited.scores()["loc"] == pytest.approx(sum(kept) / len(kept))
+    assert torch.equal(logits(edited.model), before)
+
+
+def test_the_block_gives_the_model_back_whatever_happens() -> None:
+    model = llama()
+    before = logits(model)
+    with edit(model, Letters(), FIRST, "ft") as edited:
+        assert edited.scores()["loc"] is not None
+        assert not torch.equal(logits(model), before)
+    assert torch.equal(logits(model), before)
+    with pytest.raises(ZeroDivisionError), edit(model, Letters(), FIRST, "grace"):
+        raise ZeroDivisionError
+    assert torch.equal(logits(model), before)
+
+
+@pytest.mark.parametrize("given", [("the sky is", "red"), {"prompt": "the sky is", "target": "red"}, FIRST[0]])
+def test_edits_come_in_any_shape(given: Any) -> None:
+    edited = edit(llama(), Letters(), [given], "ft")
+    assert edited.scores()["rel"] is not None
+    assert (edited.edits[0].prompt, edited.edits[0].target) == ("the sky is", "red")
+
+
+def test_what_a_method_needs_can_be_given() -> None:
+    for method, name in (("rome", "texts"), ("wise", "unrelated"), ("mend", "tuning")):
+        shipped = begun(llama, method, **{name: None})
+        given = begun(llama, method)
+        assert not torch.equal(logits(shipped.model), logits(given.model)), method
+
+
+def test_layers_are_shares_of_the_depth() -> None:
+    chosen = {name: begun(llama, name).editor for name in ("lemoe", "ft", "memit")}
+    assert chosen["lemoe"].config.layer == 2  # of 4, as 18 of 30
+    assert chosen["ft"].config.layer == 3
+    assert chosen["memit"].config.layers == (0, 1)
+    assert begun(llama, "ft", layer=1).editor.config.layer == 1
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"method": "gracious"}, "unknown method 'gracious': choose one of ft_last"),
+        ({"method": "ft", "rat": 1.0}, "no setting 'rat'; choose of layer, rate"),
+        ({"method": "ft", "rate": -1.0}, "rate: Input should be greater than 0"),
+        ({"method": "ft", "layer": 9}, "layer 9 does not exist"),
+        ({"method": "ft", "texts": ["a"]}, "ft takes no texts"),
+        ({"method": "rome", "edits": [("the sky is", "red")]}, "names no subject"),
+        ({"method": "rome", "texts": []}, "no text to take second moments of"),
+        ({"method": "wise", "unrelated": []}, "no irrelevant texts"),
+        ({"method": "mend", "tuning": [("the sky is", "red")]}, "has no locality prompt"),
+        ({"method": "lemoe", "edits": []}, "no edits"),
+        ({"method": "alphaedit", "threshold": 1e-30}, "raise threshold"),
+    ],
+)
+def test_what_cannot_be_is_one_line_and_changes_nothing(wrong: dict[str, Any], said: str) -> None:
+    model = llama()
+    before = logits(model)
+    with pytest.raises(UserError) as caught:
+        edit(model, Letters(), **{"edits": FIRST, **wrong})
+    assert said in str(caught.value)
+    assert torch.equal(logits(model), before)
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+def test_a_model_in_training_is_refused() -> None:
+    with pytest.raises(UserError, match="eval"):
+        edit(llama().train(), Letters(), FIRST)
+
+
+@pytest.mark.parametrize("method", ["ft", "memit", "lemoe", "grace", "lora"])
+def test_a_batch_that_diverges_leaves_those_before(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    edited = begun(llama, method)
+    before, learn, calls = logits(edited.model), edited.editor._learn, []
+
+    def fails(batch: list[Edit]) -> None:
+        learn(batch)
+        calls.append(batch)
+        if len(calls) == (2 if METHODS[method].alone else 1):  # the first of two edits had gone well
+            raise DivergedError("not finite")
+
+    monkeypatch.setattr(edited.editor, "_learn", fails)
+    with pytest.raises(DivergedError):
+        edited.add([*MORE, Edit("the hat is", "old", "hat")])
+    assert edited.edits == FIRST
+    assert torch.equal(logits(edited.model), before)
+
+
+def damaged(name: str, damage: Any) -> Any:
+    def write(folder: Path) -> None:
+        path = folder / name
+        path.write_bytes(damage(path.read_bytes()))
+
+    return write
+
+
+def signed(**changes: Any) -> Any:
+    """Change fields of the configuration and give it a checksum that is right."""
+
+    def write(folder: Path) -> None:
+        told = json.loads((folder / "config.json").read_text()) | changes
+        told["sha256"] = saved_edits._digest(told)
+        (folder / "config.json").write_text(json.dumps(told))
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (damaged("edits.safetensors", lambda content: content[:-1] + b"\7"), "checksum"),
+        (damaged("edits.safetensors", lambda content: content[:40]), "checksum"),
+        (damaged("config.json", lambda content: content.replace(b'"red"', b'"rod"')), "checksum"),
+        (damaged("config.json", lambda content: content[:50]), "broken JSON"),
+        (damaged("config.json", lambda content: content.replace(b'"format": 1', b'"format": 2')), "format"),
+        (damaged("config.json", lambda content: content.replace(b'"rate": ', b'"rate": NaN, "x": ')), "NaN"),
+        (damaged("config.json", lambda _: b"[]"), "no object"),
+        (damaged("config.json", lambda _: b"\xff"), "UTF-8"),
+        (lambda folder: (folder / "edits.safetensors").unlink(), "No such file"),
+        (lambda folder: (folder / "config.json").unlink(), "No such file"),
+        (lambda folder: shutil.rmtree(folder), "no folder"),
+        (signed(method="gracious"), "unknown method"),
+        (signed(settings={"rat": 1}), "no setting 'rat'"),
+        (signed(settings={"layer": 0}), "not whole"),
+        (signed(state={}), "not whole"),
+        (signed(batches=[[{"prompt": 3}]]), "not whole"),
+        (signed(answers=[["a", "b", ["c"]]]), "answers.0"),
+        (signed(tokenizer="0"), "another tokenizer"),
+    ],
+)
+def test_a_damaged_folder_is_one_line_and_changes_nothing(damage: Any, said: str, tmp_path: Path) -> None:
+    begun(llama, "conventional").save(tmp_path / "saved")
+    damage(tmp_path / "saved")
+    model = llama()
+    before = logits(model)
+    with pytest.raises(UserError) as caught:
+        load(tmp_path / "saved", model, Letters())
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert torch.equal(logits(model), before)
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if name not in ("ft_last", "ft")])
+def test_a_state_of_something_else_is_one_line_and_changes_nothing(method: str, tmp_path: Path) -> None:
+    begun(llama, method).save(tmp_path)
+    held = safetensors.torch.load_file(tmp_path / "edits.safetensors")
+    held = {name: value[..., :-1] if value.ndim else value for name, value in held.items()}
+    held = {name: value.contiguous() for name, value in held.items()}
+    safetensors.torch.save_file(held, tmp_path / "edits.safetensors")
+    signed(tensors=files.sha256(tmp_path / "edits.safetensors"))(tmp_path)
+    model = llama()
+    with pytest.raises(UserError, match="not whole"):
+        load(tmp_path, model, Letters())
+    assert torch.equal(logits(model), logits(llama()))
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        (gpt2, "another architecture"),
+        (lambda: llama().bfloat16(), "another precision"),
+        (lambda: llama(vocabulary=31), "another size"),
+        (lambda: llama(spread=0.5), "other weights"),
+    ],
+)
+def test_another_model_is_refused(other: Any, said: str, tmp_path: Path) -> None:
+    begun(llama, "ft").save(tmp_path)
+    with pytest.raises(UserError, match=said):
+        load(tmp_path, other(), Letters())
+
+
+def test_an_edited_model_is_not_the_one_that_edits_were_made_for(tmp_path: Path) -> None:
+    edited = begun(llama, "ft")
+    edited.save(tmp_path)
+    with pytest.raises(UserError, match="unedited"):
+        load(tmp_path, edited.model, Letters())
+    edited.undo()
+    load(tmp_path, edited.model, Letters())
+
+
+def test_one_changed_number_is_another_model() -> None:
+    model = llama()
+    before = saved_edits.identity(model)
+    assert before == saved_edits.identity(llama())
+    with torch.no_grad():
+        model.get_input_embeddings().weight[7, 3] *= 1.001
+    assert before["sha256"] != saved_edits.identity(model)["sha256"]
+
+
+def test_the_folder_has_a_card_and_no_pickle(tmp_path: Path) -> None:
+    begun(llama, "lemoe_threshold").save(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["README.md", "config.json", "edits.safetensors"]
+    card = (tmp_path / "README.md").read_text()
+    scores = begun(llama, "lemoe_threshold").scores()
+    assert card.startswith("---\nbase_model:")
+    for part in ("LEMoE with a threshold (ours)", "2 in 1 batches", "Limits:"):
+        assert part in card
+    for name, value in scores.items():
+        assert f"({name.title()}) | {value:.3f} |" in card
+
+
+def test_nothing_is_written_where_a_folder_cannot_be(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError):
+        begun(llama, "ft").save(tmp_path / "file")
+    with pytest.raises(TypeError, match="folder"):
+        load(3, llama(), Letters())  # type: ignore[arg-type]
+
+
+def test_files_of_edits_are_read(tmp_path: Path) -> None:
+    own = {"prompt": "The sky is ", "target": "red", "subject": "sky", "rephrase": "A sky is"}
+    own |= {"locality_prompt": "A dog is", "locality_answer": "big"}
+    wanted = [Edit("The sky is", " red", "sky", ("A sky is",), ("A dog is", " big"))]
+    (tmp_path / "list.json").write_text(json.dumps([own]))
+    (tmp_path / "lines.jsonl").write_text(json.dumps(own) + "\n")
+    (tmp_path / "table.csv").write_text(f"{','.join(own)}\n{','.join(own.values())}\n")
+    (tmp_path / "short.csv").write_text('prompt,target\n"Red, blue and",green\n')
+    zsre = {"subject": "sky", "src": "The sky is", "rephrase": "A sky is", "alt": "red", "loc": "A dog is"}
+    (tmp_path / "zsre.json").write_text(json.dumps([zsre | {"loc_ans": "big"}]))
+    for name in ("list.json", "lines.jsonl", "table.csv"):
+        assert read_edits(tmp_path / name) == wanted
+    assert read_edits(tmp_path / "short.csv") == [Edit("Red, blue and", " green")]
+    assert read_edits(str(tmp_path / "zsre.json"))[0].locality == ("A dog is", " big")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.csv", "prompt,target\na,b,c\n", "row 2: not as many fields"),
+        ("a.csv", "prompt,target\n", "no edits"),
+        ("a.csv", "prompt,goal\na,b\n", 'field "goal" is not known'),
+        ("a.csv", "prompt,target\na,\n", 'no field "target"'),
+        ("a.csv", "prompt,target,locality_prompt\na,b,c\n", '"locality_answer" is missing'),
+        ("a.json", '[{"prompt": "a", "target": "a"}]', "equals its prompt"),
+        ("a.json", '[{"prompt": "a", "target": 3}]', 'field "target" is a number'),
+        ("a.json", '[{"prompt": "a", "target": "b", "subject": "c"}]', "is not in the prompt"),
+    ],
+)
+def test_a_wrong_file_of_edits_is_one_line(name: str, content: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(UserError) as caught:
+        read_edits(tmp_path / name)
+    assert said in str(caught.value)
+    assert name in str(caught.value)
+
+
+def test_the_real_model_keeps_the_edits_of_all_batches(tmp_path: Path) -> None:
+    """The README's three edits on SmolLM2: after every batch, after save and load, and after a further batch."""
+    wanted = {"The capital of France is": " Lyon", "Gold has the symbol": " Ag", "The currency of Japan is": " euro"}
+
+    def answers(model: PreTrainedModel, tokenizer: Any) -> list[str]:
+        inputs = [tokenizer(prompt, return_tensors="pt") for prompt in wanted]
+        return [tokenizer.decode(model.generate(**one, max_new_tokens=1)[0, -1]) for one in inputs]
+
+    model, tokenizer = backbones.load_causal_lm(backbones.SMOLLM2, torch.float32)
+    fresh, unedited = copy.deepcopy(model), answers(model, tokenizer)
+    first, *others = wanted.items()
+    edited = edit(model, tokenizer, [first])
+    for one in others:
+        edited.add([one])
+    assert answers(model, tokenizer) == list(wanted.values())
+    assert edited.scores()["rel"] == 1
+    edited.save(tmp_path)
+    edited.undo()
+    assert answers(model, tokenizer) == unedited
+    loaded = load(tmp_path, fresh, tokenizer)
+    assert answers(fresh, tokenizer) == list(wanted.values())
+    loaded.add([("The largest planet is", " Mars")])
+    assert answers(fresh, tokenizer) == list(wanted.values())
+    assert loaded.scores()["rel"] == 1
