@@ -14,7 +14,7 @@ from lib.causal_lm.encoding import tokens
 from lib.causal_lm.layers import block, blocks, down_projection, matrix
 from lib.editing import moments
 from lib.editing.alphaedit import AlphaEditConfig
-from lib.editing.mend import Mend
+from lib.editing.mend import Mend, projections, shapes
 from lib.editing.mend_network import Transformation
 from lib.errors import UserError
 
@@ -104,8 +104,8 @@ class Bench:
         """Return MEND's network, trained on `tuning`; after `load` an empty one, which its state fills."""
         if self.fresh:
             return Mend.train(self.model, self.tokenizer, self.tuning, self.config)[0]
-        outputs, inputs = matrix(down_projection(self.model, self.config.layers[0])).shape
-        return Transformation(self.config, inputs, outputs)
+        weights = projections(self.model, self.config.layers, self.config.matrices)
+        return Transformation(self.config, shapes(weights)).to(self.model.device)
 
 
 def shipped_texts() -> list[str]:
