@@ -10,7 +10,14 @@ from lib import paths
 BLOCKS = re.findall(r"^## (.+?)\n.*?```python\n(.*?)```", (paths.ROOT / "docs/library.md").read_text(), re.S | re.M)
 
 
-@pytest.mark.parametrize("code", [code for _, code in BLOCKS], ids=[title for title, _ in BLOCKS])
+# Two Trainers on SmolLM2 take half a minute, and have tests of their own.
+SLOW = ("Distillation", "Semantic distance")
+
+
+@pytest.mark.parametrize(
+    "code",
+    [pytest.param(code, id=title, marks=[pytest.mark.thorough] * (title in SLOW)) for title, code in BLOCKS],
+)
 def test_a_block_runs(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")

@@ -47,7 +47,11 @@ FAST: dict[str, dict[str, Any]] = {
     "ft_last": {"steps": 5},
 }
 both = pytest.mark.parametrize("make", [llama, pytest.param(gpt2, marks=pytest.mark.thorough)])
-each = pytest.mark.parametrize("method", list(METHODS))
+# One of each kind of state always; the others in `make check-all`.
+QUICK = ("ft", "memit", "grace", "wise", "lora", "memoe", "lemoe")
+each = pytest.mark.parametrize(
+    "method", [name if name in QUICK else pytest.param(name, marks=pytest.mark.thorough) for name in METHODS]
+)
 
 
 def logits(model: PreTrainedModel) -> torch.Tensor:
@@ -261,6 +265,7 @@ def test_a_damaged_folder_is_one_line_and_changes_nothing(damage: Any, said: str
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("method", [name for name in METHODS if name not in ("ft_last", "ft")])
 def test_a_state_of_something_else_is_one_line_and_changes_nothing(method: str, tmp_path: Path) -> None:
     begun(llama, method).save(tmp_path)
