@@ -248,7 +248,7 @@ def test_make_alone_lists_the_verbs_one_line_each():
     status, output, _ = make()
     verbs = {line.split()[1]: line for line in output.splitlines()}
     assert status == 0
-    promised = "setup reproduce test fuzz check-all lab smoke notebooks prove bench lint lock clean distclean"
+    promised = "setup reproduce test fuzz check-all lab smoke notebooks prove mutants bench lint lock clean distclean"
     assert list(verbs) == promised.split()
     assert all(len(line) < 120 for line in verbs.values())
 
