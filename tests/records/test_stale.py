@@ -72,7 +72,7 @@ NEW = {
     ),
     "a reader": ("lib.editing.readers", "def read_zsre(", "def read_other(path):\n    return []\n\n\ndef read_zsre("),
     "a profile": ("lib.profiles", '"gpu": gpu.PROFILE', '"mine": cpu.PROFILE, "gpu": gpu.PROFILE'),
-    "a field with a default": ("lib.lemoe.config", "    layer: int", "    fresh: int = 3\n    layer: int"),
+    "a field with a default": ("lib.lemoe.config", "    layer: N", "    fresh: int = 3\n    layer: N"),
     "a docstring": ("lib.seeds", '"""Return a CPU generator', '"""Give back a CPU generator'),
 }
 
@@ -153,7 +153,7 @@ CHANGED = {
         below("2_beacons/alone"),
     ),
     "validator": (
-        ("lib.series.lemoe.run", "settings.model_validate(settings) if", "settings.model_construct(settings) if"),
+        ("lib.series.lemoe.run", "(row.named or row.settings)(**", "row.settings.model_construct(**"),
         below("3_lemoe") - below("3_lemoe/known", "3_lemoe/latency"),
     ),
 }
