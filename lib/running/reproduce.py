@@ -48,7 +48,7 @@ def run(
         shutil.rmtree(paths.work(profile) / stale, ignore_errors=True)
     for notebook in contract.below(only):
         if notebook not in notebooks:
-            print(f"left out: {notebook.name}, all of whose cases are extended rows, none of them recorded")
+            print(f"left out: {notebook.name}, all of whose cases are extended rows, none of them recorded", flush=True)
     if not notebooks:
         raise UserError(
             "no notebook is left: compute an extended row first, `python -m lib.running.catalogue list --rows all`"

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from lib import files, paths, sources
+from lib.errors import UserError
 from lib.machine import environment
 from lib.statements.reach import digest, entry_of, reach
 from lib.text import bertscore
@@ -57,7 +58,7 @@ def _keep(path: Path, scores: np.ndarray) -> None:
     """Keep scores for the next time, where the cache can be written."""
     try:
         files.write_json(path, {"sha256": _sha256(scores), "scores": scores.tolist()})
-    except OSError:
+    except (OSError, UserError):  # the second is how `files` tells the first
         return
 
 

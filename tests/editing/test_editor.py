@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lib.causal_lm.edits import Edit
-from lib.editing.alphaedit import AlphaEdit, AlphaEditConfig
+from lib.editing.alphaedit import AlphaEdit, AlphaEditConfig, ResumableAlphaEdit
 from lib.editing.defer import Defer, DeferConfig
 from lib.editing.editor import Editor, NoEdit
 from lib.editing.fine_tuning import EwcConfig, EwcFineTuning, FineTuning, FineTuningConfig
@@ -87,7 +87,8 @@ def test_every_editor_of_the_project_is_here() -> None:
     concrete = {kind for kind in kinds() if kind.__module__.startswith("lib.") and not kind.__abstractmethods__}
     made = {type(make(llama())) for make in MAKE.values()}
     bases = {kind for kind in concrete if any(other is not kind and issubclass(other, kind) for other in made)}
-    assert concrete - made - bases == {NoEdit}
+    # The one that can be saved is its parent with another memory; tests/api/test_editing.py has it.
+    assert concrete - made - bases == {NoEdit, ResumableAlphaEdit}
 
 
 @pytest.fixture

@@ -79,6 +79,6 @@ def test_another_encoder_code_or_machine_takes_another_place(monkeypatch):
 
 
 def test_a_cache_that_cannot_be_written_costs_only_time(monkeypatch, tmp_path):
-    (tmp_path / "file").touch()
-    monkeypatch.setenv("REPRODUCTION_WORK_ROOT", str(tmp_path / "file"))
+    (tmp_path / "cache").touch()  # a file where its folder is to be
+    monkeypatch.setenv("REPRODUCTION_WORK_ROOT", str(tmp_path))
     assert kept_scores.bertscores(SYSTEMS, REFERENCES)["first"] == pytest.approx(1.0, abs=1e-6)
