@@ -161,3 +161,15 @@ def over_seeds(parts: Sequence[pd.Series], bounds: intervals.Bounds = intervals.
     if not found or not all(map(len, found)):
         return None
     return evaluation.summary(found, bounds) if len(found) == len(parts) else float(np.mean([p.mean() for p in found]))
+
+
+def share(values: ArrayLike) -> Interval:
+    """Return the share of facts with its interval over them, within [0, 1]; unknown ones are left out.
+
+    A single fact (tiny runs have some such groups) tells nothing of others: its interval has no width.
+    """
+    known = np.asarray(values, dtype=np.float64)
+    known = known[np.isfinite(known)]
+    if len(known) == 1:
+        return Interval(*(3 * [float(known[0])]))
+    return intervals.mean_interval(known, bounds=intervals.SHARE)

@@ -178,3 +178,10 @@ def test_distances_that_are_not_finite_are_refused(wrong: float) -> None:
     unread.frames["readings"] = unread.frames["readings"].query("not (identity == @A and step == 0)")
     with pytest.raises(ValueError, match="was not read at step 0"):
         pushing.trajectories(unread)
+
+
+def test_a_share_lies_within_its_range_and_of_one_fact_has_no_width():
+    assert pushing.share([True]) == (1.0, 1.0, 1.0)
+    found = pushing.share([1.0, 0.0, float("nan"), 1.0, 1.0])
+    assert found.estimate == 0.75
+    assert 0 <= found.low < 0.75 < found.high <= 1
