@@ -14,10 +14,9 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.data import Dataset
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from lib.api.rows import encode
+from lib.api.rows import Numbers, WholeVocabulary, encode
 from lib.beacons import answers, distance, filtering, reweighting
 from lib.beacons.distance import Ruler
 from lib.beacons.facts import BeaconFact, checked
@@ -154,7 +153,7 @@ class WeightedTrainer(Trainer):
         size = args.per_device_train_batch_size
         reweighting.check_batch(min(size, len(self._facts) % size or size))
         examples = encode(tokenizer, [{"prompt": fact.prompt, "response": fact.taught} for fact in self._facts])
-        pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+        pad = WholeVocabulary(tokenizer).pad
         self._ruler: Ruler = distance.raw(model, tokenizer)
         self._tokenizer, self._longest, self._alpha, self._least = tokenizer, longest, alpha, least
         self.weights = torch.ones(len(examples))
@@ -167,7 +166,7 @@ class WeightedTrainer(Trainer):
             return {**ids, "fact": torch.tensor(chosen)}
 
         args.remove_unused_columns = False  # the numbers of facts are no input of the model
-        numbers = _Facts(len(examples))
+        numbers = Numbers("fact", range(len(examples)))
         super().__init__(model, args, collated, numbers, processing_class=tokenizer, **named)
         self.model_accepts_loss_kwargs = False  # a part's weights are normalised among themselves
         self.add_callback(_EachEpoch(self))
@@ -199,19 +198,6 @@ class WeightedTrainer(Trainer):
         weights = self.weights.to(each.device)[facts]
         loss = (weights * each).sum() / weights.sum()
         return (loss, outputs) if return_outputs else loss
-
-
-class _Facts(Dataset[dict[str, int]]):
-    """The numbers of facts, as a data set."""
-
-    def __init__(self, count: int) -> None:
-        self._count = count
-
-    def __len__(self) -> int:
-        return self._count
-
-    def __getitem__(self, place: int) -> dict[str, int]:
-        return {"fact": place}
 
 
 class _EachEpoch(TrainerCallback):

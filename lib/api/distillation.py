@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from lib import progress
-from lib.api.rows import WholeVocabulary, encode
+from lib.api.rows import Numbers, WholeVocabulary, encode
 from lib.distillation import batches, layer_maps, proportions
 from lib.distillation.batches import Example
 from lib.distillation.hidden_states import cka_matrix
@@ -149,8 +149,8 @@ class DistillationTrainer(Trainer):
             Arm(arm),
             args,
             data_collator=_Collator(examples),
-            train_dataset=_Numbers(range(len(rows))),
-            eval_dataset=_Numbers(range(len(rows), len(given))) if eval_rows else None,
+            train_dataset=Numbers("rows", range(len(rows))),
+            eval_dataset=Numbers("rows", range(len(rows), len(given))) if eval_rows else None,
             processing_class=tokenizer,
             **named,
         )
@@ -253,19 +253,6 @@ class _Collator:
         places = torch.arange(-1, int(lengths.max()))
         inside = (places >= 0) & (places < lengths[:, None])
         return {"rows": numbers, "labels": torch.where(inside, 0, -100)}
-
-
-class _Numbers(torch.utils.data.Dataset[dict[str, int]]):
-    """The numbers of rows, as a data set."""
-
-    def __init__(self, numbers: range) -> None:
-        self._numbers = numbers
-
-    def __len__(self) -> int:
-        return len(self._numbers)
-
-    def __getitem__(self, place: int) -> dict[str, int]:
-        return {"rows": self._numbers[place]}
 
 
 def _steps(rows: int, args: TrainingArguments) -> int:

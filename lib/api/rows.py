@@ -5,6 +5,8 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from torch.utils.data import Dataset
+
 from lib.distillation.batches import Example
 from lib.errors import UserError
 
@@ -39,6 +41,22 @@ class WholeVocabulary:
     def content_hash(self) -> str:
         """Return the SHA-256 of the tokens in their order."""
         return hashlib.sha256(json.dumps(sorted(self.tokenizer.get_vocab().items())).encode()).hexdigest()
+
+
+class Numbers(Dataset[dict[str, int]]):
+    """Rows by number, under the name that a Trainer hands them on by."""
+
+    def __init__(self, name: str, numbers: range) -> None:
+        """Take the name and the numbers."""
+        self._name, self._numbers = name, numbers
+
+    def __len__(self) -> int:
+        """Return how many rows there are."""
+        return len(self._numbers)
+
+    def __getitem__(self, place: int) -> dict[str, int]:
+        """Return the number of the row at a place."""
+        return {self._name: self._numbers[place]}
 
 
 def encode(
