@@ -83,7 +83,8 @@ def mean_interval(
     """
     values = _vector(values, "values", 2)
     mean = float(values.mean())
-    at_end = bounds is not None and mean in bounds and negligible(float(np.ptp(values)), values)
+    equal = negligible(float(np.ptp(values)), values)
+    at_end = bounds is not None and equal and any(abs(mean - end) <= ROUNDING * max(1.0, abs(end)) for end in bounds)
     if at_end and (error := equal_error(mean, len(values), bounds)):
         half, (least, most) = float(stats.t.ppf((1 + _level(level)) / 2, len(values) - 1)) * error, _bounds(bounds)
         return Interval(mean, min(mean, max(least, mean - half)), max(mean, min(most, mean + half)))

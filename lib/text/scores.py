@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from lib.intervals import mean_interval
+from lib import intervals
 from lib.text import bertscore, kept_scores, mbr, metrics
 
 # As the authors: quality from all candidates by minimum Bayes risk, diversity from three.
@@ -65,5 +65,14 @@ def _scores(
 
 
 def summary(scores: pd.DataFrame) -> dict[str, object]:
-    """Return the mean of every column with its bootstrap interval over items, None for a column without numbers."""
-    return {name: None if column.isna().any() else mean_interval(column) for name, column in scores.items()}
+    """Return the mean of every column with its interval over items, None for a column without numbers.
+
+    All columns but the length are shares: where all items have none or all of it the interval is not empty
+    (`intervals.mean_interval`).
+    """
+    return {
+        name: None
+        if column.isna().any()
+        else intervals.mean_interval(column, bounds=None if name == "length" else intervals.SHARE)
+        for name, column in scores.items()
+    }

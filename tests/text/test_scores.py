@@ -2,8 +2,11 @@
 
 import math
 
+import numpy as np
+import pandas as pd
 import pytest
 from rouge_score import rouge_scorer
+from scipy import stats
 
 from lib.text import metrics, scores
 
@@ -35,6 +38,17 @@ def test_one_candidate_has_no_diversity() -> None:
     summary = scores.summary(found)
     assert summary["self_bleu"] is None
     assert summary["bleu"].estimate == pytest.approx(1)
+
+
+def test_items_that_are_all_right_or_all_wrong_are_no_certainty() -> None:
+    """By hand: ones with a zero and a one joined have sd sqrt(k (n + 2 - k) / ((n + 2) (n + 1))), k = n + 1."""
+    count = 8
+    frame = pd.DataFrame({"bleu": np.ones(count) - 2e-16, "rouge_l": np.zeros(count), "length": np.full(count, 7.0)})
+    found = scores.summary(frame)
+    half = stats.t.ppf(0.975, count - 1) * math.sqrt((count + 1) / ((count + 2) * (count + 1))) / math.sqrt(count + 2)
+    assert found["bleu"] == pytest.approx((1, 1 - half, 1))
+    assert found["rouge_l"] == pytest.approx((0, 0, half))
+    assert found["length"] == (7, 7, 7)
 
 
 def test_another_number_of_references_is_refused() -> None:

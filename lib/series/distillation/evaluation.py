@@ -90,14 +90,14 @@ def cell(runs: Sequence[pd.DataFrame], name: str, metric: str = "rouge") -> Inte
     counting alike. The t interval has the floor of the items within sets. Raises `KeyError` for a set that is not
     there.
     """
+    bounds = POINTS if metric in ("rouge", "exact", "changed") else None
     if len(runs) >= intervals.MINIMUM_SEEDS:
         items = [run.loc[name][metric].to_numpy() if name else _within_sets(run, metric) for run in runs]
-        bounds = POINTS if metric in ("rouge", "exact", "changed") else None
         return intervals.over_seeds(items, bounds=bounds)
     if name:
         values = np.mean([run.loc[name][metric].to_numpy() for run in runs], axis=0)
-        return intervals.mean_interval(values)
-    return intervals.mean_interval(balanced(runs, metric))
+        return intervals.mean_interval(values, bounds=bounds)
+    return intervals.mean_interval(balanced(runs, metric), bounds=bounds)
 
 
 def _within_sets(run: pd.DataFrame, metric: str) -> np.ndarray:

@@ -105,6 +105,10 @@ def test_cells_and_pairs_count_every_set_alike() -> None:
     assert together.estimate == pytest.approx(np.mean([evaluation.set_means(run).mean() for run in runs]))
     assert evaluation.cell(runs[:1], "facts").estimate == pytest.approx(100 * 2 / 3)
     assert evaluation.cell(runs, "facts").estimate == pytest.approx(100 * 2 / 9)
+    nothing = [run.assign(rouge=0.0) for run in runs[:1]]
+    for name in ("facts", ""):  # all wrong is no certainty
+        estimate, low, high = evaluation.cell(nothing, name)
+        assert estimate == low == 0 < high < 100
     a, b = evaluation.paired(runs[:2], runs[1:], ["facts", "chat"])
     assert a.shape == b.shape == (2, 4)
     wanted = runs[0].loc[["facts", "chat"]].groupby(level="set")["rouge"].mean().mean()
