@@ -157,7 +157,7 @@ def debiased_cka(first: Tensor, second: Tensor) -> Tensor:
     """
     if len(first) != len(second):
         raise ValueError(f"{len(first)} and {len(second)} tokens: CKA compares the same ones")
-    one, other = (_centred(raised(states)) for states in (first, second))
+    one, other = (_centred(_sized(raised(states))) for states in (first, second))
     sizes = [matrix.square().sum().clamp_min(EPSILON**2).sqrt() for matrix in (one, other)]
     return (one * other).sum() / (sizes[0] * sizes[1])
 
@@ -205,6 +205,16 @@ def _inner_products(states: Tensor, lengths: Tensor) -> Tensor:
     """Return the inner products of each sequence's tokens, (sequences, longest, longest), zero beyond its length."""
     padded = nn.utils.rnn.pad_sequence(list(states.split(lengths.tolist())), batch_first=True)
     return padded @ padded.mT
+
+
+def _sized(states: Tensor) -> Tensor:
+    """Return (tokens, width) from the first token on, in units in which its greatest number is between 1/2 and 1.
+
+    The unit is a power of two, so that nothing is rounded, and takes no part in the gradient: CKA sees no size.
+    """
+    states = states - states[:1]
+    unit = torch.frexp(states.detach().abs().amax()).exponent
+    return states * torch.ldexp(torch.ones_like(states[0, 0]), -unit)
 
 
 def _centred(states: Tensor) -> Tensor:

@@ -80,7 +80,7 @@ def test_debiased_cka_goes_over_into_the_plain_one_and_does_not_see_rotation_and
     assert abs(hidden_states.debiased_cka(first, states(400, 6, seed=4)).item()) < 0.02
     assert hidden_states.debiased_cka(first, mixed).item() == pytest.approx(plain(first, mixed), abs=0.01)
     assert hidden_states.debiased_cka(first, torch.full((400, 3), 0.1)) == 0
-    for size in (1e-4, 1e4):
+    for size in (1e-15, 1e-6, 1e-4, 1e4, 1e15):
         assert hidden_states.debiased_cka(size * first, first).item() == pytest.approx(1)
     with pytest.raises(ValueError, match="400 and 399 tokens"):
         hidden_states.debiased_cka(first, first[1:])
