@@ -118,7 +118,7 @@ def test_restoring_is_to_the_bit_and_the_draw_is_repeatable(make, dtype: torch.d
 def test_the_layers_are_the_peft_librarys_and_training_is_adam_edit_by_edit_with_its_dropout(make) -> None:
     """As released: every edit is a step of its own; independently, on the library's own model around a copy."""
     config = settings(make, dropout=0.3, together=1, enough=0.0, steps=2, rate=1e-2)
-    model, copied = make(), make()
+    model, copied = make().double(), make().double()
     editor = LoraFineTuning(model, Letters(), config)
     editor.edit(EDITS)
     assert all(isinstance(adaptor, peft.tuners.lora.LoraLayer) for adaptor in editor.adaptors)
@@ -127,7 +127,7 @@ def test_the_layers_are_the_peft_librarys_and_training_is_adam_edit_by_edit_with
     made = peft.LoraConfig(r=2, lora_alpha=3.0, lora_dropout=0.3, target_modules=names, fan_in_fan_out=flipped)
     plain = peft.get_peft_model(copied, made).eval()
     layers = [plain.base_model.model.get_submodule(name) for name in names]
-    other = LoraFineTuning(make(), Letters(), config)
+    other = LoraFineTuning(make().double(), Letters(), config)
     other._insert()
     trained = []
     for layer, drawn in zip(layers, other.adaptors, strict=True):
@@ -144,8 +144,8 @@ def test_the_layers_are_the_peft_librarys_and_training_is_adam_edit_by_edit_with
             plain(input_ids=text, labels=labels).loss.backward()
             optimiser.step()
     for layer, adaptor in zip(layers, editor.adaptors, strict=True):
-        # As a whole: where a gradient is next to nothing, Adam's first step is rounding.
-        assert (parts(adaptor)[1] - parts(layer)[1]).norm() < 1e-3 * parts(layer)[1].norm()
+        # In double precision, since Adam's first step is rounding where a gradient is next to nothing.
+        assert (parts(adaptor)[1] - parts(layer)[1]).norm() < 1e-8 * parts(layer)[1].norm()
         assert parts(layer)[1].any()
 
 
