@@ -30,7 +30,11 @@ def wanted() -> str:
 
 def is_current() -> bool:
     """Whether `.venv` was completed from this lock and its interpreter still exists."""
-    return STAMP.is_file() and STAMP.read_text(errors="replace") == wanted() and (VENV / "bin/python").exists()
+    return (
+        STAMP.is_file()
+        and STAMP.read_text(encoding="utf-8", errors="replace") == wanted()
+        and (VENV / "bin/python").exists()
+    )
 
 
 def install() -> None:
@@ -42,7 +46,7 @@ def install() -> None:
         raise UserError(".venv: a file stands where the environment's folder is to be: move it away, then try again")
     if os.pathsep in str(ROOT):
         raise UserError(f"{ROOT}: no Python can work in a folder with {os.pathsep!r} in its name: move the project")
-    packages = [line for line in LOCK.read_text().splitlines() if line]
+    packages = [line for line in LOCK.read_text(encoding="utf-8").splitlines() if line]
     free = shutil.disk_usage(ROOT).free / 1e9
     print(
         f"installing {len(packages)} packages into .venv: about 0.6 GB to download and 2 GB of disk with the CPU build "
@@ -53,7 +57,7 @@ def install() -> None:
     LOG.parent.mkdir(parents=True, exist_ok=True)
     python = str(VENV / "bin/python")
     base = getattr(sys, "_base_executable", sys.executable)  # we may run from the `.venv` that has just been removed
-    with open(LOG, "w") as log:
+    with open(LOG, "w", encoding="utf-8") as log:
         if _run([base, "-m", "venv", str(VENV)], log):
             raise UserError("python cannot make .venv: install its venv module (on Debian: python3-venv)")
         pip = [python, "-m", "pip", "install", "--no-input", "--progress-bar", "off"]
@@ -61,12 +65,14 @@ def install() -> None:
             raise UserError("no packages: is there a network and a package index? See build/setup.log, then try again")
         if _run([*pip, "--no-deps", "--no-build-isolation", "-e", str(ROOT)], log):
             raise UserError("the project itself did not install: see build/setup.log")
-    STAMP.write_text(wanted())
+    STAMP.write_text(wanted(), encoding="utf-8")
 
 
 def _run(line: list[str], log: TextIO, packages: int = 0) -> int:
     """Run a command into the log, counting packages on a terminal; return its exit status."""
-    process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT)
+    process = subprocess.Popen(
+        line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", errors="replace", cwd=ROOT
+    )
     count, shown = 0, packages and sys.stdout.isatty()
     try:
         for output in process.stdout or ():
@@ -88,7 +94,7 @@ def main() -> None:
     for file in (LOCK, ROOT / "pyproject.toml"):
         if not file.is_file():
             raise UserError(f"{file.name}: missing: restore it with `git checkout {file.name}`")
-    with open(LOCK) as lock:
+    with open(LOCK, encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not is_current():
             install()

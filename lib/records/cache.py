@@ -36,7 +36,7 @@ def digest(case: Case, name: str) -> str | None:
     """Return the SHA-256 that was noted when weights were put in the cache, or None where no such note is readable."""
     path = folder("weights", case) / f"{name}.json"
     try:
-        return json.loads(path.read_text())["sha256"]
+        return json.loads(path.read_text(encoding="utf-8"))["sha256"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

@@ -127,7 +127,9 @@ def _environment(tree: Path, root: Path | None = None) -> dict[str, str]:
 
 def _listed(tree: Path, command: Sequence[str], profile: str) -> Lines:
     line = [sys.executable, *command, "lines", "--profile", profile, "--rows", "all"]
-    run = subprocess.run(line, cwd=tree, env=_environment(tree), capture_output=True, text=True)
+    run = subprocess.run(
+        line, cwd=tree, env=_environment(tree), capture_output=True, encoding="utf-8", errors="replace"
+    )
     if run.returncode:
         raise UserError(f"the cases of the old commit cannot be listed: {run.stderr.strip().splitlines()[-1]}")
     return {name: frozenset(found) for name, found in json.loads(run.stdout).items()}
