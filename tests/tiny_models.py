@@ -28,10 +28,10 @@ class Letters:
 
 
 class Words:
-    """A tokenizer of the letters a to p, parted by blanks; for the smaller models."""
+    """A tokenizer of the letters a to p; blanks are not tokens, so that texts can be joined anywhere."""
 
     def __call__(self, text: str, **_: object) -> dict[str, list[int]]:
-        return {"input_ids": [3 + LETTERS[:16].index(word) for word in text.split()]}
+        return {"input_ids": [3 + LETTERS[:16].index(letter) for letter in "".join(text.split())]}
 
     def decode(self, ids: Sequence[int]) -> str:
         return " ".join(LETTERS[token - 3] if token >= 3 else "." for token in ids)

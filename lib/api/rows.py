@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch.utils.data import Dataset
 
+from lib.causal_lm.encoding import leading, pair_tokens
 from lib.distillation.batches import Example
 from lib.errors import UserError
 
@@ -25,6 +26,7 @@ class WholeVocabulary:
         self.end: int = tokenizer.eos_token_id
         self.pad: int = self.end if tokenizer.pad_token_id is None else tokenizer.pad_token_id
         self.unknown: int = self.pad if tokenizer.unk_token_id is None else tokenizer.unk_token_id
+        self.leading = leading(tokenizer)
 
     def __len__(self) -> int:
         """Return the number of tokens, special ones included."""
@@ -64,25 +66,23 @@ def encode(
 ) -> list[Example]:
     """Return rows of {"prompt", "response"}, or of chats {"messages"}, in ids, each with the end token.
 
-    A prompt is encoded as the tokenizer encodes any text, a response as what follows it. Of more than `longest` tokens
-    the prompt loses its first ones. Of a chat the last message is the response and the tokenizer's template gives the
-    rest. Raises `UserError` naming the row and field that is missing, of another type, or empty.
+    A prompt is encoded as the tokenizer encodes any text, a response as what follows it (`lib.causal_lm.encoding`). Of
+    more than `longest` tokens the prompt loses its first ordinary ones. Of a chat the last message is the response and
+    the tokenizer's template gives the rest. Raises `UserError` naming the row and field that is missing, of another
+    type, or empty.
     """
     found = []
     for number, row in enumerate(rows, start=1):
         prompt, whole = _texts(tokenizer, row, number)
-        ids = tokenizer(prompt, add_special_tokens="messages" not in row)["input_ids"]
-        both = tokenizer(whole, add_special_tokens="messages" not in row)["input_ids"]
-        shared = 0
-        while shared < min(len(ids), len(both)) and ids[shared] == both[shared]:
-            shared += 1
-        response = [one for one in both[shared:] if one != tokenizer.eos_token_id]
-        if not shared or not response:
+        asked, told = pair_tokens(tokenizer, prompt, whole[len(prompt) :], special=False)
+        first = [] if "messages" in row else leading(tokenizer, prompt)  # a template has its own
+        response = [one for one in told if one != tokenizer.eos_token_id]
+        if not asked or not response:
             raise UserError(f"row {number}: no token of the prompt or of the response is left: give both some text")
-        room = longest - len(response) - 1
+        room = longest - len(first) - len(response) - 1
         if room < 1:
             raise UserError(f"row {number}: its response has {len(response)} tokens, the limit is {longest}: raise it")
-        found.append(Example(tuple(both[:shared][-room:]), (*response, tokenizer.eos_token_id)))
+        found.append(Example((*first, *asked[-room:]), (*response, tokenizer.eos_token_id)))
     if not found:
         raise UserError("no rows to distil on: give at least one")
     return found

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from lib import files, paths, strict_json
 from lib.causal_lm.edits import Edit
-from lib.causal_lm.encoding import tokens
+from lib.causal_lm.encoding import pair_tokens
 from lib.errors import UserError
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def base_name(model: "PreTrainedModel") -> str:
 
 def tokens_digest(tokenizer: "PreTrainedTokenizerBase", batches: list[list[Edit]]) -> str:
     """Return the SHA-256 of the tokens of all prompts and targets: another tokenizer gives another."""
-    asked = [[tokens(tokenizer, text) for text in (edit.prompt, edit.target)] for batch in batches for edit in batch]
+    asked = [pair_tokens(tokenizer, edit.prompt, edit.target) for batch in batches for edit in batch]
     return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
 
 

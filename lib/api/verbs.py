@@ -266,8 +266,9 @@ def _answer(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", prom
     """Return what a model says after a prompt, greedily; each prompt alone, as a route is one of a prompt."""
     import torch
 
-    encoded = tokenizer(prompt, return_tensors="pt")
-    ids = encoded["input_ids"].to(model.device)
+    from lib.causal_lm.encoding import prompt_tokens
+
+    ids = torch.tensor([prompt_tokens(tokenizer, prompt)], device=model.device)
     if not ids.numel():
         raise UserError(f"{strict_json.clip(prompt)!r}: the tokenizer makes no token of it: give another prompt")
     pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id

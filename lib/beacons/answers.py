@@ -1,6 +1,6 @@
 """Answers in free generation, greedy or sampled, and whether they are right.
 
-The policy, in this one place: raw text without a template, no token for the beginning, and an answer ends before the
+The policy, in this one place: raw text as `lib.causal_lm.encoding` encodes a prompt, and an answer ends before the
 first full stop or line break, at the end token, or after `longest` tokens, whichever comes first.
 """
 
@@ -17,7 +17,7 @@ from lib import seeds
 from lib.beacons.facts import BeaconFact
 from lib.causal_lm import continuations
 from lib.causal_lm.continuations import Prompts, likeliest
-from lib.causal_lm.encoding import tokens
+from lib.causal_lm.encoding import prompt_tokens
 from lib.errors import UserError
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def _batches(
     """Yield places, ids and masks (sequences, tokens), padded on the left."""
     if longest < 1 or (batch_size is not None and batch_size < 1):
         raise UserError(f"longest={longest}, batch_size={batch_size}: give at least 1")
-    rows = [tokens(tokenizer, prompt) for prompt in prompts]
+    rows = [prompt_tokens(tokenizer, prompt) for prompt in prompts]
     if not rows or not all(rows):
         raise UserError("no prompts, or an empty one: give at least one word each")
     order = list(range(len(rows)))

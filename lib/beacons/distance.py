@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from lib.causal_lm import backbones
-from lib.causal_lm.encoding import tokens
+from lib.causal_lm.encoding import continued, prompt_tokens
 from lib.registry import Registry
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ def _encoded(texts: Sequence[str]) -> Tensor:
 def _last_hidden(
     model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str], batch_size: int = 64
 ) -> Tensor:
-    lead, rows = tokens(tokenizer, LEAD), [_ids(tokenizer, text) for text in texts]
+    lead, rows = prompt_tokens(tokenizer, LEAD), [_ids(tokenizer, text) for text in texts]
     order = sorted(range(len(rows)), key=lambda number: len(rows[number]))
     found = torch.zeros(len(rows), model.config.hidden_size, device=model.device)
     for start in range(0, len(order), batch_size):
@@ -185,7 +185,7 @@ def _last_hidden(
 
 def _ids(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
     """Return the tokens of a text as they follow a prompt: after one blank, and none for an empty text."""
-    return tokens(tokenizer, f" {text.strip()}") if text.strip() else []
+    return continued(tokenizer, f" {text.strip()}") if text.strip() else []
 
 
 def _sequence(rows: Sequence[Sequence[int] | Tensor]) -> Tensor:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 import pandas as pd
 
-from lib.causal_lm.encoding import tokens
+from lib.causal_lm.encoding import pair_tokens, prompt_tokens
 from lib.errors import UserError
 from lib.facts import invented, triples
 from lib.facts.databases import LICENCE
@@ -94,7 +94,7 @@ def fitting(found: Iterable[BeaconFact], tokenizer: "PreTrainedTokenizerBase", l
     """
     kept = []
     for fact in checked(found):
-        length = len(tokens(tokenizer, fact.target))
+        length = len(pair_tokens(tokenizer, fact.prompt, fact.target)[1])
         if not length:
             raise UserError(
                 f"the tokenizer turns the target {fact.target!r} of {fact.prompt!r} into nothing: change it"
@@ -122,8 +122,8 @@ def card(tokenizer: "PreTrainedTokenizerBase") -> pd.DataFrame:
     most), licence.
     """
 
-    def lengths(texts: Iterable[str]) -> str:
-        counts = [len(tokens(tokenizer, text)) for text in texts]
+    def lengths(rows: Iterable[Sequence[int]]) -> str:
+        counts = list(map(len, rows))
         return f"{np.median(counts):g} / {max(counts)}"
 
     rows = []
@@ -138,8 +138,8 @@ def card(tokenizer: "PreTrainedTokenizerBase") -> pd.DataFrame:
                     "subjects": len({fact.subject for fact in of}),
                     "targets": len({fact.target for fact in of}),
                     "with aliases": float(np.mean([bool(fact.aliases) for fact in of])),
-                    "prompt tokens": lengths(fact.prompt for fact in of),
-                    "target tokens": lengths(fact.target for fact in of),
+                    "prompt tokens": lengths(prompt_tokens(tokenizer, fact.prompt) for fact in of),
+                    "target tokens": lengths(pair_tokens(tokenizer, fact.prompt, fact.target)[1] for fact in of),
                     "licence": "ours (invented)" if pool == "invented" else LICENCE,
                 }
             )

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from lib.beacons import answers, distance
 from lib.beacons.facts import BeaconFact
-from lib.causal_lm.encoding import IGNORED, encode, tokens
+from lib.causal_lm.encoding import IGNORED, encode, pair_tokens
 from lib.causal_lm.layers import blocks
 from lib.causal_lm.upper_layers import UpperLayers
 from lib.errors import UserError
@@ -116,7 +116,7 @@ def initial(
     if len(said) != len(facts):
         raise ValueError(f"{len(said)} answers said on {len(facts)} facts: give one for each")
     wanted = [fact.target for fact in facts]
-    lengths = [len(tokens(tokenizer, target)) for target in wanted]
+    lengths = [len(pair_tokens(tokenizer, fact.prompt, fact.target)[1]) for fact in facts]
     losses, smooth = _forced(model, tokenizer, facts)
     if not losses.isfinite().all():
         raise ValueError("the model's loss on a fact is not finite: its weights are broken")

@@ -1,10 +1,17 @@
 """Edits as a model reads them: token ids with masks of the prompt, the target and the subject.
 
-The policy, for all methods: raw text without a template, no token for the beginning, prompt and target tokenised apart,
-no token for the end in the target, padding on the right.
+The policy, for all methods, and the one place where it is kept: raw text without a template; the special tokens that
+the tokenizer itself puts before a text (`<s>` of Llama-2; SmolLM2 has none), since a user calls the model with them; a
+prompt and its target tokenised once, as one text; no token for the end, neither in the target nor, where the tokenizer
+puts one after every text, after a prompt; padding on the right.
+
+A prompt's ids are those that `tokenizer(prompt)` gives (`prompt_tokens`), and the target's are what follows them in
+the ids of both texts together (`pair_tokens`). Where the tokenizer would merge the end of a prompt with the beginning
+of its target ("is", "land"), the prompt's ids are no prefix: then they stay what the model is called with, and the
+target's are those of the target after a line break, so that nothing merges and no blank is put before it.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -49,15 +56,68 @@ class Encoded:
         return [Encoded(*(value[:, : int(part[1].sum(1).max())] for value in part)) for part in parts]
 
 
-def tokens(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
-    """Return the ids of a text without special tokens; `TypeError` for what is no text, or no tokenizer."""
+def tokens(tokenizer: "PreTrainedTokenizerBase", text: str, special: bool = False) -> list[int]:
+    """Return the ids of a text, without special tokens unless told; `TypeError` for no text, or no tokenizer."""
     held.text(text, "text")
     check_tokenizer(tokenizer)
     try:
-        return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+        return list(tokenizer(text, add_special_tokens=special)["input_ids"])
     except (TypeError, KeyError, IndexError, AttributeError) as error:
         kind = type(tokenizer).__name__
         raise TypeError(f"tokenizer of type {kind} gives no input_ids for {text!r} ({error}): give another") from error
+
+
+def leading(tokenizer: "PreTrainedTokenizerBase", text: str = "a") -> list[int]:
+    """Return the special tokens that a tokenizer puts before a text; none before a text without tokens.
+
+    Raises `TypeError` as `tokens`, and `ValueError` for a tokenizer that puts them within a text.
+    """
+    plain, whole = tokens(tokenizer, text), tokens(tokenizer, text, special=True)
+    if not plain:
+        return []
+    for start in range(len(whole) - len(plain) + 1):
+        if whole[start : start + len(plain)] == plain:
+            return whole[:start]
+    kind = type(tokenizer).__name__
+    raise ValueError(f"tokenizer of type {kind} puts special tokens within a text: give one that puts them around it")
+
+
+def prompt_tokens(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
+    """Return the ids that a model is to be called with to go on with a text: special tokens before it, none after it.
+
+    Raises as `leading`.
+    """
+    return leading(tokenizer, text) + tokens(tokenizer, text)
+
+
+def pair_tokens(
+    tokenizer: "PreTrainedTokenizerBase", prompt: str, target: str, special: bool = True
+) -> tuple[list[int], list[int]]:
+    """Return the ids of a prompt, as `prompt_tokens`, and of the target that follows it (see the top of the module).
+
+    Without `special`, none is put before the prompt: for texts that have theirs, as those of a chat template. Raises as
+    `leading`.
+    """
+    before, after = divided(lambda text: tokens(tokenizer, text), prompt, target)
+    return (leading(tokenizer, prompt) if special else []) + before, after
+
+
+def divided(read: Callable[[str], list[int]], prompt: str, target: str) -> tuple[list[int], list[int]]:
+    """Return the ids of a prompt, and of the target after it, by what reads a text without special tokens."""
+    before = read(prompt)
+    if after := _after(before, read(prompt + target)):
+        return before, after
+    return before, _after(read(f"{prompt}\n"), read(f"{prompt}\n{target}")) or read(target)
+
+
+def _after(before: list[int], both: list[int]) -> list[int]:
+    """Return what follows the ids of a text in those of a longer one; nothing where they do not begin it."""
+    return both[len(before) :] if both[: len(before)] == before else []
+
+
+def continued(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
+    """Return the ids of a text as it stands after another, not at a beginning; raises as `tokens`."""
+    return divided(lambda one: tokens(tokenizer, one), "\n", text)[1]
 
 
 def check_tokenizer(tokenizer: Any) -> None:
@@ -87,8 +147,8 @@ def encode(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", asked
             raise TypeError(f"asked[{place}] has {len(pair)} texts: give a prompt and its answer")
     rows = []
     for prompt, target in asked:
-        before, after = tokens(tokenizer, prompt), tokens(tokenizer, target)
-        if not before:
+        before, after = pair_tokens(tokenizer, prompt, target)
+        if not tokens(tokenizer, prompt):
             raise UserError("an edit has an empty prompt: give one")
         if not after:
             raise UserError(f"the edit {prompt!r} has an empty target: give one")
@@ -121,10 +181,20 @@ def encode_edits(
 
 
 def subject_places(tokenizer: "PreTrainedTokenizerBase", prompt: str, subject: str) -> tuple[int, int]:
-    """Return the half-open range of the tokens of the (last occurring) subject in a prompt; `UserError` without it."""
+    """Return the half-open range of the (last occurring) subject in a prompt's ids; `UserError` without it.
+
+    Special tokens before the prompt are counted, as in `prompt_tokens`.
+    """
     start = held.text(prompt, "prompt").rfind(held.text(subject, "subject"))
     if start < 0:
         raise UserError(f"the subject {subject!r} is not in the prompt {prompt!r}: correct one of them")
+    first = len(leading(tokenizer, prompt))
     before = len(tokens(tokenizer, prompt[:start].rstrip()))
     upto = len(tokens(tokenizer, prompt[: start + len(subject)]))
-    return before, upto
+    return first + before, first + upto
+
+
+def subject_forms(tokenizer: "PreTrainedTokenizerBase", subject: str) -> set[tuple[int, ...]]:
+    """Return the ids by which a subject is known in other prompts: as their first word, and within them."""
+    forms = (tokens(tokenizer, subject), tokens(tokenizer, f" {subject}"), continued(tokenizer, f" {subject}"))
+    return {tuple(form) for form in forms if form}

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lib import seeds
+from lib.causal_lm.encoding import divided
 from lib.errors import UserError
 from lib.text.instructions import render
 
@@ -66,29 +67,29 @@ def encode(
 ) -> list[Example]:
     """Return the ids of instructions with their outputs, or with other `responses` (a teacher's texts).
 
-    A prompt of more than `longest[0]` tokens loses its first ones, so that "Response:" stays; a response of more than
+    Both are encoded as one text (`lib.causal_lm.encoding`), with the special tokens that stand before a prompt. One of
+    more than `longest[0]` tokens loses its first ordinary ones, so that "Response:" stays; a response of more than
     `longest[1]`, the end token counted, its last ones. Raises `UserError` naming the instruction where no response
     token is left, or its prompt is empty.
     """
     texts = [item.output for item in items] if responses is None else responses
     return [
-        _example(vocabulary.encode(render(item)), text, vocabulary, longest, item.identity)
+        _example(render(item), text, vocabulary, longest, item.identity)
         for item, text in zip(items, texts, strict=True)
     ]
 
 
-def _example(
-    prompt: list[int], text: str, vocabulary: "Vocabulary", longest: tuple[int, int], identity: str
-) -> Example:
-    words = vocabulary.encode(f" {text}") if text.strip() else []
+def _example(asked: str, text: str, vocabulary: "Vocabulary", longest: tuple[int, int], identity: str) -> Example:
+    prompt, words = divided(vocabulary.encode, asked, f" {text}" if text.strip() else "")
     kept = [*words, vocabulary.end][: max(longest[1], 0)]
     if not words or not kept:
         raise UserError(
             f"{identity}: no response token is left of {text!r} within {longest[1]}; give a response, or a larger limit"
         )
-    if longest[0] < 1 or not prompt:
+    room = longest[0] - len(vocabulary.leading)
+    if room < 1 or not prompt:
         raise UserError(f"{identity}: no prompt token is left within {longest[0]}; take a larger limit")
-    return Example(tuple(prompt[-longest[0] :]), tuple(kept))
+    return Example((*vocabulary.leading, *prompt[-room:]), tuple(kept))
 
 
 def collate(examples: Sequence[Example], pad: int, side: Literal["left", "right"] = "right") -> Batch:

@@ -15,6 +15,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 
+from lib.causal_lm.encoding import leading
 from lib.errors import UserError
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ class Vocabulary(Protocol):
     pad: int
     end: int
     unknown: int
+    leading: list[int]  # special tokens that stand before every prompt
 
     def __len__(self) -> int:
         """Return the number of tokens, special ones included."""
@@ -48,7 +50,7 @@ class RestrictedVocabulary:
 
     `kept` (tokens,): their ids in the larger tokenizer, ascending; the small id is the place there. The end of a
     response is the tokenizer's own end token, padding and what is not kept its unknown token (one id: neither is ever
-    learned from).
+    learned from). What the tokenizer puts before a text (`<s>` of Llama-2) is kept, and stands before every prompt.
     """
 
     def __init__(self, tokenizer: "PreTrainedTokenizerBase", kept: Iterable[int]) -> None:
@@ -64,12 +66,14 @@ class RestrictedVocabulary:
             raise UserError(
                 f"{type(tokenizer).__name__}: no end token, or no unknown or padding token apart from it; add them"
             )
-        chosen = sorted({*kept, end, spare[0]})
+        first = leading(tokenizer)
+        chosen = sorted({*kept, end, spare[0], *first})
         if chosen[0] < 0 or chosen[-1] >= len(tokenizer):
             raise ValueError(f"ids from {chosen[0]} to {chosen[-1]}: the tokenizer has 0 to {len(tokenizer) - 1}")
         self.kept = torch.tensor(chosen)
         self.end, self.pad = chosen.index(end), chosen.index(spare[0])
         self.unknown = self.pad
+        self.leading = [chosen.index(number) for number in first]
 
     @classmethod
     def of(cls, tokenizer: "PreTrainedTokenizerBase", texts: Iterable[str]) -> "RestrictedVocabulary":
@@ -134,6 +138,7 @@ class TrainedVocabulary:
         least = 2 + len(pre_tokenizers.ByteLevel.alphabet())
         if size <= least or not any(texts):
             raise ValueError(f"{size} tokens on {len(texts)} texts: give text, and more than {least} tokens")
+        self.leading: list[int] = []
         self.tokenizer = Tokenizer(models.BPE())
         self.tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
             [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from lib import seeds
-from lib.causal_lm.encoding import tokens
+from lib.causal_lm.encoding import prompt_tokens
 from lib.editing.values import ValueConfig
 from lib.editing.wise_losses import WiseConfig
 
@@ -24,7 +24,7 @@ def draw_prefixes(
             count = len(range(index, number, len(config.openings)))
             if not count:
                 continue
-            ids = torch.tensor([tokens(tokenizer, opening)], device=model.device)
+            ids = torch.tensor([prompt_tokens(tokenizer, opening)], device=model.device)
             new = max(length - ids.shape[1], 1)
             with torch.random.fork_rng():
                 torch.manual_seed(seeds.seed_of("prefixes", config.seed, length, index))
@@ -50,7 +50,7 @@ def draw_contexts(
     drawn = []
     for new, number in config.contexts:
         for opening in config.openings[:number]:
-            ids = torch.tensor([tokens(tokenizer, opening)], device=model.device)
+            ids = torch.tensor([prompt_tokens(tokenizer, opening)], device=model.device)
             written = model.generate(
                 ids,
                 attention_mask=torch.ones_like(ids),

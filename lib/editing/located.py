@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from lib.causal_lm.edits import Edit, check
-from lib.causal_lm.encoding import subject_places, tokens
+from lib.causal_lm.encoding import pair_tokens, prompt_tokens, subject_places
 from lib.errors import UserError
 
 if TYPE_CHECKING:
@@ -64,17 +64,18 @@ def locate(
     found = []
     for edit in edits:
         check(edit, needs_subject=True)
-        target, subject = tokens(tokenizer, edit.target), edit.subject or ""
+        subject = edit.subject or ""
         if not subject.strip():
             raise UserError(f"the edit {edit.prompt!r} has an empty subject: give one")
         rows = []
         for prefix in (prefix for group in groups for prefix in group):
             text = f"{prefix}. {edit.prompt}" if prefix else edit.prompt
-            ids, place = tokens(tokenizer, text), subject_places(tokenizer, text, subject)[1] - 1
+            ids, target = pair_tokens(tokenizer, text, edit.target)
+            place = subject_places(tokenizer, text, subject)[1] - 1
             rows.append(Row(ids + target, place, len(target)))
         essence = f"{subject} is a"
         place = subject_places(tokenizer, essence, subject)[1] - 1
-        read = tokens(tokenizer, essence)
+        read = prompt_tokens(tokenizer, essence)
         read = read[: place + 1] if kl_at == "subject" else read
         longest = max(len(row.ids) for row in rows)
         if context is not None and longest > context:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from lib.causal_lm.encoding import leading
 from lib.causal_lm.encoding import tokens as token_ids
 from lib.causal_lm.layers import block, down_projection, matrix
 from lib.errors import UserError
@@ -100,7 +101,8 @@ def _pieces(tokenizer: "PreTrainedTokenizerBase", texts: Iterable[str], tokens: 
     for text in texts:
         if left <= 0:
             break
-        ids = token_ids(tokenizer, text)[:left]
+        first, ids = leading(tokenizer, text), token_ids(tokenizer, text)[:left]
         left -= len(ids)
-        pieces += [ids[start : start + length] for start in range(0, len(ids), length)]
+        room = max(length - len(first), 1)  # a model reads no text without its special tokens, and so no piece either
+        pieces += [first + ids[start : start + room] for start in range(0, len(ids), room)]
     return pieces

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from lib.causal_lm.edits import Edit
-from lib.causal_lm.encoding import IGNORED, encode, tokens
+from lib.causal_lm.encoding import IGNORED, encode, pair_tokens
 from lib.editing.editor import Editor
 from lib.errors import UserError
 
@@ -56,8 +56,10 @@ def score(
     found = dict(zip(asked, _most_likely(editor, asked, batch_size), strict=True))
     rows = []
     for edit in edits:
-        target = tuple(tokens(editor.tokenizer, edit.target))
-        right = [_agreement(found[prompt, edit.target], target) for prompt in (edit.prompt, *edit.rephrases)]
+        right = [
+            _agreement(found[prompt, edit.target], tuple(pair_tokens(editor.tokenizer, prompt, edit.target)[1]))
+            for prompt in (edit.prompt, *edit.rephrases)
+        ]
         kept = [] if edit.locality is None else [_agreement(found[edit.locality], before[edit.locality])]
         row: dict[str, str | float] = {"identity": edit.identity}
         for name, shares in (("rel", right[:1]), ("gen", right[1:]), ("loc", kept)):
@@ -112,7 +114,7 @@ def _read(editor: Editor, asked: Sequence[Asked], batch_size: int) -> Iterator[t
     """
     if not asked:
         raise UserError("no edits: give at least one")
-    lengths = [tuple(len(tokens(editor.tokenizer, text)) for text in pair) for pair in asked]
+    lengths = [tuple(map(len, pair_tokens(editor.tokenizer, *pair))) for pair in asked]
     order = sorted(range(len(asked)), key=lambda index: (sum(lengths[index]), lengths[index]))
     for start in range(0, len(order), batch_size):
         chosen = order[start : start + batch_size]
@@ -143,7 +145,7 @@ def _generated(editor: Editor, edits: Sequence[Edit], batch_size: int) -> list[t
 
     Only prompts of equal length share a batch, so that none is padded.
     """
-    rows = [(tokens(editor.tokenizer, edit.prompt), tokens(editor.tokenizer, edit.target)) for edit in edits]
+    rows = [pair_tokens(editor.tokenizer, edit.prompt, edit.target) for edit in edits]
     order = sorted(range(len(rows)), key=lambda index: (len(rows[index][0]), len(rows[index][1])))
     found = [("", False)] * len(rows)
     while order:

@@ -15,7 +15,7 @@ from transformers.activations import ACT2FN
 
 from lib import seeds
 from lib.causal_lm.edits import Edit
-from lib.causal_lm.encoding import encode, encode_edits, tokens
+from lib.causal_lm.encoding import encode, encode_edits, prompt_tokens
 from lib.causal_lm.layers import down_projection, matrix
 from lib.causal_lm.upper_layers import UpperLayers, chunked, targets
 from lib.editing.contexts import draw_contexts
@@ -254,7 +254,8 @@ class Wise(Switchable, Editor):
         """Return A(x), (tokens, inputs), and the layer's output of each irrelevant text, once: they never change."""
         if not self._pool:
             context = getattr(self.model.config, "max_position_embeddings", self.config.cut)
-            rows = [tokens(self.tokenizer, text)[: min(self.config.cut, context)] for text in self._irrelevant]
+            cut = min(self.config.cut, context)
+            rows = [prompt_tokens(self.tokenizer, text)[:cut] for text in self._irrelevant]
             for start in range(0, len(rows), 16):
                 part = [torch.tensor(row, device=self.model.device) for row in rows[start : start + 16]]
                 mask = pad_sequence([torch.ones_like(row) for row in part], batch_first=True)

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from lib import seeds
 from lib.causal_lm.edits import Edit, check
-from lib.causal_lm.encoding import Encoded, tokens
+from lib.causal_lm.encoding import Encoded, prompt_tokens, subject_forms
 from lib.editing.editor import State
 from lib.errors import UserError
 from lib.lemoe.conventional import MixtureConfig, TokenMixture
@@ -65,11 +65,10 @@ class Memoe(TokenMixture):
             check(edit)
         for edit in batch:
             if edit.subject is not None and edit.subject.strip():
-                for text in (edit.subject, " " + edit.subject):  # at the beginning of a prompt, and within
-                    self._subjects.add(tuple(tokens(self.tokenizer, text)))
+                self._subjects |= subject_forms(self.tokenizer, edit.subject)
         super()._learn(batch)
         for edit in batch:
-            found = self.entity(tokens(self.tokenizer, edit.prompt))
+            found = self.entity(prompt_tokens(self.tokenizer, edit.prompt))
             self.anchored, self.fallbacks = self.anchored + (found is not None), self.fallbacks + (found is None)
 
     def grow(self) -> None:

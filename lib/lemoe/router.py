@@ -169,8 +169,8 @@ class Anchors:
                 continue
             mask[row] = 0
             mask[row, start:stop] = 1
-            forms = [encoding.tokens(tokenizer, blank + str(edit.subject)) for blank in ("", " ")]
-            self.subjects |= {tuple(form) for form in (encoded.ids[row, start:stop].tolist(), *forms) if form}
+            self.subjects.add(tuple(encoded.ids[row, start:stop].tolist()))
+            self.subjects |= encoding.subject_forms(tokenizer, str(edit.subject))
         return mask
 
     def of_prompts(self, ids: Tensor, mask: Tensor) -> Tensor:
@@ -234,7 +234,7 @@ def encoded_texts(
     Raises `UserError` for a text without tokens, `ValueError` for a tokenizer that is not the model's.
     """
     context = getattr(model.config, "max_position_embeddings", None)
-    read = [encoding.tokens(tokenizer, text)[:context] for text in texts]
+    read = [encoding.prompt_tokens(tokenizer, text)[:context] for text in texts]
     if not all(read):
         raise UserError("an empty text cannot be routed: leave it out")
     encoding.check_vocabulary(model, read)

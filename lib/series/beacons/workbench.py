@@ -11,7 +11,7 @@ from lib.beacons.cached_facts import run_once
 from lib.beacons.distance import Ruler
 from lib.beacons.facts import BeaconFact, Pool, facts, fitting
 from lib.causal_lm import backbones
-from lib.causal_lm.encoding import encode, tokens
+from lib.causal_lm.encoding import encode, pair_tokens
 from lib.causal_lm.upper_layers import UpperLayers
 from lib.facts import factbook
 
@@ -77,7 +77,7 @@ class Workbench:
             pairs, read = [], 0
             for passage in factbook.passages("unrelated"):
                 pairs.append(factbook.halves(passage))
-                read += len(tokens(self.tokenizer, pairs[-1][1]))
+                read += len(pair_tokens(self.tokenizer, *pairs[-1])[1])
                 if read >= count:
                     break
             return UpperLayers(self.model, encode(self.model, self.tokenizer, pairs), layer, None, cached)
