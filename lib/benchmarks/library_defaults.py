@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lib import errors, files, paths, progress
+from lib import errors, files, paths, progress, strict_json
 from lib.api.editing import edit
 from lib.causal_lm.backbones import SMOLLM2, load_causal_lm
 from lib.editing import scoring
@@ -74,28 +74,51 @@ def chosen(means: Mapping[str, Mapping[str, float]]) -> str:
     return next(name for name, average in able.items() if average >= max(able.values()) - NEAR_AVG)
 
 
+def begun(out: Path) -> dict[str, Any]:
+    """Return the record with what it already has of these candidates, edits and seeds; else an empty one."""
+    told = {"model": SMOLLM2, "rule": RULE, "seeds": list(SEEDS), "batches": BATCHES, "batch": BATCH}
+    found = strict_json.parse(out.read_text(encoding="utf-8"), str(out), "delete it") if out.exists() else {}
+    same = isinstance(found, dict) and all(found.get(name) == value for name, value in told.items())
+    old = found["methods"] if same else {}
+    methods: dict[str, Any] = {}
+    for method, tried in CANDIDATES.items():
+        rows = {name: {"settings": settings, "seeds": {}} for name, settings in tried.items()}
+        for name, row in old.get(method, {}).get("candidates", {}).items():
+            if name in rows and row["settings"] == rows[name]["settings"]:
+                rows[name] = {"settings": row["settings"], "seeds": row["seeds"]}
+        methods[method] = {"candidates": rows}
+    return told | {"methods": methods}
+
+
+def judge(record: dict[str, Any]) -> None:
+    """Write the means, and what the rule takes, beside what was measured: on the seeds that all candidates have."""
+    for found in record["methods"].values():
+        rows = found["candidates"]
+        found["judged"] = sorted(set.intersection(*(set(row["seeds"]) for row in rows.values())))
+        if found["judged"]:
+            for row in rows.values():
+                row["mean"] = mean([row["seeds"][seed] for seed in found["judged"]])
+            found["chosen"] = chosen({name: row["mean"] for name, row in rows.items()})
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure all candidates and write the record; returns the exit status."""
+    """Measure what the record lacks and write it, run by run: one that was stopped goes on; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m lib.benchmarks.library_defaults", description=__doc__)
     parser.add_argument("--out", type=Path, default=WRITTEN, help="where the record is written")
     out = parser.parse_args(arguments).out
+    record = begun(out)
+    # By seeds, so that a part compares all candidates alike.
+    runs = [(seed, method, name) for seed in SEEDS for method, tried in CANDIDATES.items() for name in tried]
     model, tokenizer = load_causal_lm(SMOLLM2, "float32")
-    told: dict[str, Any] = {"model": SMOLLM2, "rule": RULE, "seeds": SEEDS, "batches": BATCHES, "batch": BATCH}
-    methods: dict[str, Any] = {}
-    runs = [(method, name, seed) for method, tried in CANDIDATES.items() for name in tried for seed in SEEDS]
-    for method, name, seed in progress.bar(runs, "candidates"):
-        found = methods.setdefault(method, {"candidates": {}})["candidates"]
-        row = found.setdefault(name, {"settings": CANDIDATES[method][name], "seeds": []})
-        row["seeds"].append(measure(method, row["settings"], seed, model, tokenizer))
-        print(f"{method:14}{name:42}{seed}  {row['seeds'][-1]}", flush=True)
-    for found in methods.values():
-        for row in found["candidates"].values():
-            row["mean"] = mean(row["seeds"])
-        found["chosen"] = chosen({name: row["mean"] for name, row in found["candidates"].items()})
-    files.write_json(out, told | {"methods": methods})
-    for method, found in methods.items():
-        for name, row in found["candidates"].items():
-            print(f"{method:14}{name:42}{row['mean']}{'  chosen' if name == found['chosen'] else ''}")
+    for seed, method, name in progress.bar(runs, "candidates"):
+        row = record["methods"][method]["candidates"][name]
+        if str(seed) not in row["seeds"]:
+            row["seeds"][str(seed)] = measure(method, row["settings"], seed, model, tokenizer)
+            print(f"{method:14}{name:42}{seed}  {row['seeds'][str(seed)]}", flush=True)
+            judge(record)
+            files.write_json(out, record)
+    for method, found in record["methods"].items():
+        print(f"{method:14}{found['chosen']}")
     return 0
 
 
