@@ -20,12 +20,16 @@ from lib.series.lemoe.fact_edits import fact_edits
 
 WRITTEN = paths.ROOT / "docs/library_defaults.json"
 SEEDS, BATCHES, BATCH = (0, 1, 2), 3, 2
-# The rule, fixed before the first run: the edits have to be kept, then the average counts, then nearness to the paper.
+# Fixed before the first run: the edits have to be kept, then the average counts, then nearness to the paper. Added when
+# the first seed's results were seen: where none keeps its edits the rule takes whatever learns nothing, and so leaves
+# all else as it was; such a method keeps the rate of our tables, at which a batch is learnt.
 RULE = (
     "Over the seeds' means: of the candidates whose Rel on all edits, after the last batch, is within 0.05 of the "
-    "method's best, the one of the highest Avg (mean of Rel, Gen, Loc); of those within 0.005 of it the first listed."
+    "method's best, the one of the highest Avg (mean of Rel, Gen, Loc); of those within 0.005 of it the first listed. "
+    "Where the best Rel is below 0.6 no candidate keeps its edits and none is taken: the default is the rate of our "
+    "tables, 3e-3."
 )
-NEAR_REL, NEAR_AVG = 0.05, 0.005
+LEAST_REL, NEAR_REL, NEAR_AVG = 0.6, 0.05, 0.005
 
 PAPER: dict[str, Any] = {
     "projection": "shared", "keys": "learned", "gate": "straight_through", "auxiliary_weight": 1.0
@@ -67,16 +71,18 @@ def mean(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {name: round(statistics.fmean(row[name] for row in rows), 4) for name in rows[0]}
 
 
-def chosen(means: Mapping[str, Mapping[str, float]]) -> str:
-    """Return the candidate that `RULE` takes, of the means by candidate."""
+def chosen(means: Mapping[str, Mapping[str, float]]) -> str | None:
+    """Return the candidate that `RULE` takes, of the means by candidate; None where none keeps its edits."""
     best = max(one["Rel"] for one in means.values())
+    if best < LEAST_REL:
+        return None
     able = {name: one["Avg"] for name, one in means.items() if one["Rel"] >= best - NEAR_REL}
     return next(name for name, average in able.items() if average >= max(able.values()) - NEAR_AVG)
 
 
 def begun(out: Path) -> dict[str, Any]:
     """Return the record with what it already has of these candidates, edits and seeds; else an empty one."""
-    told = {"model": SMOLLM2, "rule": RULE, "seeds": list(SEEDS), "batches": BATCHES, "batch": BATCH}
+    told = {"model": SMOLLM2, "seeds": list(SEEDS), "batches": BATCHES, "batch": BATCH}
     found = strict_json.parse(out.read_text(encoding="utf-8"), str(out), "delete it") if out.exists() else {}
     same = isinstance(found, dict) and all(found.get(name) == value for name, value in told.items())
     old = found["methods"] if same else {}
@@ -87,7 +93,7 @@ def begun(out: Path) -> dict[str, Any]:
             if name in rows and row["settings"] == rows[name]["settings"]:
                 rows[name] = {"settings": row["settings"], "seeds": row["seeds"]}
         methods[method] = {"candidates": rows}
-    return told | {"methods": methods}
+    return {"rule": RULE, **told, "methods": methods}
 
 
 def judge(record: dict[str, Any]) -> None:

@@ -38,7 +38,7 @@ Asked = tuple[str, str]  # a prompt and its answer
 class MixtureConfig(Settings):
     """What adaptors with a router over tokens share; layer, lambda and top-1 are LEMoE's, the rest our choice.
 
-    `python -m lib.benchmarks.library_defaults` compares the rate with LEMoE's, which `paper` has.
+    `python -m lib.benchmarks.library_defaults` compares rates: with none of them earlier batches are kept.
     """
 
     layer: NonNegativeInt = 18

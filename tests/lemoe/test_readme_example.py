@@ -61,8 +61,6 @@ def test_the_readme_example_edits_saves_and_gives_the_model_back(
     command = [sys.executable, "-c", ELSEWHERE, json.dumps(ASKED), str(tmp_path / "adaptor")]
     found = subprocess.run(command, cwd=paths.ROOT, capture_output=True, text=True, check=True)
     assert json.loads(found.stdout) == [WANTED, WANTED]
-    names["adaptor"].edit(tokenizer, [("The largest planet is", " Mars")])
-    assert answers() == WANTED
     names["adaptor"].detach()
     assert answers() == unedited
     assert all(torch.equal(value, before[name]) for name, value in model.named_parameters())
