@@ -1,1 +1,31 @@
-"""What hands the methods to a model and data of one's own: a few functions, Trainers, and the command line."""
+"""What hands the methods to a model and data of one's own: a few functions, Trainers, and the command line.
+
+from lib.api import Edit, edit, load        # edits; the rest is in beacons, diffusion and distillation
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lib.api.editing import METHODS, Edit, Edited, edit, load, read_edits
+
+__all__ = ["METHODS", "Edit", "Edited", "edit", "load", "read_edits"]
+
+
+def __getattr__(name: str) -> Any:
+    """Return what `lib.api.editing` has of that name: imported when first asked for, as it takes seconds."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from lib.api import editing
+
+    return {
+        "METHODS": editing.METHODS,
+        "Edit": editing.Edit,
+        "Edited": editing.Edited,
+        "edit": editing.edit,
+        "load": editing.load,
+        "read_edits": editing.read_edits,
+    }[name]
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -26,6 +26,8 @@ from lib.errors import UserError
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+__all__ = ["Measured", "WeightedTrainer", "keep", "measure", "read_facts", "weigh"]
+
 LONGEST = 16  # tokens of an answer (our choice)
 
 

@@ -85,6 +85,7 @@ def _editing(verb: Any) -> None:
     made.add_argument("model", metavar="MODEL", help=MODEL)
     made.add_argument("edits", metavar="EDITS", type=Path, help="JSON, JSON lines, CSV or a benchmark's own file")
     made.add_argument("--method", default="lemoe", help="one of those that the verb `methods` lists")
+    made.add_argument("--tuned", action="store_true", help="our settings for small models, in place of the release's")
     _out(made)
     _set(made, "a setting of the method; may be repeated")
     made.add_argument("--test", metavar="PROMPTS", type=Path, help="prompts, one a line: answered before and after")

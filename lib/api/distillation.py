@@ -34,6 +34,8 @@ from lib.errors import UserError
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+__all__ = ["PAIRINGS", "DistillationTrainer"]
+
 # By the names that `ObjectiveConfig.pairing` carries; "same" is for one tokenizer.
 PAIRINGS: dict[str, type[OwnTokenizer]] = {
     "universal_logit": SortedProbabilities,

@@ -18,7 +18,8 @@ from pydantic import ValidationError
 from lib import paths
 from lib.api import plain_facts, saved_edits
 from lib.api.editing_bench import Bench, Sizes, shipped_texts, shipped_unrelated
-from lib.api.editing_methods import METHODS, Method, first_problem, table
+from lib.api.editing_methods import METHODS, Method, first_problem
+from lib.api.methods_table import about, table
 from lib.api.reading_edits import read_edits
 from lib.api.saved_edits import Content
 from lib.causal_lm.edits import Edit, Given, as_edits, check
@@ -138,6 +139,7 @@ def edit(
     edits: Iterable[Given],
     method: str = "lemoe",
     *,
+    tuned: bool = False,
     texts: Iterable[str] | None = None,
     unrelated: Iterable[str] | None = None,
     tuning: Iterable[Given] | None = None,
@@ -147,8 +149,9 @@ def edit(
 
     `edits` are `Edit`s, dicts of its fields, or (prompt, target) pairs; a target begins with its blank. `settings`
     override those of the method (its class in `METHODS[method].settings`). Defaults are those of the authors' release,
-    ours tuned for small models, or, where there is no release, those of our own tables; layers are shares of the depth
-    (SmolLM2, of 30: 18, 24, or 7 to 9), widths shares of the model's.
+    which are made for models of billions of parameters; with `tuned` ours for small models, where the table below has
+    them; where there is no release, what worked best on our tuning split. Layers are shares of the depth (SmolLM2, of
+    30: 18, 24, or 7 to 9), widths shares of the model's.
 
     Some methods need more than edits: `texts` that second moments are taken from (100,000 tokens, ideally), `unrelated`
     texts that edits are not to touch, `tuning` edits with a locality question that MEND's network is trained on. Where
@@ -173,7 +176,7 @@ def edit(
     for name, value in given.items():
         if value is not None and name not in row.needs:
             raise UserError(f"{method} takes no {name}: leave it out")
-    config = row.configure(Sizes(model, len(batch)), settings)
+    config = row.configure(Sizes(model, len(batch)), settings, tuned)
     bench = Bench(
         model,
         tokenizer,
@@ -198,7 +201,7 @@ def edit(
         raise
 
 
-edit.__doc__ = f"{edit.__doc__}\n    The methods:\n\n    " + table().replace("\n", "\n    ") + "\n    "
+edit.__doc__ = f"{edit.__doc__}\n    {about()}\n\n    " + table().replace("\n", "\n    ") + "\n    "
 
 
 def load(folder: Path | str, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> Edited:

@@ -21,6 +21,14 @@ from lib.errors import UserError
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+__all__ = ["Bench", "Sizes", "shipped_texts", "shipped_unrelated"]
+
+# What our tables and a user's own model have in common.
+MOST_EXPERTS = 64  # of LEMoE, one a batch: more than any run has
+LOCATED_STEPS = 20  # of values, as released for GPT2-XL by ROME and MEMIT, the smallest model that they have
+MEMIT_PREFIXES = ((10, 5),)  # MEMIT's, for ROME too: six texts an edit cost less than a third of its own 21
+MEMIT_WEIGHT = 1000.0  # lambda that the tuning split prefers to the published 15,000
+MEND_STEPS = 60  # of its network's training, on a model of one's own
 MOMENT_TOKENS = 100_000  # that second moments are the mean over, at most
 LORA_MODULES = (("q_proj", "v_proj"), ("c_attn",), ("query_key_value",), ("qkv_proj",))  # the first that a model has
 
@@ -47,6 +55,11 @@ class Sizes(NamedTuple):
     def upper(self) -> int:
         """Return the layer of methods that act near the output."""
         return self.layer(24 / 30)
+
+    @property
+    def around(self) -> tuple[int, ...]:
+        """Return the layer near the output and those beside it, as far as there are any."""
+        return tuple(layer for layer in range(self.upper - 1, self.upper + 2) if 0 <= layer < len(blocks(self.model)))
 
     @property
     def located(self) -> tuple[int, ...]:

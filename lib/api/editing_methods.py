@@ -7,8 +7,15 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from lib import registry
-from lib.api.editing_bench import Bench, Sizes
-from lib.causal_lm.layers import blocks
+from lib.api.editing_bench import (
+    LOCATED_STEPS,
+    MEMIT_PREFIXES,
+    MEMIT_WEIGHT,
+    MEND_STEPS,
+    MOST_EXPERTS,
+    Bench,
+    Sizes,
+)
 from lib.editing.alphaedit import AlphaEditConfig, ResumableAlphaEdit
 from lib.editing.defer import Defer, DeferConfig
 from lib.editing.editor import Editor
@@ -29,10 +36,9 @@ from lib.lemoe.memoe import Memoe, MemoeConfig
 from lib.registry import Registry
 from lib.settings import Settings
 
-MOST_EXPERTS = 64  # of LEMoE: one a call of `edit` or `add`
-Source = Literal["release", "tuned", "ours"]
+__all__ = ["METHODS", "Method"]
 
-
+Source = Literal["release", "ours"]
 Build = Callable[[Bench], Editor]
 
 
@@ -40,28 +46,36 @@ Build = Callable[[Bench], Editor]
 class Method(registry.Row):
     """A method that edits: what it does, what is saved of it, its settings, and how it is built.
 
-    `defaults` are those of its authors' release, our `tuned` ones for small models, or ours where there is no release;
-    `sized` is what the model sets of them. `needs` names what it is given besides edits: "texts", "unrelated" or
-    "tuning". `alone`: of a batch each edit is learnt by itself.
+    `defaults` are those of its authors' release, or ours where there is none; `tuned` makes ours for small models,
+    beside a release. `sized` is what the model sets of either, `tuned_sized` what it sets of the tuned ones besides.
+    `needs` names what it is given besides edits: "texts", "unrelated" or "tuning". `alone`: of a batch each edit is
+    learnt by itself.
     """
 
     about: str
     stores: str
     limits: str
-    defaults: Source
+    defaults: Source = "release"
     settings: type[Settings]
-    named: Callable[..., Settings] | None = None
+    named: Callable[..., Settings] | None = None  # the release, where it is not what the class has
+    tuned: Callable[..., Settings] | None = None
     sized: Callable[[Sizes], dict[str, Any]]
+    tuned_sized: Callable[[Sizes], dict[str, Any]] = lambda sizes: {}
     build: Build
     needs: tuple[str, ...] = ()
     subject: bool = False  # whether edits must name their subject
     alone: bool = False
 
-    def configure(self, sizes: Sizes, given: dict[str, Any]) -> Settings:
-        """Return the settings for a model, with those `given` changed; `UserError` for one that is wrong or unknown."""
-        own = {name: value for name, value in self.sized(sizes).items() if name not in given}
+    def configure(self, sizes: Sizes, given: dict[str, Any], tuned: bool = False) -> Settings:
+        """Return the settings for a model, with those `given` changed, of the release or tuned ones.
+
+        Raises `UserError` for a setting that is wrong or unknown, and where nothing is tuned.
+        """
+        if tuned and self.tuned is None:
+            raise UserError(f"{self.title}: has no tuned settings: leave `tuned` out")
+        own = {**self.sized(sizes), **(self.tuned_sized(sizes) if tuned else {}), **given}
         try:
-            return (self.named or self.settings)(**own, **given)
+            return ((self.tuned if tuned else self.named) or self.settings)(**own)
         except ValidationError as error:
             raise UserError(f"{self.title}: {first_problem(error, self.settings)}") from error
 
@@ -95,20 +109,49 @@ def lemoe(bench: Bench) -> Editor:
     return LemoeEditor(bench.model, bench.tokenizer, bench.config, MOST_EXPERTS, bench.unrelated)
 
 
-def lemoe_settings(sizes: Sizes) -> dict[str, Any]:
-    """Return LEMoE as our tables have it: a frozen projection, mean keys, no gate and no auxiliary loss."""
-    chosen = {"projection": "frozen", "keys": "mean", "gate": "one", "auxiliary_weight": 0.0}
-    return {**mixture_settings(sizes), **chosen}
+def adaptor(sizes: Sizes) -> dict[str, Any]:
+    """Return what a model sets of adaptors with experts."""
+    return {"layer": sizes.adaptor, "expert_width": sizes.expert_width}
 
 
-def mixture_settings(sizes: Sizes) -> dict[str, Any]:
-    """Return what adaptors of experts share."""
-    return {"layer": sizes.adaptor, "expert_width": sizes.expert_width, "rate": 3e-3, "steps": 30}
+def upper(sizes: Sizes) -> dict[str, Any]:
+    """Return the layer of methods that act near the output."""
+    return {"layer": sizes.upper}
 
 
 def wise_settings(memories: str) -> Callable[[Sizes], dict[str, Any]]:
-    """Return WISE for a model: a shard holds the first batch, and ten edits at least."""
-    return lambda sizes: {"layer": sizes.upper, "memories": memories, "shard": max(10, sizes.first)}
+    """Return what a model sets of WISE."""
+    return lambda sizes: {**upper(sizes), "memories": memories}
+
+
+def first_shard(sizes: Sizes) -> dict[str, Any]:
+    """Return WISE's shards as tuned: one holds the first batch, and ten edits at least."""
+    return {"shard": max(10, sizes.first)}
+
+
+def spread(sizes: Sizes) -> dict[str, Any]:
+    """Return what a model sets of methods that write into a range of layers."""
+    return {"layers": sizes.located, "steps": LOCATED_STEPS}
+
+
+def mend_settings(sizes: Sizes) -> dict[str, Any]:
+    """Return what a model sets of MEND: the layer near the output and those around it, and a short training."""
+    return {"layers": sizes.around, "steps": MEND_STEPS}
+
+
+def teacher_forcing(**settings: Any) -> FineTuningConfig:
+    """Return FT-L's settings with the ordinary loss."""
+    return FineTuningConfig(**{"loss": "teacher_forcing", **settings})
+
+
+def rome_rebuilt(**settings: Any) -> RomeConfig:
+    """Return ROME with one key throughout (R-ROME), from fewer texts."""
+    return RomeConfig.rebuilt(**{"prefixes": MEMIT_PREFIXES, **settings})
+
+
+def memit_tuned(**settings: Any) -> MemitConfig:
+    """Return MEMIT with the weight that the tuning split prefers."""
+    return MemitConfig(**{"weight": MEMIT_WEIGHT, **settings})
 
 
 WEIGHT = "one changed weight matrix"
@@ -122,9 +165,8 @@ METHODS: Registry[Method] = Registry(
             about="Adam on one down projection, each weight held near its start; the last prompt token answers.",
             stores=WEIGHT,
             limits=f"targets of several tokens are hardly learnt; {FORGETS}",
-            defaults="release",
             settings=FineTuningConfig,
-            sized=lambda sizes: {"layer": sizes.upper},
+            sized=upper,
             build=plain(FineTuning),
         ),
         "ft": Method(
@@ -132,10 +174,10 @@ METHODS: Registry[Method] = Registry(
             about="Adam on one down projection, each weight held near its start, by the language model's own loss.",
             stores=WEIGHT,
             limits=FORGETS,
-            defaults="tuned",
             settings=FineTuningConfig,
-            named=FineTuningConfig.tuned,
-            sized=lambda sizes: {"layer": sizes.upper},
+            named=teacher_forcing,
+            tuned=FineTuningConfig.tuned,
+            sized=upper,
             build=plain(FineTuning),
         ),
         "ewc": Method(
@@ -143,9 +185,8 @@ METHODS: Registry[Method] = Registry(
             about="Fine-tuning of one down projection in which change is dear where earlier edits need the weight.",
             stores=f"{WEIGHT}, its last edits",
             limits=FORGETS,
-            defaults="release",
             settings=EwcConfig,
-            sized=lambda sizes: {"layer": sizes.upper},
+            sized=upper,
             build=plain(EwcFineTuning),
         ),
         "lora": Method(
@@ -153,9 +194,8 @@ METHODS: Registry[Method] = Registry(
             about="One low-rank adaptor of the attention, trained further with each batch.",
             stores="A and B of every changed map",
             limits=f"unrelated answers may move; {FORGETS}",
-            defaults="tuned",
             settings=LoraConfig,
-            named=LoraConfig.tuned,
+            tuned=LoraConfig.tuned,
             sized=lambda sizes: {"modules": sizes.lora_modules},
             build=plain(LoraFineTuning),
         ),
@@ -164,10 +204,9 @@ METHODS: Registry[Method] = Registry(
             about="The smallest change of one matrix that maps a subject to a new value, fact by fact (as R-ROME).",
             stores=f"{WEIGHT}, the texts of C",
             limits="needs a subject in each edit; some hundred edits in a row wear the model out",
-            defaults="release",
             settings=RomeConfig,
-            named=RomeConfig.rebuilt,
-            sized=lambda sizes: {"layer": sizes.located[-1], "prefixes": ((10, 5),), "steps": 20},
+            tuned=rome_rebuilt,
+            sized=lambda sizes: {"layer": sizes.located[-1], "steps": LOCATED_STEPS},
             build=with_moments(Rome),
             needs=("texts",),
             subject=True,
@@ -177,9 +216,9 @@ METHODS: Registry[Method] = Registry(
             about="Closed form spread over the down projections of a range of layers, one edit after the other.",
             stores="the changed weight matrices, the texts of C",
             limits="needs a subject in each edit; many edits one by one add up to damage, see `memit_mass`",
-            defaults="release",
             settings=MemitConfig,
-            sized=lambda sizes: {"layers": sizes.located, "steps": 20},
+            tuned=memit_tuned,
+            sized=spread,
             build=with_moments(Memit),
             needs=("texts",),
             subject=True,
@@ -190,9 +229,9 @@ METHODS: Registry[Method] = Registry(
             about="MEMIT with all edits of a call written at once.",
             stores="the changed weight matrices, the texts of C",
             limits="needs a subject in each edit; best where all edits come in one call",
-            defaults="release",
             settings=MemitConfig,
-            sized=lambda sizes: {"layers": sizes.located, "steps": 20},
+            tuned=memit_tuned,
+            sized=spread,
             build=with_moments(Memit),
             needs=("texts",),
             subject=True,
@@ -202,9 +241,8 @@ METHODS: Registry[Method] = Registry(
             about="MEMIT whose change leaves alone what plain text needs, and what earlier edits wrote.",
             stores="the changed weight matrices, keys of the edits, the texts of C",
             limits="needs a subject in each edit; its threshold fits GPT-J's scale",
-            defaults="release",
             settings=AlphaEditConfig,
-            sized=lambda sizes: {"layers": sizes.located, "steps": 20},
+            sized=spread,
             build=with_moments(ResumableAlphaEdit),
             needs=("texts",),
             subject=True,
@@ -214,15 +252,9 @@ METHODS: Registry[Method] = Registry(
             about="One gradient step whose gradient a network transforms; the network is trained first.",
             stores="three changed weight matrices, the network",
             limits="only as good as the edits that its network was trained on",
-            defaults="tuned",
             settings=MendConfig,
-            named=MendConfig.tuned,
-            sized=lambda sizes: {
-                "layers": tuple(
-                    layer for layer in range(sizes.upper - 1, sizes.upper + 2) if 0 <= layer < len(blocks(sizes.model))
-                ),
-                "steps": 60,
-            },
+            tuned=MendConfig.tuned,
+            sized=mend_settings,
             build=lambda bench: Mend(bench.model, bench.tokenizer, bench.transformation()),
             needs=("tuning",),
         ),
@@ -231,10 +263,9 @@ METHODS: Registry[Method] = Registry(
             about="A gate that opens for edits, and a linear layer that then stands in for one down projection.",
             stores="gate and layer, keys of unrelated texts",
             limits=f"earlier batches can be forgotten; {ROUTED}",
-            defaults="tuned",
             settings=DeferConfig,
-            named=DeferConfig.tuned,
-            sized=lambda sizes: {"layer": sizes.upper},
+            tuned=DeferConfig.tuned,
+            sized=upper,
             build=lambda bench: Defer(bench.model, bench.tokenizer, bench.config, bench.unrelated),
             needs=("unrelated",),
         ),
@@ -243,10 +274,9 @@ METHODS: Registry[Method] = Registry(
             about="A codebook at one layer: prompts near an edit's get its value.",
             stores="key, value and radius of each edit",
             limits="rephrases are hardly ever recognised",
-            defaults="tuned",
             settings=GraceConfig,
-            named=GraceConfig.tuned,
-            sized=lambda sizes: {"layer": sizes.upper},
+            tuned=GraceConfig.tuned,
+            sized=upper,
             build=plain(Grace),
         ),
         "wise": Method(
@@ -254,10 +284,10 @@ METHODS: Registry[Method] = Registry(
             about="Edits in side memories of one matrix, merged when full; a strong activation calls them.",
             stores="the side memories, unrelated texts",
             limits=ROUTED,
-            defaults="tuned",
             settings=WiseConfig,
-            named=WiseConfig.tuned,
+            tuned=WiseConfig.tuned,
             sized=wise_settings("merge"),
+            tuned_sized=first_shard,
             build=wise,
             needs=("unrelated",),
         ),
@@ -266,10 +296,10 @@ METHODS: Registry[Method] = Registry(
             about="WISE whose side memories stay apart; the one with the strongest activation serves.",
             stores="the side memories, unrelated texts",
             limits=f"memory grows with every shard; {ROUTED}",
-            defaults="tuned",
             settings=WiseConfig,
-            named=WiseConfig.tuned,
+            tuned=WiseConfig.tuned,
             sized=wise_settings("retrieve"),
+            tuned_sized=first_shard,
             build=wise,
             needs=("unrelated",),
         ),
@@ -280,7 +310,7 @@ METHODS: Registry[Method] = Registry(
             limits="the router forgets which expert serves earlier edits",
             defaults="ours",
             settings=ConventionalConfig,
-            sized=mixture_settings,
+            sized=adaptor,
             build=plain(Conventional),
         ),
         "memoe": Method(
@@ -290,7 +320,7 @@ METHODS: Registry[Method] = Registry(
             limits="later batches train the same experts, and earlier edits fade; give each edit its subject",
             defaults="ours",
             settings=MemoeConfig,
-            sized=mixture_settings,
+            sized=adaptor,
             build=plain(Memoe),
         ),
         "lemoe": Method(
@@ -300,7 +330,7 @@ METHODS: Registry[Method] = Registry(
             limits="every prompt gets an expert, unrelated ones too (see `lemoe_threshold`); 64 batches at most",
             defaults="ours",
             settings=AdaptorConfig,
-            sized=lemoe_settings,
+            sized=adaptor,
             build=lemoe,
         ),
         "lemoe_threshold": Method(
@@ -310,21 +340,9 @@ METHODS: Registry[Method] = Registry(
             limits="a rephrase far from its edit may be refused; 64 batches at most",
             defaults="ours",
             settings=AdaptorConfig,
-            sized=lambda sizes: {**lemoe_settings(sizes), "rejection": "threshold"},
+            sized=lambda sizes: {**adaptor(sizes), "rejection": "threshold"},
             build=lemoe,
             needs=("unrelated",),
         ),
     },
 )
-
-
-def table() -> str:
-    """Return the methods as a table of plain text: name, title, what it needs and stores, and its defaults."""
-    rows = [("method", "title", "defaults", "needs besides edits", "what is saved")]
-    for name, method in METHODS.items():
-        needs = [*method.needs, *(["subjects"] if method.subject else [])]
-        rows.append((name, method.title, method.defaults, ", ".join(needs) or "-", method.stores))
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )

@@ -11,6 +11,8 @@ from lib.errors import UserError
 from lib.text import json_records
 from lib.text.json_records import Record
 
+__all__ = ["read_edits"]
+
 COLUMNS = ("prompt", "target", "subject", "rephrase", "locality_prompt", "locality_answer")
 LAYOUT = '{"prompt": ..., "target": ...}'
 

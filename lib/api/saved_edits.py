@@ -177,7 +177,7 @@ def card(title: str, name: str, about: str, limits: str, content: Content, score
             *rows,
             "",
             "```python",
-            "from lib.api.editing import load",
+            "from lib.api import load",
             "",
             "edited = load(folder, model, tokenizer)",
             "```",

@@ -40,6 +40,8 @@ def edit(options: argparse.Namespace) -> Told:
     for name in ("texts", "unrelated"):
         if path := getattr(options, name):
             given[name] = arguments.lines(path, "texts")
+    if options.tuned:
+        given["tuned"] = True
     if options.tuning:
         given["tuning"] = editing.read_edits(options.tuning)
     # A seed of 0 is what every configuration has; some have none.

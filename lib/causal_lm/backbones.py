@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+__all__ = ["SMOLLM2", "chat", "encode_tokens", "identity", "load_causal_lm", "load_encoder", "word_vectors"]
+
 
 def load_causal_lm(
     name: str | Path, dtype: "str | torch.dtype", layers: int | None = None

@@ -7,6 +7,8 @@ from typing import Any, TypeAlias
 
 from lib.errors import UserError
 
+__all__ = ["FIELDS", "Edit", "Given", "as_edits", "check", "in_batches", "text", "texts"]
+
 
 @dataclass(frozen=True)
 class Edit:

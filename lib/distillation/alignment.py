@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from lib import seeds
 from lib.registry import Registry
 
+__all__ = ["ALIGNMENTS", "Alignment", "Kind", "linear", "mlp"]
+
 
 def linear(inputs: int, outputs: int, stream: torch.Generator) -> nn.Linear:
     """Return a linear map that keeps the size of what it is given: weights of variance 1 / inputs, no offset."""

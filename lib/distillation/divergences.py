@@ -17,6 +17,19 @@ from lib.distillation.precision import raised
 from lib.errors import UserError
 from lib.registry import Registry
 
+__all__ = [
+    "DIVERGENCES",
+    "Divergence",
+    "adaptive_kl",
+    "alpha_beta",
+    "forward_kl",
+    "jensen_shannon",
+    "reverse_kl",
+    "skewed_kl",
+    "skewed_reverse_kl",
+    "token_mean",
+]
+
 Divergence = Callable[[Tensor, Tensor], Tensor]
 
 

@@ -19,6 +19,23 @@ from lib.distillation.precision import raised
 from lib.errors import UserError
 from lib.registry import Registry
 
+__all__ = [
+    "CKA_AT_ONCE",
+    "CKA_TOKENS",
+    "DISTANCES",
+    "EPSILON",
+    "Distance",
+    "Summed",
+    "cka",
+    "cka_matrix",
+    "cosine",
+    "debiased_cka",
+    "gram",
+    "middle_loss",
+    "mse",
+    "normalised",
+]
+
 EPSILON = 1e-6
 # Between unrelated wide states debiased CKA has mean 0 and a standard deviation of about (n (n - 3) / 2) ** -1/2 over n
 # tokens: .71 of 4, the fewest it is defined on, .33 of 6, .22 of 8. From 8 on it is below a quarter, so that alike and

@@ -13,6 +13,22 @@ from lib import seeds
 from lib.errors import UserError
 from lib.registry import Registry
 
+__all__ = [
+    "RULES",
+    "LayerMap",
+    "Rule",
+    "all_to_one",
+    "by_depths",
+    "by_similarity",
+    "check",
+    "cka_monotone",
+    "last_k",
+    "random_layers",
+    "reversed_order",
+    "skip",
+    "uniform",
+]
+
 LayerMap = dict[int, int]
 # What a rule may need: both depths, and how alike all pairs of layers are, which is computed only where it is called.
 Rule = Callable[[int, int, Callable[[], np.ndarray]], LayerMap]

@@ -8,6 +8,8 @@ from pydantic import Field, NonNegativeFloat, computed_field, model_validator
 from lib.distillation.divergences import DIVERGENCES
 from lib.settings import Settings, Share
 
+__all__ = ["ObjectiveConfig"]
+
 
 class ObjectiveConfig(Settings):
     """One arm: the weights of the three losses, zero for one that is left out, and the form of each.

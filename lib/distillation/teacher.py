@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
     from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
+__all__ = ["Adaptation", "Teacher", "final_norm", "on", "states_of"]
+
 
 @contextmanager
 def states_of(model: "PreTrainedModel", layers: Sequence[int]) -> Iterator[dict[int, Tensor]]:

@@ -1,6 +1,6 @@
 """What LEMoE's adaptor is to be: the paper's values, and our choices where it is silent."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
@@ -9,13 +9,17 @@ from lib.lemoe import router
 from lib.lemoe.rejection import Distance, Kind
 from lib.settings import Settings, Share
 
+__all__ = ["AdaptorConfig", "Scale"]
+
 Scale = Annotated[float, Field(ge=0, le=4)]  # lambda: the paper's is 1; more than a few times that is a mistake
 
 
 class AdaptorConfig(Settings):
-    """The adaptor; defaults are the paper's where it gives them, else our choices, which a notebook compares.
+    """The adaptor; no code is released. Defaults are what keeps most edits on the tuning split; `paper` is beside.
 
-    A gradient reaches keys and projection from two sources: the gate, where it is no constant, and the auxiliary loss.
+    `python -m lib.benchmarks.library_defaults` compares them: routed as the paper words it, a second batch takes over
+    the prompts of the first. A gradient reaches keys and projection from two sources: the gate, where it is no
+    constant, and the auxiliary loss.
     """
 
     layer: NonNegativeInt = 18  # paper: the layer of LLaMA-2-7B
@@ -24,21 +28,21 @@ class AdaptorConfig(Settings):
     expert_width: PositiveInt | None = None  # paper silent; None: as wide as the layer's own feed-forward network
     rank: PositiveInt = 8  # of a LoRA expert; paper silent
     router_width: PositiveInt = 128  # of v and the keys; paper silent
-    # Paper: W_down and W_up are trained with every batch, "shared", so that earlier routes move. Ours, to compare:
-    # trained with the first batch only (without a null key a random projection, since the softmax of one expert is
-    # constant); one for each expert, frozen with it; frozen from the start, a random projection.
-    projection: router.Projection = "shared"
+    # Paper: W_down and W_up are trained with every batch, "shared", so that earlier routes move. Ours: "frozen" from
+    # the start, a random projection; to compare, trained with the first batch only (without a null key a random
+    # projection, since the softmax of one expert is constant), and one for each expert, frozen with it.
+    projection: router.Projection = "frozen"
     # Paper: keys are "learned", by the gate's gradient and the auxiliary loss. Ours: "mean", each the mean v of its
-    # batch's anchors, without a gradient; in a rough trial, with a frozen projection, the most consistent routing.
-    keys: router.Keys = "learned"
+    # batch's anchors, without a gradient.
+    keys: router.Keys = "mean"
     # Paper: TopK of the softmax, which can be read as its value, "softmax", or as a gate of "one". Straight-through is
     # one going forward, so that an expert does not fade as others come, with the gradient of the softmax value.
-    gate: router.Gate = "straight_through"
+    gate: router.Gate = "one"
     force_new_expert: bool = True  # paper silent; it serves its own batch in training, else the router decides
-    auxiliary_weight: NonNegativeFloat = 1.0  # ours: weight of -log softmax of the newest key, which so learns to win
+    auxiliary_weight: NonNegativeFloat = 0.0  # weight of -log softmax of the newest key, which so learns to win
     anchor: router.Anchor = "instance"  # paper compares the mean over the prompt or the subject, and "token": its last
     top_k: PositiveInt = 1  # paper
-    rate: PositiveFloat = 2e-4  # paper: AdamW
+    rate: PositiveFloat = 3e-3  # of AdamW; paper: 2e-4, at which a small model's edits are not learnt in 30 steps
     steps: PositiveInt = 30  # on the whole batch; paper silent
     chunk: PositiveInt = 64  # edits a forward pass takes; the gradient is the whole batch's, whatever it is
     cached: bool = True  # compute what is frozen once for a batch; the same logits, only sooner
@@ -47,6 +51,21 @@ class AdaptorConfig(Settings):
     false_positives: Share = 0.05  # share of unrelated texts that may get an expert all the same
     locality_weight: NonNegativeFloat = 1.0
     seed: NonNegativeInt = 0
+
+    @classmethod
+    def paper(cls, **settings: Any) -> Self:
+        """Return the paper's wording, with some settings changed: everything of the router is learnt, throughout.
+
+        Its gate is straight-through, and the auxiliary loss (ours) the only one that tells batches apart.
+        """
+        worded: dict[str, Any] = {
+            "projection": "shared",
+            "keys": "learned",
+            "gate": "straight_through",
+            "auxiliary_weight": 1.0,
+            "rate": 2e-4,
+        }
+        return cls(**{**worded, **settings})
 
     @model_validator(mode="after")
     def _one_space(self) -> Self:

@@ -9,7 +9,7 @@ editor.restore()
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import torch
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
@@ -30,20 +30,30 @@ from lib.settings import Settings, of_kind
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+__all__ = ["Conventional", "ConventionalConfig"]
+
 Asked = tuple[str, str]  # a prompt and its answer
 
 
 class MixtureConfig(Settings):
-    """What adaptors with a router over tokens share; layer, lambda, top-1 and rate are LEMoE's, the rest our choice."""
+    """What adaptors with a router over tokens share; layer, lambda and top-1 are LEMoE's, the rest our choice.
+
+    `python -m lib.benchmarks.library_defaults` compares rates: with none of them earlier batches are kept.
+    """
 
     layer: NonNegativeInt = 18
     k: PositiveInt = 1  # experts that serve a token
     scale: Scale = 1.0  # lambda
     expert_width: PositiveInt | None = None  # None: as wide as the layer's own feed-forward network
-    rate: PositiveFloat = 2e-4
+    rate: PositiveFloat = 3e-3  # of AdamW; paper: 2e-4, at which a small model's edits are not learnt in 30 steps
     steps: PositiveInt = 30  # each over the whole batch of edits
     chunk: PositiveInt = 64  # sequences that run at once in a step; bounds memory, leaves the gradient as it is
     seed: NonNegativeInt = 0
+
+    @classmethod
+    def paper(cls, **settings: Any) -> Self:
+        """Return the papers' rate, with some settings changed."""
+        return cls(**{"rate": 2e-4, **settings})
 
 
 class ConventionalConfig(MixtureConfig):

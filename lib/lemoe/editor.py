@@ -18,6 +18,8 @@ from lib.settings import of_kind
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+__all__ = ["LemoeEditor", "OracleEditor"]
+
 
 class LemoeEditor(Editor):
     """LEMoE on one model; `adaptor` is there from the first edit until `restore`."""

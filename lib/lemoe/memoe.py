@@ -25,6 +25,8 @@ from lib.settings import of_kind
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+__all__ = ["Memoe", "MemoeConfig"]
+
 
 class MemoeConfig(MixtureConfig):
     """MEMoE; the sheet tells the router's input and that its softmax is noisy, the numbers are our choices."""

@@ -1,5 +1,6 @@
 """Every block of docs/library.md runs as it stands, in a folder of its own."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -27,3 +28,34 @@ def test_a_block_runs(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_each_section_has_its_block() -> None:
     titles = re.findall(r"^## (.+)$", (paths.ROOT / "docs/library.md").read_text(), re.M)
     assert titles == [title for title, _ in BLOCKS]
+
+
+def shown() -> list[tuple[str, str]]:
+    """Return each (module, name) that README and docs import from this project."""
+    texts = [(paths.ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/library.md")]
+    code = [block for text in texts for block in re.findall(r"```python\n(.*?)```", text, re.S)]
+    found = [one for block in code for one in ast.walk(ast.parse(block)) if isinstance(one, ast.ImportFrom)]
+    pairs = {(str(one.module), name.name) for one in found for name in one.names}
+    return sorted(pair for pair in pairs if pair[0].split(".")[0] == "lib")
+
+
+@pytest.mark.parametrize(("module", "name"), shown())
+def test_what_a_reader_imports_is_public(module: str, name: str) -> None:
+    place = paths.ROOT / module.replace(".", "/")
+    text = (place / "__init__.py" if place.is_dir() else place.with_suffix(".py")).read_text(encoding="utf-8")
+    lists = [
+        ast.literal_eval(one.value)
+        for one in ast.parse(text).body
+        if isinstance(one, ast.Assign) and ast.unparse(one.targets[0]) == "__all__"
+    ]
+    assert [name in public for public in lists] == [True]
+
+
+def test_the_package_hands_on_the_calls_of_editing() -> None:
+    from lib import api
+    from lib.api import editing
+
+    assert all(getattr(api, name) is getattr(editing, name) for name in api.__all__)
+    assert set(api.__all__) <= set(dir(api))
+    with pytest.raises(AttributeError, match="no attribute 'edits'"):
+        _ = api.edits

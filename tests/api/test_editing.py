@@ -1,8 +1,9 @@
 """Every method that edits, from one call: it edits, adds, saves, loads to the bit, and gives the model back."""
 
-import copy
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,12 @@ import safetensors.torch
 import torch
 from transformers import PreTrainedModel
 
-from lib import files
+from lib import files, paths
 from lib.api import saved_edits
 from lib.api.editing import METHODS, Edit, Edited, edit, load, read_edits
+from lib.api.editing_bench import Sizes
 from lib.causal_lm import backbones
+from lib.editing.grace import GraceConfig
 from lib.errors import DivergedError, UserError
 from lib.series.lemoe import rows
 from tests.tiny_models import Letters, gpt2, llama
@@ -24,6 +27,7 @@ FIRST = [
     Edit("the sea is", "dry", "sea", ("any sea is",)),
 ]
 MORE = [Edit("the cat is", "ox", "cat", ("each cat is",), ("the ant is", "wee"))]
+TUNED = ("ft", "lora", "rome", "memit", "memit_mass", "mend", "defer", "grace", "wise", "wise_retrieve")
 PLAIN = ["the old hat is on the bed", "a dog ran to the sea", "my cat sat on it", "we eat at six", "it is far away"]
 FEW = {"texts": PLAIN * 5}, {"unrelated": PLAIN}, {"tuning": [FIRST[0], MORE[0]]}
 # So that each takes a moment.
@@ -32,7 +36,7 @@ FAST: dict[str, dict[str, Any]] = {
     "rome": {"steps": 3, "prefixes": ((3, 2),), **FEW[0]},
     "memit": {"steps": 3, "weight": 1.0, "prefixes": (), **FEW[0]},
     "memit_mass": {"steps": 3, "weight": 1.0, "prefixes": (), **FEW[0]},
-    "mend": {"steps": 1, "accumulated": 1, "edit_rate": 0.1, **FEW[2]},
+    "mend": {"tuned": True, "steps": 1, "accumulated": 1, "edit_rate": 0.1, **FEW[2]},
     "conventional": {"steps": 3, "rate": 0.05},
     "memoe": {"steps": 3, "rate": 0.05},
     "lemoe": {"steps": 3, "rate": 0.05},
@@ -67,9 +71,23 @@ def begun(make: Any, method: str, **settings: Any) -> Edited:
 def test_every_row_that_edits_can_be_called() -> None:
     assert list(METHODS) == [name for name in rows.METHODS if name != "no_edit"]
     assert [one.title for one in METHODS.values()] == [rows.METHODS[name].title for name in METHODS]
+
+
+def test_released_settings_are_the_default_and_tuned_ones_stand_beside() -> None:
+    """What is published comes as its authors' class has it, but for what a model's sizes set."""
+    sized = {"layer", "layers", "steps", "memories", "modules", "loss"}
     for name, method in METHODS.items():
-        assert name in str(edit.__doc__)
-        assert method.stores in str(edit.__doc__)
+        if method.defaults == "release" and name != "mend":  # whose network trains for 100,000 steps as released
+            made = method.configure(Sizes(llama(), 2), {})
+            released = method.settings(**method.sized(Sizes(llama(), 2)))
+            different = {one for one in type(made).model_fields if getattr(made, one) != getattr(released, one)}
+            assert different <= sized, name
+        assert (method.tuned is not None) == (name in TUNED)
+    edited = begun(llama, "grace", tuned=True)
+    assert edited.editor.config == GraceConfig.tuned(layer=3, steps=5)
+    assert begun(llama, "grace").editor.config == GraceConfig(layer=3, steps=5)
+    with pytest.raises(UserError, match="LEMoE: has no tuned settings"):
+        begun(llama, "lemoe", tuned=True)
 
 
 @both
@@ -372,27 +390,103 @@ def test_a_wrong_file_of_edits_is_one_line(name: str, content: str, said: str, t
     assert name in str(caught.value)
 
 
-def test_the_real_model_keeps_the_edits_of_all_batches(tmp_path: Path) -> None:
-    """The README's three edits on SmolLM2: after every batch, after save and load, and after a further batch."""
-    wanted = {"The capital of France is": " Lyon", "Gold has the symbol": " Ag", "The currency of Japan is": " euro"}
+@pytest.fixture(scope="module")
+def real() -> tuple[PreTrainedModel, Any]:
+    """SmolLM2, unedited; each test gives it back so."""
+    return backbones.load_causal_lm(backbones.SMOLLM2, torch.float32)
 
-    def answers(model: PreTrainedModel, tokenizer: Any) -> list[str]:
-        inputs = [tokenizer(prompt, return_tensors="pt") for prompt in wanted]
+
+WANTED = {"The capital of France is": " Lyon", "Gold has the symbol": " Ag", "The currency of Japan is": " euro"}
+LATER = ("The largest planet is", " Mars")
+# What another process does with a folder: it asks, edits on, and asks again.
+ELSEWHERE = f"""
+import json, sys
+from lib.api.editing import load
+from lib.api.editing_bench import Sizes
+from lib.causal_lm import backbones
+from lib.editing.grace import GraceConfig
+
+model, tokenizer = backbones.load_causal_lm(backbones.SMOLLM2, "float32")
+def answers():
+    inputs = [tokenizer(prompt, return_tensors="pt") for prompt in {list(WANTED)!r}]
+    return [tokenizer.decode(model.generate(**one, max_new_tokens=1)[0, -1]) for one in inputs]
+edited = load(sys.argv[1], model, tokenizer)
+found = [answers()]
+edited.add([{LATER!r}])
+found.append(answers())
+edited.undo()
+print(json.dumps([*found, answers()]))
+"""
+
+
+def test_the_real_model_keeps_the_edits_of_all_batches(real: Any, tmp_path: Path) -> None:
+    """The README's three edits on SmolLM2: after every batch, saved and loaded elsewhere, and after a further batch."""
+    model, tokenizer = real
+
+    def answers() -> list[str]:
+        inputs = [tokenizer(prompt, return_tensors="pt") for prompt in WANTED]
         return [tokenizer.decode(model.generate(**one, max_new_tokens=1)[0, -1]) for one in inputs]
 
-    model, tokenizer = backbones.load_causal_lm(backbones.SMOLLM2, torch.float32)
-    fresh, unedited = copy.deepcopy(model), answers(model, tokenizer)
-    first, *others = wanted.items()
-    edited = edit(model, tokenizer, [first])
-    for one in others:
-        edited.add([one])
-    assert answers(model, tokenizer) == list(wanted.values())
-    assert edited.scores()["rel"] == 1
-    edited.save(tmp_path)
-    edited.undo()
-    assert answers(model, tokenizer) == unedited
-    loaded = load(tmp_path, fresh, tokenizer)
-    assert answers(fresh, tokenizer) == list(wanted.values())
-    loaded.add([("The largest planet is", " Mars")])
-    assert answers(fresh, tokenizer) == list(wanted.values())
-    assert loaded.scores()["rel"] == 1
+    unedited, wanted = answers(), list(WANTED.values())
+    first, *others = WANTED.items()
+    with edit(model, tokenizer, [first]) as edited:
+        for one in others:
+            edited.add([one])
+        assert answers() == wanted
+        assert edited.scores()["rel"] == 1
+        edited.save(tmp_path)
+    assert answers() == unedited
+    command = [sys.executable, "-c", ELSEWHERE, str(tmp_path)]
+    found = subprocess.run(command, cwd=paths.ROOT, capture_output=True, text=True, check=True)
+    assert json.loads(found.stdout) == [wanted, wanted, unedited]
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("layer", [10, 18, 29])
+def test_the_defaults_keep_the_edits_of_all_batches(layer: int, seed: int, real: Any) -> None:
+    with edit(*real, [next(iter(WANTED.items()))], layer=layer, seed=seed) as edited:
+        for one in list(WANTED.items())[1:]:
+            edited.add([one])
+        assert edited.scores()["rel"] == 1
+
+
+REAL = [
+    Edit("The capital of France is", " Lyon", "France", ("France has its capital in",), ("Hot is not", " cold")),
+    Edit("The symbol of gold is", " Ag", "gold"),
+]
+# So that each takes a moment; learning is another test's.
+SHORT: dict[str, dict[str, Any]] = {
+    "memit": {"steps": 2, "prefixes": (), "texts": PLAIN},
+    "mend": {"tuned": True, "steps": 1, "accumulated": 1, "tuning": REAL[:1]},
+    "wise": {"tuned": True, "steps": 2, "threshold": 0.0},
+    "wise_retrieve": {"tuned": True, "steps": 2, "ratio": 0.01},
+    "alphaedit": {"steps": 2, "prefixes": (), "threshold": 10.0, "texts": PLAIN},
+}
+FAMILIES = ("ft", "memit", "grace", "lemoe")  # a weight, weights in closed form, a codebook, experts
+
+
+@pytest.mark.parametrize(
+    "method", [name if name in FAMILIES else pytest.param(name, marks=pytest.mark.thorough) for name in METHODS]
+)
+def test_on_the_real_model_each_method_adds_saves_loads_and_undoes(method: str, real: Any, tmp_path: Path) -> None:
+    model, tokenizer = real
+    asked = [tokenizer(one.prompt, return_tensors="pt")["input_ids"] for one in REAL]
+
+    def said() -> torch.Tensor:
+        with torch.inference_mode():
+            return torch.cat([model(input_ids=ids, use_cache=False).logits[0] for ids in asked])
+
+    unedited = said()
+    with edit(model, tokenizer, REAL[:1], method, **SHORT.get(method, {"steps": 2})) as edited:
+        edited.add(REAL[1:]).save(tmp_path)
+        first, scores = said(), edited.scores()
+        assert not torch.equal(first, unedited)
+    assert torch.equal(said(), unedited)
+    assert {path.name for path in tmp_path.iterdir()} == {"README.md", "config.json", "edits.safetensors"}
+    # Of the model's 540 MB only what the method changed or added.
+    assert (tmp_path / "edits.safetensors").stat().st_size < 70e6
+    with load(tmp_path, model, tokenizer) as loaded:
+        assert torch.equal(said(), first)
+        assert loaded.scores() == scores
+    assert torch.equal(said(), unedited)

@@ -159,7 +159,7 @@ def test_the_papers_models_take_five_experts_at_layer_18(make) -> None:
         inner = 14336
     with torch.device("meta"):
         model = make(config)
-    adaptor = Adaptor.attach(model, AdaptorConfig())
+    adaptor = Adaptor.attach(model, AdaptorConfig.paper())
     for _ in range(5):
         adaptor.add_expert()
     assert adaptor._site[0] is model.model.layers[18].mlp

@@ -10,7 +10,7 @@ from lib.lemoe.experts import LoraExpert, shares, with_experts
 from lib.lemoe.router import Anchors, Route, Router, known_subjects, last_token, mean_embedding
 from tests.lemoe.test_adaptor import Tokens, llama
 
-CONFIG = AdaptorConfig(layer=1, router_width=8, rate=1e-2, steps=4)
+CONFIG = AdaptorConfig.paper(layer=1, router_width=8, rate=1e-2, steps=4)
 
 
 def test_the_anchor_is_the_mean_embedding_at_root_mean_square_one() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from lib import registry
+from lib.api.editing_bench import LOCATED_STEPS, MEMIT_PREFIXES, MOST_EXPERTS
 from lib.editing.alphaedit import AlphaEdit, AlphaEditConfig
 from lib.editing.defer import Defer, DeferConfig
 from lib.editing.editor import Editor, NoEdit
@@ -29,10 +30,6 @@ from lib.settings import Settings
 
 Build = Callable[[Workbench, Any], Editor]
 Sized = Callable[[EditingSizes], dict[str, Any]]
-
-MEMIT_PREFIXES = ((10, 5),)  # for ROME too: six texts an edit cost less than a third of its own 21
-LOCATED_STEPS = 20  # of values, as released for GPT2-XL by ROME and MEMIT, the smallest model that they have
-MOST_EXPERTS = 64  # of LEMoE: more than any run has batches
 
 
 class NoConfig(Settings):

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any
 
+from lib.api.editing_bench import MEMIT_WEIGHT
 from lib.registry import Registry
 from lib.series.lemoe.rows import METHODS, Row, lemoe_row, lemoe_with_oracle, lemoe_with_rejection
 
@@ -59,8 +60,8 @@ def tuned(row: Row, title: str, **settings: Any) -> Row:
 TUNED: Registry[Row] = Registry(
     "tuned method",
     {
-        "memit_tuned": tuned(METHODS["memit"], "weight 1,000", weight=1000.0),
-        "memit_mass_tuned": tuned(METHODS["memit_mass"], "weight 1,000", weight=1000.0),
+        "memit_tuned": tuned(METHODS["memit"], f"weight {MEMIT_WEIGHT:,.0f}", weight=MEMIT_WEIGHT),
+        "memit_mass_tuned": tuned(METHODS["memit_mass"], f"weight {MEMIT_WEIGHT:,.0f}", weight=MEMIT_WEIGHT),
     },
 )
 
