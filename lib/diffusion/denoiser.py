@@ -73,8 +73,10 @@ class Denoiser(nn.Module):
         """Return the mean word vector (..., embedding) under the softmax of `scores` (..., vocabulary), in float32."""
         return (scores.softmax(-1).to(vectors.dtype) @ vectors).float()
 
-    def forward(self, source: Tensor, noised: Tensor, previous: Tensor, t: Tensor, steps: int) -> Tensor:
-        """Estimate x0 (sentences, target words, embedding) in float32.
+    def forward(
+        self, source: Tensor, noised: Tensor, previous: Tensor, t: Tensor, steps: int, both: bool = False
+    ) -> Tensor:
+        """Estimate x0 (sentences, target words, embedding) in float32; with `both` of source and target words.
 
         `source` (sentences, source words, embedding) clean; `noised` x_t and `previous`, the last estimate of x0 or
         zeros (self-conditioning), both (sentences, target words, embedding); `t` (sentences,) in [0, T = steps].
@@ -89,7 +91,7 @@ class Denoiser(nn.Module):
         angles = rotary_angles(source.shape[1], noised.shape[1], head, hidden.device)
         for block in self.blocks:
             hidden = block(hidden, angles)
-        return self.leave(self.norm(hidden[:, source.shape[1] :])).float()
+        return self.leave(self.norm(hidden if both else hidden[:, source.shape[1] :])).float()
 
 
 def time_features(fraction: Tensor, size: int = 128) -> Tensor:
