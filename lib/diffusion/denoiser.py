@@ -50,7 +50,7 @@ class Denoiser(nn.Module):
     def vectors(self) -> Tensor:
         """Return all word vectors (vocabulary, embedding), each of norm scale * sqrt(embedding)."""
         scale = self.config.embedding_scale * math.sqrt(self.config.embedding)
-        return functional.normalize(self.words, dim=-1) * scale
+        return self.words * (scale / self.words.norm(dim=-1, keepdim=True).clamp(min=1e-12))
 
     def logits(self, estimate: Tensor, vectors: Tensor) -> Tensor:
         """Score every word for estimates (..., embedding): the output layer tied to the word vectors."""

@@ -36,7 +36,12 @@ RELEASED: Mapping[str, Any] = MappingProxyType({"sampler": "ancestral", "clamp":
 def nearest(estimate: Tensor, vectors: Tensor) -> Tensor:
     """Return the ids (...) of the word vectors (words, embedding) that are nearest to estimates (..., embedding)."""
     # |x - v|^2 = |x|^2 - 2 x v + |v|^2, whose first term all words share
-    return (functional.linear(estimate, vectors).float() - (vectors**2).sum(-1) / 2).argmax(-1)
+    return likeliest(functional.linear(estimate, vectors).float() - (vectors**2).sum(-1) / 2)
+
+
+def likeliest(scores: Tensor) -> Tensor:
+    """Return the first of the best words (...) by scores (..., words)."""
+    return scores.max(-1).indices  # on a CPU four times as fast as `argmax`, which finds the same
 
 
 @torch.inference_mode()
@@ -98,7 +103,7 @@ def _read(
         guess, estimate = nearest(output, vectors), output
         return guess, estimate, functional.embedding(guess, vectors)
     scores = model.logits(output, vectors)
-    guess, estimate = scores.argmax(-1), output
+    guess, estimate = likeliest(scores), output
     if diffusion.estimate == "expected":
         estimate = model.expected(scores, vectors)
     if config.clamp == "none":

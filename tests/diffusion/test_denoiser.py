@@ -19,6 +19,21 @@ def test_attention_equals_torchs_own() -> None:
     assert torch.allclose(blocks.attention(query, key, value), expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_attention_of_turned_words_equals_its_parts_and_so_do_its_gradients(dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(0)
+    mixed = torch.randn(2, 7, 3, 4, 6, generator=generator).to(dtype).requires_grad_()
+    angles = blocks.rotary_angles(3, 4, 6, torch.device("cpu"))
+    found = blocks.turned_attention(mixed, angles)
+    query, key, value = mixed.double().permute(2, 0, 3, 1, 4)
+    parts = blocks.attention(blocks.rotate(query, angles), blocks.rotate(key, angles), value).transpose(1, 2)
+    weights = torch.randn(found.shape, generator=generator).to(dtype)
+    both = [torch.autograd.grad((x * weights).sum(), mixed)[0] for x in (found, parts)]
+    tolerance = {torch.float64: 1e-6, torch.float32: 1e-5, torch.bfloat16: 4e-2}[dtype]
+    assert torch.allclose(found.double(), parts, atol=tolerance)
+    assert torch.allclose(*both, atol=tolerance)
+
+
 def test_rotary_products_depend_on_the_distance_of_places_only() -> None:
     cosine, sine = blocks.rotary_angles(6, 6, 8, torch.device("cpu"))
     assert torch.equal(cosine[:6], cosine[6:])  # the target counts from zero again
