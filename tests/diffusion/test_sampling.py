@@ -220,3 +220,10 @@ def test_no_noise_repeats_the_draw_of_the_weights() -> None:
     for purpose in ("decoding", "training", "tracing", "dropout"):
         for number in range(50):
             assert not torch.equal(weights, torch.randn(4, generator=seeds.generator(purpose, 0, number)))
+
+
+def test_the_likeliest_word_is_the_first_of_equals() -> None:
+    scores = torch.randint(5, (40, 300), generator=torch.Generator().manual_seed(0)).to(torch.bfloat16)
+    first = [row.index(max(row)) for row in scores.tolist()]
+    assert sampling.likeliest(scores).tolist() == first
+    assert sampling.likeliest(scores.float().view(4, 10, 300)).flatten().tolist() == first
