@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import NonNegativeFloat, PositiveFloat
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from lib import errors, paths, progress, seeds
@@ -36,7 +36,7 @@ class TrainingConfig(Settings):
     precision: Literal["bfloat16", "float32"] = "bfloat16"
     # What saves memory and changes no result: the words that pass the network at once (None: a whole batch), and the
     # layers' inner states computed a second time instead of kept.
-    micro_tokens: Count | None = None
+    micro_tokens: PositiveInt | None = None
     checkpointing: bool = False
 
 
