@@ -7,6 +7,7 @@ from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lib.diffusion.rounding import negative_log_likelihood
 from lib.seq2seq.blocks import Block, rotary_angles
 from lib.settings import Settings, Share
 
@@ -49,21 +50,33 @@ class Denoiser(nn.Module):
     def vectors(self) -> Tensor:
         """Return all word vectors (vocabulary, embedding), each of norm scale * sqrt(embedding)."""
         scale = self.config.embedding_scale * math.sqrt(self.config.embedding)
-        return functional.normalize(self.words, dim=-1) * scale
+        return self.words * (scale / self.words.norm(dim=-1, keepdim=True).clamp(min=1e-12))
 
     def logits(self, estimate: Tensor, vectors: Tensor) -> Tensor:
         """Score every word for estimates (..., embedding): the output layer tied to the word vectors."""
+        return functional.linear(estimate * self._factor(), vectors, self.bias)
+
+    def rounding(self, estimate: Tensor, vectors: Tensor, target: Tensor) -> Tensor:
+        """Return -log p(target | estimate) in nats, of the shape of `target`, whose scores are those of `logits`.
+
+        The scores of all words are never held for all places at once.
+        """
+        scaled = (estimate * self._factor()).flatten(0, -2)
+        return negative_log_likelihood(scaled, vectors, self.bias, target.flatten()).view(target.shape)
+
+    def _factor(self) -> float:
         # A perfect estimate scores sharpness * sqrt(embedding), whatever the scale of the word vectors.
         config = self.config
-        factor = config.sharpness / (config.embedding_scale**2 * math.sqrt(config.embedding))
-        return functional.linear(estimate * factor, vectors, self.bias)
+        return config.sharpness / (config.embedding_scale**2 * math.sqrt(config.embedding))
 
     def expected(self, scores: Tensor, vectors: Tensor) -> Tensor:
         """Return the mean word vector (..., embedding) under the softmax of `scores` (..., vocabulary), in float32."""
         return (scores.softmax(-1).to(vectors.dtype) @ vectors).float()
 
-    def forward(self, source: Tensor, noised: Tensor, previous: Tensor, t: Tensor, steps: int) -> Tensor:
-        """Estimate x0 (sentences, target words, embedding) in float32.
+    def forward(
+        self, source: Tensor, noised: Tensor, previous: Tensor, t: Tensor, steps: int, both: bool = False
+    ) -> Tensor:
+        """Estimate x0 (sentences, target words, embedding) in float32; with `both` of source and target words.
 
         `source` (sentences, source words, embedding) clean; `noised` x_t and `previous`, the last estimate of x0 or
         zeros (self-conditioning), both (sentences, target words, embedding); `t` (sentences,) in [0, T = steps].
@@ -78,7 +91,7 @@ class Denoiser(nn.Module):
         angles = rotary_angles(source.shape[1], noised.shape[1], head, hidden.device)
         for block in self.blocks:
             hidden = block(hidden, angles)
-        return self.leave(self.norm(hidden[:, source.shape[1] :])).float()
+        return self.leave(self.norm(hidden if both else hidden[:, source.shape[1] :])).float()
 
 
 def time_features(fraction: Tensor, size: int = 128) -> Tensor:

@@ -1,9 +1,12 @@
 """The reverse process: from noise to the words of a target, with the estimate after every step where it is wanted."""
 
 import itertools
-from typing import Literal
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Literal
 
 import torch
+from pydantic import NonNegativeFloat
 from torch import Tensor
 from torch.nn import functional
 
@@ -20,6 +23,25 @@ class SamplingConfig(Settings):
     steps: Count = 2000  # sampling steps, at most T
     sampler: Literal["ddim", "ancestral"] = "ancestral"
     information: Literal["latest", "carried"] = "latest"  # the e at the near end of a step, see `reverse`
+    # "nearest" puts the nearest word vector in the place of every estimate ("clamping", as released)
+    clamp: Literal["none", "nearest"] = "none"
+    variance: process.Variance = "posterior"  # of an ancestral step; "fixed_large" is the released one
+    temperature: NonNegativeFloat = 1.0  # factor on the noise of ancestral steps (our choice; x_T keeps its own)
+
+
+# DiffuSeq's code, which InfoDiffusion's builds on, in as many steps as T.
+RELEASED: Mapping[str, Any] = MappingProxyType({"sampler": "ancestral", "clamp": "nearest", "variance": "fixed_large"})
+
+
+def nearest(estimate: Tensor, vectors: Tensor) -> Tensor:
+    """Return the ids (...) of the word vectors (words, embedding) that are nearest to estimates (..., embedding)."""
+    # |x - v|^2 = |x|^2 - 2 x v + |v|^2, whose first term all words share
+    return likeliest(functional.linear(estimate, vectors).float() - (vectors**2).sum(-1) / 2)
+
+
+def likeliest(scores: Tensor) -> Tensor:
+    """Return the first of the best words (...) by scores (..., words)."""
+    return scores.max(-1).indices  # on a CPU four times as fast as `argmax`, which finds the same
 
 
 @torch.inference_mode()
@@ -54,11 +76,8 @@ def reverse(
     for far, near in itertools.pairwise(times):
         t, s = far.expand(len(source)), near.expand(len(source))
         previous = estimate if diffusion.self_conditioning else torch.zeros_like(estimate)
-        estimate = model(clean, x_t, previous, t, diffusion.steps)
-        scores = model.logits(estimate, vectors)
-        guess = scores.argmax(-1)
-        if diffusion.estimate == "expected":
-            estimate = model.expected(scores, vectors)
+        output = model(clean, x_t, previous, t, diffusion.steps)
+        guess, estimate, aim = _read(model, diffusion, config, output, vectors)
         words.append(guess)
         e = schedule.relative_information(information[guess])
         behind = carried if config.information == "carried" and carried is not None else e
@@ -66,8 +85,28 @@ def reverse(
         abar_s = schedule.abar(diffusion.schedule, s, diffusion.steps, e, diffusion.lam)
         carried = e
         if config.sampler == "ddim":
-            x_t = process.ddim_step(x_t, estimate, abar_t, abar_s)
+            x_t = process.ddim_step(x_t, aim, abar_t, abar_s)
         elif near > 0:
-            fresh = torch.randn(x_t.shape, generator=generator).to(x_t)
-            x_t = process.ancestral_step(x_t, estimate, abar_t, abar_s, fresh)
+            fresh = config.temperature * torch.randn(x_t.shape, generator=generator).to(x_t)
+            x_t = process.ancestral_step(x_t, aim, abar_t, abar_s, fresh, config.variance)
     return torch.stack(words) if trace else words[-1]
+
+
+def _read(
+    model: Denoiser, diffusion: process.ProcessConfig, config: SamplingConfig, output: Tensor, vectors: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the words of the network's output, its estimate of x0, and what the step goes towards.
+
+    The two differ where estimates are clamped: the network is given back its own, as in training.
+    """
+    if diffusion.estimate == "network" and config.clamp == "nearest":
+        guess, estimate = nearest(output, vectors), output
+        return guess, estimate, functional.embedding(guess, vectors)
+    scores = model.logits(output, vectors)
+    guess, estimate = likeliest(scores), output
+    if diffusion.estimate == "expected":
+        estimate = model.expected(scores, vectors)
+    if config.clamp == "none":
+        return guess, estimate, estimate
+    guess = nearest(estimate, vectors)
+    return guess, estimate, functional.embedding(guess, vectors)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -9,10 +10,12 @@ from torch import Tensor
 
 from lib.registry import Registry
 
-ScheduleName = Literal["information", "sqrt", "linear", "cosine"]
+ScheduleName = Literal["information", "sqrt", "linear", "cosine", "sqrt_released", "cosine_released"]
 
 # Our choice: at the ends abar would be 0 or 1 (sqrt even falls below 0), where a step divides by zero.
 FLOOR = 1e-4
+# As released: a step keeps a thousandth of the signal at least (beta is at most 0.999).
+LEAST_KEPT = 1e-3
 
 
 def relative_information(information: Tensor) -> Tensor:
@@ -51,24 +54,46 @@ def cosine_abar(t: Tensor, steps: int) -> Tensor:
     return torch.cos(math.pi / 2 * (t / steps + 0.008) / 1.008) ** 2
 
 
-Schedule = Callable[[Tensor, int, Tensor, float], Tensor]  # t, T, e, lambda
+def released(curve: Callable[[Tensor, int], Tensor], t: Tensor, steps: int) -> Tensor:
+    """Return abar of a curve f as the released code builds it, by steps beta_t = min(1 - f(t)/f(t-1), 0.999).
+
+    For whole t that product is max(f(t), f(t-1)/1000) / f(0): abar is 1 at t = 0, so sqrt stands a hundredth higher
+    than f, and at t = T, where f is 0 or less, a thousandth of the abar before is left.
+    """
+    before = curve((t - 1).clamp(min=0), steps)
+    return torch.maximum(curve(t, steps), LEAST_KEPT * before) / curve(torch.zeros_like(t), steps)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A curve of t, T, e and lambda, and the range that its abar is clipped to."""
+
+    curve: Callable[[Tensor, int, Tensor, float], Tensor]
+    least: float = FLOOR
+    most: float = 1 - FLOOR
+
+
 SCHEDULES: Registry[Schedule] = Registry(
     "schedule",
     {
-        "information": information_abar,
-        "linear": lambda t, steps, e, lam: information_abar(t, steps, e, 0.0),
-        "sqrt": lambda t, steps, e, lam: sqrt_abar(t, steps),
-        "cosine": lambda t, steps, e, lam: cosine_abar(t, steps),
+        "information": Schedule(information_abar),
+        "linear": Schedule(lambda t, steps, e, lam: information_abar(t, steps, e, 0.0)),
+        "sqrt": Schedule(lambda t, steps, e, lam: sqrt_abar(t, steps)),
+        "cosine": Schedule(lambda t, steps, e, lam: cosine_abar(t, steps)),
+        "sqrt_released": Schedule(lambda t, steps, e, lam: released(sqrt_abar, t, steps), 0, 1),
+        "cosine_released": Schedule(lambda t, steps, e, lam: released(cosine_abar, t, steps), 0, 1),
     },
 )
 
 
 def abar(name: ScheduleName, t: Tensor, steps: int, e: Tensor, lam: float) -> Tensor:
-    """Return abar (sentences, words), clipped to [1e-4, 1 - 1e-4], of the schedule called `name`.
+    """Return abar (sentences, words) of the schedule called `name`, clipped to [1e-4, 1 - 1e-4] unless as released.
 
     `t` is (sentences,) in [0, T = steps]; `e` is (sentences, words) and matters for "information" only, whose
-    lambda is `lam`; "linear" is its lambda = 0. Never rises with t. Raises `UserError` for an unknown name, and
-    `ValueError` for fewer than one step, t outside [0, T], lambda outside [0, 1], and e outside [-1, 1].
+    lambda is `lam`; "linear" is its lambda = 0. "sqrt_released" and "cosine_released" are those of DiffuSeq's code, see
+    `released`; no code of the information-aware schedule was released. Never rises with t. Raises `UserError` for an
+    unknown name, and `ValueError` for fewer than one step, t outside [0, T], lambda outside [0, 1], and e outside
+    [-1, 1].
     """
     if steps < 1:
         raise ValueError(f"steps={steps}: T is at least 1")
@@ -78,4 +103,5 @@ def abar(name: ScheduleName, t: Tensor, steps: int, e: Tensor, lam: float) -> Te
         raise ValueError(f"lam={lam}: lambda lies in [0, 1]")
     if not (e.abs() <= 1 + 1e-4).all():  # rounding apart
         raise ValueError("e holds a number outside [-1, 1]")
-    return SCHEDULES[name](t[:, None], steps, e, lam).expand_as(e).clamp(FLOOR, 1 - FLOOR)
+    schedule = SCHEDULES[name]
+    return schedule.curve(t[:, None], steps, e, lam).expand_as(e).clamp(schedule.least, schedule.most)

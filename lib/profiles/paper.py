@@ -1,5 +1,7 @@
 """`paper`: the papers' models, data and settings, from the user's files or the hub."""
 
+import math
+
 from lib.profiles.cpu import BEACONS, DISTILLATION, EDITING
 from lib.profiles.fields import Profile
 from lib.profiles.sizes import DiffusionSizes, TaskSizes
@@ -41,8 +43,9 @@ PROFILE = Profile(
         dropout=0.1,
         large=(1280, 36, 20),
         published_shapes=True,
+        released_process=True,
         embedding_scale=1.0,
-        sharpness=1.0,
+        sharpness=math.sqrt(128),  # the score of a word is the product of the vectors
         sampling_steps=2000,
         sampler="ancestral",
         candidates=10,

@@ -7,6 +7,7 @@ of several, and for what is no text.
 """
 
 from collections.abc import Iterator, Sequence
+from typing import Literal
 
 import numpy as np
 from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
@@ -83,12 +84,13 @@ def pairwise_bleu(texts: Sequence[str]) -> Array:
     return np.where(any_word, np.exp(log_score + brevity), 0.0)
 
 
-def self_bleu(candidates: Sequence[Sequence[str]]) -> Array:
+def self_bleu(candidates: Sequence[Sequence[str]], pairs: Literal["ordered", "released"] = "ordered") -> Array:
     """Mean sentence BLEU between the candidates of one source, over all ordered pairs, (n,) in [0, 1].
 
-    Lower is more diverse. candidates: n sources with k >= 2 texts each; `ValueError` for fewer.
+    Lower is more diverse. candidates: n sources with k >= 2 texts each; `ValueError` for fewer. The released code
+    takes each pair once, the later text as hypothesis ("released"); BLEU is not symmetric, so the two differ a little.
     """
-    return np.array([_mean_pairwise_bleu(texts) for texts in candidates], dtype=float)
+    return np.array([_mean_pairwise_bleu(texts, pairs) for texts in candidates], dtype=float)
 
 
 def diverse_4(candidates: Sequence[Sequence[str]]) -> Array:
@@ -142,10 +144,11 @@ def _four_grams(text: str) -> Iterator[tuple[str, ...]]:
     return zip(words, words[1:], words[2:], words[3:], strict=False)
 
 
-def _mean_pairwise_bleu(texts: Sequence[str]) -> float:
+def _mean_pairwise_bleu(texts: Sequence[str], pairs: Literal["ordered", "released"]) -> float:
     if len(texts) < 2:
         raise ValueError(f"Self-BLEU needs at least 2 candidates per source, got {len(texts)}")
-    return float(pairwise_bleu(texts)[~np.eye(len(texts), dtype=bool)].mean())
+    counted = ~np.eye(len(texts), dtype=bool) if pairs == "ordered" else np.tri(len(texts), k=-1, dtype=bool)
+    return float(pairwise_bleu(texts)[counted].mean())
 
 
 def _ngram_counts(texts: Sequence[str], order: int) -> Array:

@@ -25,21 +25,29 @@ DIVERSITY_AND_LENGTH = ("dist_1", "self_bleu", "diverse_4", "length")
 SHORT = NAMES | {"bertscore": "BERTScore", "length": "Length"}
 
 
-def compare(systems: Mapping[str, Sequence[Sequence[str]]], references: Sequence[str]) -> dict[str, pd.DataFrame]:
+def compare(
+    systems: Mapping[str, Sequence[Sequence[str]]], references: Sequence[str], released: bool = False
+) -> dict[str, pd.DataFrame]:
     """Return the scores of several systems on the same references: of each one row per item, the columns of `NAMES`.
 
     A system is the sentences drawn for each item. BLEU, ROUGE-L, BERTScore, Dist-1 and length are those of the
     candidate that minimum Bayes risk chooses; Self-BLEU and Diverse-4 are over the first three candidates, and NaN
-    where there is but one. Raises `ValueError` when items and references differ in number, and for none.
+    where there is but one. The released script differs in three things (`released`): BLEU takes the reference as
+    hypothesis and the candidate as its reference, minimum Bayes risk likewise, and Self-BLEU counts each pair once.
+    Raises `ValueError` when items and references differ in number, and for none.
     """
     if not len(references):
         raise ValueError("no references: give one at least")
-    chosen = {name: mbr.select(candidates) for name, candidates in systems.items()}
+    role: mbr.Role = "reference" if released else "hypothesis"
+    chosen = {name: mbr.select(candidates, role) for name, candidates in systems.items()}
     for candidates in systems.values():
         if len(candidates) != len(references):
             raise ValueError(f"{len(candidates)} items but {len(references)} references")
     close = kept_scores.bertscores(chosen, references)
-    return {name: _scores(candidates, chosen[name], references, close[name]) for name, candidates in systems.items()}
+    return {
+        name: _scores(candidates, chosen[name], references, close[name], released)
+        for name, candidates in systems.items()
+    }
 
 
 def _scores(
@@ -47,17 +55,18 @@ def _scores(
     chosen: Sequence[str],
     references: Sequence[str],
     close: np.ndarray,
+    released: bool,
 ) -> pd.DataFrame:
     several = [list(texts[:DIVERSITY]) for texts in candidates]
     alone = min(len(texts) for texts in several) < 2
     nothing = np.full(len(references), np.nan)
     return pd.DataFrame(
         {
-            "bleu": metrics.bleu(chosen, references),
+            "bleu": metrics.bleu(references, chosen) if released else metrics.bleu(chosen, references),
             "rouge_l": metrics.rouge_l(chosen, references),
             "bertscore": close,
             "dist_1": metrics.dist_1(chosen),
-            "self_bleu": nothing if alone else metrics.self_bleu(several),
+            "self_bleu": nothing if alone else metrics.self_bleu(several, "released" if released else "ordered"),
             "diverse_4": nothing if alone else metrics.diverse_4(several),
             "length": metrics.length(chosen),
         }

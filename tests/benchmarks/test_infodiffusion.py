@@ -119,6 +119,7 @@ def test_operations_count_the_passes_of_each_step() -> None:
     measured = infodiffusion.Measured(seconds=[1.0, 3.0], words=[10, 30], passes=[3, 4])
     assert measured.words_a_second() == 10
     assert measured.operations_a_second(2.0) == 2 * (30 + 120) / 4
+    assert measured.bound(2.0, 5.0) == (2 * 30 / 5 + 2 * 120 / 5) / 2
 
 
 def test_made_up_candidates_lose_their_share_of_words_in_order() -> None:
@@ -173,6 +174,7 @@ def test_the_quick_benchmark_writes_what_it_prints(
         assert told[kind]["pairs"] == 1
         assert told[kind]["ratio"] == told[kind]["lowest"] == told[kind]["highest"] > 0
         assert f"{told[kind]['ours_words_a_second']:.0f}" in printed
+        assert f"{told[kind]['ours_bound_seconds']:.4f}" in printed
     assert found["mbr"]["same"]
     assert "the same choices as" in printed
 

@@ -8,6 +8,9 @@ from torch.nn import functional
 
 from lib.diffusion import denoiser
 from lib.diffusion.denoiser import Denoiser, DenoiserConfig
+from lib.diffusion.model import DiffusionConfig, DiffusionModel
+from lib.diffusion.process import ProcessConfig
+from lib.diffusion.sampling import SamplingConfig
 from lib.seq2seq import blocks
 
 SHAPE = DenoiserConfig(vocabulary=20, embedding=8, width=32, layers=2, heads=4, dropout=0.0, embedding_scale=0.3)
@@ -17,6 +20,21 @@ def test_attention_equals_torchs_own() -> None:
     query, key, value = torch.randn(3, 2, 4, 7, 8).unbind(0)
     expected = functional.scaled_dot_product_attention(query, key, value)
     assert torch.allclose(blocks.attention(query, key, value), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_attention_of_turned_words_equals_its_parts_and_so_do_its_gradients(dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(0)
+    mixed = torch.randn(2, 7, 3, 4, 6, generator=generator).to(dtype).requires_grad_()
+    angles = blocks.rotary_angles(3, 4, 6, torch.device("cpu"))
+    found = blocks.turned_attention(mixed, angles)
+    query, key, value = mixed.double().permute(2, 0, 3, 1, 4)
+    parts = blocks.attention(blocks.rotate(query, angles), blocks.rotate(key, angles), value).transpose(1, 2)
+    weights = torch.randn(found.shape, generator=generator).to(dtype)
+    both = [torch.autograd.grad((x * weights).sum(), mixed)[0] for x in (found, parts)]
+    tolerance = {torch.float64: 1e-6, torch.float32: 1e-5, torch.bfloat16: 4e-2}[dtype]
+    assert torch.allclose(found.double(), parts, atol=tolerance)
+    assert torch.allclose(*both, atol=tolerance)
 
 
 def test_rotary_products_depend_on_the_distance_of_places_only() -> None:
@@ -88,3 +106,36 @@ def test_flops_count_every_matrix_product() -> None:
     assert denoiser.forward_flops(SHAPE) * 2 * words == pytest.approx(
         count + enter + rounding + leave_of_source, rel=0.05
     )
+
+
+def test_the_losses_and_gradients_are_those_of_the_plain_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In float32, to 1e-5: word vectors by `normalize`, torch's cross entropy, and attention left to autograd."""
+    torch.manual_seed(0)
+    how = ProcessConfig(steps=50, timesteps="uniform", rounding_of="estimate", self_conditioning=1.0)
+    model = DiffusionModel(
+        DiffusionConfig(shape=SHAPE, process=how, sampling=SamplingConfig(steps=2)), torch.arange(20.0)
+    )
+    source, target = torch.randint(3, 20, (6, 4)), torch.randint(3, 20, (6, 7))
+
+    def found() -> list[torch.Tensor]:
+        model.zero_grad()
+        loss = sum(model.losses(source, target, torch.Generator().manual_seed(1)).values())
+        loss.mean().backward()
+        return [loss.detach(), *(value.grad.clone() for value in model.parameters())]
+
+    def plain_attention(mixed: torch.Tensor, angles: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+        query, key, value = mixed.permute(2, 0, 3, 1, 4)
+        turned = blocks.rotate(query, angles), blocks.rotate(key, angles)
+        return functional.scaled_dot_product_attention(*turned, value).transpose(1, 2)
+
+    def plain_rounding(
+        self: Denoiser, estimate: torch.Tensor, vectors: torch.Tensor, ids: torch.Tensor
+    ) -> torch.Tensor:
+        return functional.cross_entropy(self.logits(estimate, vectors).transpose(1, 2), ids, reduction="none")
+
+    ours = found()
+    monkeypatch.setattr(blocks, "turned_attention", plain_attention)
+    monkeypatch.setattr(Denoiser, "rounding", plain_rounding)
+    monkeypatch.setattr(Denoiser, "vectors", lambda self: functional.normalize(self.words, dim=-1) * 0.3 * math.sqrt(8))
+    for mine, plain in zip(ours, found(), strict=True):
+        assert torch.allclose(mine, plain, rtol=1e-5, atol=1e-5 * float(plain.abs().max()))

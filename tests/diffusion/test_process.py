@@ -60,13 +60,105 @@ def test_losses_against_a_plain_derivation(name: schedule.ScheduleName, rounding
         assert found["rounding"][row].item() == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.parametrize("conditioned", [True, False])
+def test_losses_as_released_against_a_plain_derivation(conditioned: bool) -> None:
+    torch.manual_seed(5)
+    model = Denoiser(SHAPE)
+    config = process.ProcessConfig(steps=50, schedule="sqrt_released", **process.RELEASED)
+    source, target = torch.randint(3, 11, (4, 3)), torch.randint(3, 11, (4, 4))
+    t = torch.tensor([1.0, 2.0, 30.0, 50.0])
+    generator = torch.Generator().manual_seed(9)
+    found = process.losses(model, config, source, target, torch.zeros(4, 4), t, generator, conditioned)
+
+    generator = torch.Generator().manual_seed(9)
+    draws = [torch.randn(4, places, 4, generator=generator) for places in (3, 4, 4)]
+    kept = [1.0]  # abar, as the product of the released steps
+    for step in range(1, 51):
+        f = [1 - math.sqrt(u / 50 + 0.0001) for u in (step - 1, step)]
+        kept.append(kept[-1] * (1 - min(1 - f[1] / f[0], 0.999)))
+    table = torch.stack([w / w.norm() * 0.5 * math.sqrt(4) for w in model.words.detach()])
+    for row in range(4):
+        words = table[torch.cat([source[row], target[row]])]
+        start = words + math.sqrt(1 - kept[1]) * torch.cat([draws[0][row], draws[1][row]])
+        signal = kept[int(t[row])]
+        noised = math.sqrt(signal) * start[3:] + math.sqrt(1 - signal) * draws[2][row]
+        given, one = start[None, :3], t[row : row + 1]
+        first = model(given, noised[None], torch.zeros(1, 4, 4), one, 50)
+        last = first if conditioned else torch.zeros(1, 4, 4)
+        output = model(given, noised[None], last, one, 50, both=True)[0]
+        assert output.shape == (7, 4)  # every term is a mean over source and target
+        aim = words if t[row] == 1 else start
+        assert found["squared_error"][row].item() == pytest.approx(((output - aim) ** 2).mean().item() / 0.25, rel=1e-4)
+        p = torch.softmax(start @ table.T / (0.25 * 2) + model.bias, -1)
+        ids = torch.cat([source[row], target[row]])
+        expected = -sum(math.log(p[k, ids[k]].item()) for k in range(7)) / 7
+        assert found["rounding"][row].item() == pytest.approx(expected, rel=1e-4)
+        assert found["prior"][row].item() == pytest.approx((kept[50] * start**2).mean().item(), rel=1e-4)
+
+
+class Guess(Denoiser):
+    """A denoiser that estimates the same at every place, whatever it sees."""
+
+    def __init__(self, sharpness: float) -> None:
+        super().__init__(SHAPE.model_copy(update={"embedding": 16, "sharpness": sharpness}))
+        self.estimate = torch.nn.Parameter(torch.zeros(16))
+
+    def forward(self, source, noised, previous, t, steps, both=False) -> Tensor:
+        return self.estimate.expand(noised.shape)
+
+
+def gradients(model: Guess, **fields: object) -> dict[str, Tensor]:
+    """Of each term in the estimate, where two words are equally likely and nothing tells which."""
+    config = process.ProcessConfig(steps=50, schedule="linear", rounding_of="estimate", **fields)
+    target = torch.tensor([[3, 4]])
+    arguments = (target, target, torch.zeros(1, 2), torch.tensor([25.0]), torch.Generator(), False)
+    terms = process.losses(model, config, *arguments)
+    return {
+        name: torch.autograd.grad(terms[name].sum(), model.estimate, retain_graph=True)[0]
+        for name in ("squared_error", "rounding")
+    }
+
+
+def test_squared_error_and_cross_entropy_have_one_optimum_where_both_read_one_distribution() -> None:
+    torch.manual_seed(0)
+    model = Guess(sharpness=1.0)
+    calibrated = {"estimate": "expected", "squared_error_of": "estimate"}
+    optimiser = torch.optim.LBFGS([model.estimate], max_iter=200, tolerance_grad=1e-9, line_search_fn="strong_wolfe")
+    with torch.no_grad():
+        model.bias[5:], model.bias[:3] = -30, -30  # only two words are left, so that a finite estimate is exact
+
+    def cross_entropy() -> Tensor:
+        optimiser.zero_grad()
+        scores = model.logits(model.estimate, model.vectors())
+        loss = -(scores.log_softmax(-1)[3] + scores.log_softmax(-1)[4]) / 2
+        loss.backward(inputs=[model.estimate])
+        return loss
+
+    optimiser.step(cross_entropy)
+    found = gradients(model, **calibrated)
+    assert all(gradient.norm() < 1e-4 for gradient in found.values())
+    # Read from the raw output, the squared error pulls on where cross entropy has come to rest.
+    assert gradients(model, estimate="expected")["squared_error"].norm() > 0.1
+
+
+def test_apart_cross_entropy_pulls_away_from_the_optimum_of_the_squared_error() -> None:
+    torch.manual_seed(0)
+    model = Guess(sharpness=0.3)
+    with torch.no_grad():
+        model.estimate.copy_(model.vectors()[[3, 4]].mean(0))
+    found = gradients(model)
+    assert found["squared_error"].norm() < 1e-6
+    assert found["rounding"].norm() > 0.1
+    assert (found["rounding"] @ model.estimate) < 0  # towards a longer estimate
+
+
 def test_the_loss_teaches_only_through_the_second_estimate() -> None:
     model = Denoiser(SHAPE)
     config = process.ProcessConfig(steps=50, schedule="sqrt", rounding_of="estimate")
     ids, e, t = torch.randint(3, 11, (2, 4)), torch.zeros(2, 4), torch.tensor([30.0, 40.0])
     calls: list[bool] = []
     original = model.forward
-    model.forward = lambda *a: (calls.append(torch.is_grad_enabled()), original(*a))[1]  # type: ignore[method-assign]
+    model.forward = lambda *a, **k: (calls.append(torch.is_grad_enabled()), original(*a, **k))[1]  # type: ignore[method-assign]
     process.losses(model, config, ids, ids, e, t, torch.Generator().manual_seed(0), conditioned=True)
     process.losses(model, config, ids, ids, e, t, torch.Generator().manual_seed(0), conditioned=False)
     assert calls == [False, True, True]
@@ -170,6 +262,6 @@ def test_configurations_refuse_what_cannot_be() -> None:
     tried = assert_refuses(SHAPE, shares=("dropout",))
     how = process.ProcessConfig()
     tried += assert_refuses(how, ("lam", "self_conditioning"), zeros=("squared_error", "rounding"))
-    tried += assert_refuses(sampling.SamplingConfig())
+    tried += assert_refuses(sampling.SamplingConfig(), zeros=("temperature",))
     tried += assert_refuses(tracing.TracingConfig(shown=1, steps=2, pairs=3), zeros=("shown", "pairs"))
     assert tried > 80

@@ -1,5 +1,7 @@
 """Decoding: what it may depend on, what a step uses, and inputs that it refuses."""
 
+import math
+
 import pytest
 import torch
 
@@ -103,6 +105,99 @@ def test_each_step_is_given_the_estimate_of_the_one_before(monkeypatch, estimate
             assert before.any()
 
 
+def test_the_nearest_word_is_that_of_the_least_distance_whatever_the_lengths() -> None:
+    generator = torch.Generator().manual_seed(0)
+    vectors = torch.randn(40, 6, generator=generator) * torch.rand(40, 1, generator=generator) * 3
+    estimates = torch.randn(5, 7, 6, generator=generator)
+    expected = torch.cdist(estimates.double(), vectors.double().expand(5, -1, -1)).argmin(-1)
+    assert torch.equal(sampling.nearest(estimates, vectors), expected)
+
+
+def released(model: DiffusionModel, source: torch.Tensor, places: int, steps: int, seed: int) -> list[torch.Tensor]:
+    """The words after every step of the authors' sampler, written from its definition by betas."""
+    betas, curve = [], [1 - math.sqrt(t / steps + 0.0001) for t in range(steps + 1)]
+    betas = [min(1 - curve[t] / curve[t - 1], 0.999) for t in range(1, steps + 1)]
+    kept = [math.prod(1 - beta for beta in betas[:t]) for t in range(steps + 1)]  # abar at 0..T
+    vectors, generator = model.denoiser.vectors(), torch.Generator().manual_seed(seed)
+    clean = vectors[source]
+    x = torch.randn(len(source), places, vectors.shape[1], generator=generator)
+    words = []
+    for t in range(steps, 0, -1):
+        time = torch.full((len(source),), float(t))
+        output = model.denoiser(clean, x, torch.zeros_like(x), time, steps)
+        words.append(torch.cdist(output, vectors.expand(len(source), -1, -1)).argmin(-1))
+        beta, before, after = betas[t - 1], kept[t], kept[t - 1]
+        mean = beta * math.sqrt(after) / (1 - before) * vectors[words[-1]]
+        mean += (1 - after) * math.sqrt(1 - beta) / (1 - before) * x
+        x = mean + (math.sqrt(beta) * torch.randn(x.shape, generator=generator) if t > 1 else 0)
+    assert torch.allclose(x, vectors[words[-1]], atol=1e-5)  # the last step ends in the word vectors themselves
+    return words
+
+
+@torch.inference_mode()
+def test_the_released_sampler_against_its_definition() -> None:
+    how = sampling.SamplingConfig(steps=20, **sampling.RELEASED)
+    model = network(how, process.ProcessConfig(steps=20, schedule="sqrt_released", self_conditioning=0.0))
+    source = torch.randint(3, len(VOCABULARY), (6, 5), generator=torch.Generator().manual_seed(3))
+    found = model.reverse(source, 7, torch.Generator().manual_seed(4), how, trace=True)
+    assert torch.equal(found, torch.stack(released(model, source, 7, 20, 4)))
+    assert len({tuple(step.flatten().tolist()) for step in found}) > 5  # the words change on the way
+
+
+@torch.inference_mode()
+def test_a_clamped_step_goes_towards_word_vectors_and_the_network_gets_its_own_estimate_back(monkeypatch) -> None:
+    given, made, aims = [], [], []
+    forward, step = Denoiser.forward, process.ddim_step
+
+    def noting(self: Denoiser, clean, noised, previous, t, steps):
+        given.append(previous.clone())
+        made.append(forward(self, clean, noised, previous, t, steps))
+        return made[-1]
+
+    monkeypatch.setattr(Denoiser, "forward", noting)
+    monkeypatch.setattr(process, "ddim_step", lambda x, aim, *abar: (aims.append(aim), step(x, aim, *abar))[1])
+    for estimate in ("network", "expected"):
+        given.clear(), made.clear(), aims.clear()
+        model = network(process=process.ProcessConfig(steps=20, estimate=estimate))
+        clamped = HOW.model_copy(update={"clamp": "nearest"})
+        source = torch.tensor([VOCABULARY.encode(TEXTS[0])])
+        words = model.reverse(source, 8, torch.Generator().manual_seed(1), clamped, trace=True)
+        vectors = model.denoiser.vectors()
+        for number, aim in enumerate(aims):
+            assert torch.equal(aim, vectors[words[number]])
+            own = made[number]
+            if estimate == "expected":
+                own = model.denoiser.expected(model.denoiser.logits(own, vectors), vectors)
+            if number + 1 < len(given):
+                torch.testing.assert_close(given[number + 1], own)
+
+
+def test_the_temperature_scales_the_noise_of_ancestral_steps_alone() -> None:
+    model, source = network(), torch.tensor([VOCABULARY.encode(TEXTS[0])] * 2)
+    x, estimate, low, high = (
+        torch.randn(1, 2, 3),
+        torch.randn(1, 2, 3),
+        torch.full((1, 2), 0.3),
+        torch.full((1, 2), 0.6),
+    )
+    seen: list[torch.Tensor] = []
+    step = process.ancestral_step
+
+    def noting(*arguments):
+        seen.append(arguments[4])
+        return step(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(process, "ancestral_step", noting)
+        for temperature in (1.0, 0.25):
+            how = HOW.model_copy(update={"sampler": "ancestral", "temperature": temperature})
+            model.reverse(source, 8, torch.Generator().manual_seed(1), how)
+    assert len(seen) == 6
+    assert torch.allclose(seen[3], 0.25 * seen[0])
+    beta = step(x, estimate, low, high, torch.ones_like(x), "fixed_large") - step(x, estimate, low, high, 0 * x)
+    assert beta.flatten().tolist() == pytest.approx([math.sqrt(1 - 0.3 / 0.6)] * 6, rel=1e-5)
+
+
 def test_a_target_without_places_and_a_source_without_words_are_refused() -> None:
     with pytest.raises(ValueError, match="places=0"):
         network().sample(torch.tensor([VOCABULARY.encode(TEXTS[0])]), 0, torch.Generator())
@@ -125,3 +220,10 @@ def test_no_noise_repeats_the_draw_of_the_weights() -> None:
     for purpose in ("decoding", "training", "tracing", "dropout"):
         for number in range(50):
             assert not torch.equal(weights, torch.randn(4, generator=seeds.generator(purpose, 0, number)))
+
+
+def test_the_likeliest_word_is_the_first_of_equals() -> None:
+    scores = torch.randint(5, (40, 300), generator=torch.Generator().manual_seed(0)).to(torch.bfloat16)
+    first = [row.index(max(row)) for row in scores.tolist()]
+    assert sampling.likeliest(scores).tolist() == first
+    assert sampling.likeliest(scores.float().view(4, 10, 300)).flatten().tolist() == first

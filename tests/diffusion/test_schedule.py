@@ -25,6 +25,31 @@ def test_abar_is_bounded_and_never_rises(information: list[float], name: str, la
     assert (abar.diff(dim=0) <= 1e-12).all()
 
 
+@pytest.mark.parametrize("steps", [2, 20, 200, 2000])
+@pytest.mark.parametrize("name", ["sqrt_released", "cosine_released"])
+def test_released_schedules_are_the_product_of_their_steps(name: schedule.ScheduleName, steps: int) -> None:
+    def curve(share: float) -> float:
+        if name == "sqrt_released":
+            return 1 - math.sqrt(share + 0.0001)
+        return math.cos((share + 0.008) / 1.008 * math.pi / 2) ** 2
+
+    product = [1.0]
+    for t in range(1, steps + 1):
+        beta = min(1 - curve(t / steps) / curve((t - 1) / steps), 0.999)
+        product.append(product[-1] * (1 - beta))
+    found = schedule.abar(name, torch.arange(steps + 1, dtype=torch.float64), steps, torch.zeros(steps + 1, 1), 0.5)
+    assert found[:, 0].tolist() == pytest.approx(product, rel=1e-9)
+
+
+def test_what_the_released_construction_changes_at_two_hundred_steps() -> None:
+    t, e = torch.tensor([1.0, 2.0, 100.0], dtype=torch.float64), torch.zeros(3, 1)
+    ours, theirs = (schedule.abar(name, t, 200, e, 0.5)[:, 0] for name in ("sqrt", "sqrt_released"))
+    assert (ours / theirs).tolist() == pytest.approx([0.99] * 3)
+    assert (1 - theirs[0]).sqrt().item() == pytest.approx(0.249, abs=5e-4)  # of the noise on x0
+    # beta_t over the posterior's variance is (1 - abar_t) / (1 - abar_(t - 1))
+    assert ((1 - theirs[1]) / (1 - theirs[0])).item() == pytest.approx(1.47, abs=5e-3)
+
+
 @given(values, st.floats(0, 1), st.floats(0, 1))
 def test_mean_over_the_sentence_is_linear(information: list[float], lam: float, fraction: float) -> None:
     h = torch.tensor([information], dtype=torch.float64)

@@ -32,6 +32,7 @@ def test_the_choice_is_that_of_brute_force(candidates):
 def test_the_candidate_is_the_hypothesis_not_the_reference():
     # A lone word is punished for brevity beside the long text, which the other way round loses in precision only.
     assert mbr.choose([["a", "a b c d e f g h"]]) == [1]
+    assert mbr.choose([["a", "a b c d e f g h"]], "reference") == [0]  # as released
 
 
 def test_copies_count_as_often_as_they_occur():

@@ -53,6 +53,13 @@ def test_self_bleu_is_the_mean_over_ordered_pairs(candidates):
     assert metrics.self_bleu([candidates])[0] == pytest.approx(expected, abs=1e-12)
 
 
+@given(st.lists(texts, min_size=2, max_size=4))
+@example(["a b", "a b c d e"])
+def test_self_bleu_as_released_takes_each_pair_once_the_later_text_as_hypothesis(candidates):
+    expected = np.mean([nltk_bleu(later, earlier) for earlier, later in itertools.combinations(candidates, 2)])
+    assert metrics.self_bleu([candidates], "released")[0] == pytest.approx(expected, abs=1e-12)
+
+
 def test_self_bleu_needs_two_candidates():
     with pytest.raises(ValueError, match="at least 2"):
         metrics.self_bleu([["a b"]])

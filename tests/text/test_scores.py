@@ -30,6 +30,15 @@ def test_quality_is_that_of_the_minimum_risk_candidate_and_diversity_that_of_the
     assert found["diverse_4"].tolist() == pytest.approx(metrics.diverse_4(three).tolist())
 
 
+def test_as_released_the_reference_is_the_hypothesis() -> None:
+    found = scores.compare({"": CANDIDATES}, REFERENCES, released=True)[""]
+    chosen = [candidates[0] for candidates in CANDIDATES]
+    assert found["bleu"].tolist() == pytest.approx(metrics.bleu(REFERENCES, chosen).tolist())
+    assert found["bleu"].tolist() != pytest.approx(metrics.bleu(chosen, REFERENCES).tolist())
+    three = [candidates[:3] for candidates in CANDIDATES]
+    assert found["self_bleu"].tolist() == pytest.approx(metrics.self_bleu(three, "released").tolist())
+
+
 def test_one_candidate_has_no_diversity() -> None:
     found = scores.compare({"": [[r] for r in REFERENCES]}, REFERENCES)[""]
     assert found["bleu"].tolist() == pytest.approx([1, 1])

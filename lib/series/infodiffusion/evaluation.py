@@ -18,15 +18,15 @@ COPY, REFERENCE = "copy the source", "reference"
 def on_test(runs: Mapping[str, records.Record], pairs: PairSet, split: str = "test") -> dict[str, pd.DataFrame]:
     """Return the scores per item of every run (title: record), of copying the source, and of the references.
 
-    Items are the first test sentences of `pairs`, as many as all runs have written for `split`; raises as
-    `scores.compare`, and `ValueError` without any run.
+    Items are the first test sentences of `pairs`, as many as all runs have written for `split`. Runs of `paper` are
+    scored as the released script does. Raises as `scores.compare`, and `ValueError` without any run.
     """
     written = {title: cases.candidates(run, split) for title, run in runs.items()}
     count = min(map(len, written.values()))
     systems = {title: candidates[:count] for title, candidates in written.items()}
     sources, references = pairs.sources("test")[:count], pairs.targets("test")[:count]
     systems |= {COPY: [[text] for text in sources], REFERENCE: [[text] for text in references]}
-    return scores.compare(systems, references)
+    return scores.compare(systems, references, released=all(run.profile == "paper" for run in runs.values()))
 
 
 def by_group(values: ArrayLike, pairs: PairSet) -> np.ndarray:

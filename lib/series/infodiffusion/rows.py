@@ -10,11 +10,11 @@ from pydantic import BaseModel
 from torch import nn
 
 from lib import registry
-from lib.diffusion import tracing
+from lib.diffusion import sampling, tracing
 from lib.diffusion.denoiser import DenoiserConfig, forward_flops
 from lib.diffusion.model import DiffusionConfig, DiffusionModel, Information, information
-from lib.diffusion.process import ProcessConfig
-from lib.diffusion.sampling import SamplingConfig
+from lib.diffusion.process import RELEASED, ProcessConfig
+from lib.diffusion.schedule import SCHEDULES
 from lib.registry import Registry
 from lib.seq2seq.gpt2 import FineTuned, Gpt2, Gpt2Config, PretrainedConfig
 from lib.seq2seq.gpvae import GPVAE, GPVAEConfig
@@ -106,10 +106,13 @@ class Diffusion(Row):
         # Our choices, for all: the rounding loss reads the network's estimate, and times are skewed unless said
         # otherwise.
         settings = {"rounding_of": "estimate", "timesteps": "skewed", **self.process}
+        walk: Mapping[str, Any] = {"sampler": sizes.sampler}
+        if sizes.released_process:
+            settings, walk = {**RELEASED, **_released_schedule(self.process)}, sampling.RELEASED
         return DiffusionConfig(
             shape=DenoiserConfig(vocabulary=vocabulary, **{key: getattr(sizes, key) for key in shape}),
             process=ProcessConfig(steps=sizes.diffusion_steps, **settings),
-            sampling=SamplingConfig(steps=sizes.sampling_steps, sampler=sizes.sampler),
+            sampling=sampling.SamplingConfig(steps=sizes.sampling_steps, **walk),
             information=self.values,
         )
 
@@ -140,6 +143,12 @@ class Diffusion(Row):
         """Return every word of the first sentences while they are decoded, and when the words of more settle."""
         how = tracing.TracingConfig(shown=config.shown, steps=config.traced_steps, pairs=config.traced_pairs)
         return tracing.watch(model, how, vocabulary, sources, config.window, seed)
+
+
+def _released_schedule(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings with the schedule that the authors' code builds, where it has one of that name."""
+    released = f"{settings.get('schedule')}_released"
+    return {**settings, **({"schedule": released} if released in SCHEDULES else {})}
 
 
 @dataclass(frozen=True, kw_only=True)

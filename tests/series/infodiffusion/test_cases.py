@@ -122,6 +122,23 @@ def test_the_paper_profile_takes_the_published_shapes() -> None:
     assert method("gpt2_large") == PretrainedConfig(name="gpt2-large", trained_layers=None)
 
 
+def test_the_paper_profile_takes_the_released_process() -> None:
+    sizes = profiles.profile("paper").diffusion
+    made = {name: MODELS[name].configure(sizes, 30522, 102) for name in cases.PAIR}
+    for method in made.values():
+        process, walk = method.process, method.sampling
+        assert (process.timesteps, process.rounding_of, process.x0_noise) == ("loss_aware", "clean", "released")
+        assert (process.averaged_over, process.squared_error, process.rounding) == ("both", 1, 1)
+        assert (process.estimate, process.squared_error_of) == ("network", "output")
+        assert (walk.sampler, walk.clamp, walk.variance, walk.temperature) == ("ancestral", "nearest", "fixed_large", 1)
+        assert walk.steps == process.steps == 2000
+        # A word's score is the product of its vector with the estimate.
+        assert method.shape.sharpness / (method.shape.embedding_scale**2 * 128**0.5) == pytest.approx(1)
+    assert made["diffuseq"].process.schedule == "sqrt_released"
+    assert made["infodiffusion"].process.schedule == "information"
+    assert VARIANTS["cosine"].configure(sizes, 30522, 102).process.schedule == "cosine_released"
+
+
 @pytest.mark.parametrize("profile", ["smoke", "paper"])
 @pytest.mark.parametrize("name", list(ROWS))
 def test_a_configuration_comes_back_from_json_as_the_rows_own(name: str, profile: str) -> None:
