@@ -17,6 +17,16 @@ from lib.diffusion.sampling import SamplingConfig
 from lib.diffusion.timesteps import Timesteps
 from lib.seq2seq.blocks import Block, rotary_angles, rotate
 
+PROCESS = {
+    "rounding_of": "estimate",
+    "estimate": "network",
+    "squared_error_of": "output",
+    "timesteps": "skewed",
+    "x0_noise": "none",
+    "averaged_over": "target",
+}
+SAMPLING = {"sampler": "ddim", "information": "latest", "clamp": "none"}
+
 
 class ReferenceDenoiser(Denoiser):
     """The denoiser over padded sentences: the parameters of `Denoiser`, without dropout."""
@@ -54,6 +64,17 @@ def masked_block(block: Block, hidden: Tensor, angles: tuple[Tensor, Tensor], ke
     return hidden + block.contract(functional.gelu(block.expand(block.norm_feed_forward(hidden))))
 
 
+def known(config: DiffusionConfig) -> DiffusionConfig:
+    """Return a configuration with the settings that the reference knows in the place of its own."""
+    return config.model_copy(
+        update={
+            "shape": config.shape.model_copy(update={"dropout": 0.0}),
+            "process": config.process.model_copy(update=PROCESS),
+            "sampling": config.sampling.model_copy(update=SAMPLING),
+        }
+    )
+
+
 class ReferenceModel(nn.Module):
     """`DiffusionModel` over padded batches, for the settings that the benchmark measures."""
 
@@ -65,15 +86,12 @@ class ReferenceModel(nn.Module):
         `values` is H of every word, (vocabulary,), 0 for `pad`. Raises `ValueError` for settings that it does not know.
         """
         super().__init__()
-        one, how = config.process, config.sampling
-        told = (config.shape.dropout, one.rounding_of, one.estimate, one.timesteps, how.sampler, how.information)
-        known = (0.0, "estimate", "network", "skewed", "ddim", "latest")
-        if told != known:
-            raise ValueError(f"the reference knows {known} only, not {told}")
+        if config != known(config):
+            raise ValueError(f"the reference knows {PROCESS} and {SAMPLING} only, without dropout")
         self.config, self.pad = config, pad
         self.source_places, self.target_places = places
         self.denoiser = ReferenceDenoiser(config.shape)
-        self.timesteps = Timesteps(one)
+        self.timesteps = Timesteps(config.process)
         self.register_buffer("values", values, persistent=False)
 
     def losses(self, source: Tensor, target: Tensor, generator: torch.Generator) -> dict[str, Tensor]:

@@ -10,21 +10,21 @@ def _embedded(
     steps: int, pairs: int, window: tuple[float, int, int], data: str = "embedded", **other: int
 ) -> TaskSizes:
     """Return the sizes of a task on embedded text."""
-    return TaskSizes(data=data, training_steps=steps, baseline_steps=200, test_pairs=pairs, window=window, **other)
+    return TaskSizes(data=data, training_steps=steps, baseline_steps=1000, test_pairs=pairs, window=window, **other)
 
 
 DIFFUSION = DiffusionSizes(
     tasks={
-        "paraphrase": _embedded(600, 500, (1.0, 3, 64), whole_verses=100),
-        "simplification": _embedded(200, 200, (1.0, 3, 64)),
-        "dialogue": _embedded(200, 200, (1.0, 3, 64), "replies"),
-        "question_generation": _embedded(200, 200, (1.0, 3, 64)),
+        "paraphrase": _embedded(2000, 500, (1.0, 3, 64), whole_verses=100),
+        "simplification": _embedded(2000, 200, (1.0, 3, 64)),
+        "dialogue": _embedded(2000, 200, (1.0, 3, 64), "replies"),
+        "question_generation": _embedded(2000, 200, (1.0, 3, 64)),
     },
-    seeds=(0,),
-    ablation_steps=300,
+    seeds=(0, 1, 2),
+    ablation_steps=600,
     ablation_pairs=200,
     ablation_candidates=5,
-    ablation_seeds=(0, 1, 2),
+    ablation_seeds=(0, 1, 2, 3, 4),
     vocabulary=8000,
     train_pairs=None,
     diffusion_steps=200,
@@ -36,15 +36,16 @@ DIFFUSION = DiffusionSizes(
     dropout=0.0,
     large=(320, 5, 5),
     embedding_scale=0.3,
-    sharpness=0.3,
+    sharpness=1.0,
     sampling_steps=20,
-    sampler="ddim",
+    sampler="ancestral",
     candidates=10,
     traced_steps=50,
     traced_pairs=200,
-    swept_steps=(1, 2, 5, 10, 20, 50, 100, 200),
-    swept_pairs=40,
-    curve_points=6,
+    swept_steps=(1, 2, 5, 10, 20, 50, 200),
+    swept_pairs=200,
+    swept_temperatures=(0.0, 0.25, 0.5, 0.75, 1.0),
+    curve_points=8,
     optimiser="muon",
     rate=2e-3,
 )

@@ -7,6 +7,8 @@ _SIZES = scaled(
     DIFFUSION,
     steps=600,
     pairs=500,
+    seeds=(0,),
+    ablation_seeds=(0, 1, 2),
     ablation_steps=1000,
     ablation_pairs=500,
     ablation_candidates=3,

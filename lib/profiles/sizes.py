@@ -29,11 +29,11 @@ class DiffusionSizes(Settings):
     """Sizes of the InfoDiffusion series; a training budget is a number of optimiser steps."""
 
     tasks: dict[str, TaskSizes]
-    seeds: Seeds
+    seeds: Seeds  # of the pair, and of every row on one task; the other rows have the first
     ablation_steps: PositiveInt  # optimiser steps of every row of the ablations
     ablation_pairs: PositiveInt  # their test sentences
     ablation_candidates: PositiveInt
-    ablation_seeds: Seeds  # of the two main ablations; the other rows have the first
+    ablation_seeds: Seeds  # of the main ablations and of shuffled information; the other rows have the first
     vocabulary: PositiveInt  # words; 30,522 is the uncased BERT vocabulary
     train_pairs: PositiveInt | None  # None: all
     diffusion_steps: PositiveInt  # T
@@ -55,6 +55,7 @@ class DiffusionSizes(Settings):
     traced_pairs: PositiveInt
     swept_steps: Counts  # sampling steps of Figure 6
     swept_pairs: PositiveInt
+    swept_temperatures: tuple[NonNegativeFloat, ...] = ()  # factors on the sampling noise, quality over diversity
     curve_points: PositiveInt  # times that training stops to score validation sentences
     optimiser: Literal["muon", "adamw"]
     rate: Rate

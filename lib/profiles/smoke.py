@@ -14,6 +14,8 @@ PROFILE = Profile(
         DIFFUSION,
         steps=8,
         pairs=8,
+        seeds=(0,),
+        ablation_seeds=(0, 1, 2),
         ablation_steps=4,
         ablation_pairs=4,
         ablation_candidates=3,
@@ -29,7 +31,8 @@ PROFILE = Profile(
         traced_pairs=8,
         swept_steps=(1, 2, 5),
         swept_pairs=4,
-        curve_points=2,
+        swept_temperatures=(0.0, 1.0),
+        curve_points=4,
     ),
     editing=EDITING.model_copy(
         update={

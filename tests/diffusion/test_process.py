@@ -108,10 +108,10 @@ class Guess(Denoiser):
 
 
 def gradients(model: Guess, **fields: object) -> dict[str, Tensor]:
-    """Of each term in the estimate, where two words are equally likely and nothing tells which."""
+    """Of each term in the estimate, where one word is twice as likely as another and nothing tells which comes."""
     config = process.ProcessConfig(steps=50, schedule="linear", rounding_of="estimate", **fields)
-    target = torch.tensor([[3, 4]])
-    arguments = (target, target, torch.zeros(1, 2), torch.tensor([25.0]), torch.Generator(), False)
+    target = torch.tensor([[3, 3, 4]])
+    arguments = (target, target, torch.zeros(1, 3), torch.tensor([25.0]), torch.Generator(), False)
     terms = process.losses(model, config, *arguments)
     return {
         name: torch.autograd.grad(terms[name].sum(), model.estimate, retain_graph=True)[0]
@@ -129,8 +129,8 @@ def test_squared_error_and_cross_entropy_have_one_optimum_where_both_read_one_di
 
     def cross_entropy() -> Tensor:
         optimiser.zero_grad()
-        scores = model.logits(model.estimate, model.vectors())
-        loss = -(scores.log_softmax(-1)[3] + scores.log_softmax(-1)[4]) / 2
+        scores = model.logits(model.estimate, model.vectors()).log_softmax(-1)
+        loss = -(2 * scores[3] + scores[4]) / 3
         loss.backward(inputs=[model.estimate])
         return loss
 
@@ -145,7 +145,7 @@ def test_apart_cross_entropy_pulls_away_from_the_optimum_of_the_squared_error() 
     torch.manual_seed(0)
     model = Guess(sharpness=0.3)
     with torch.no_grad():
-        model.estimate.copy_(model.vectors()[[3, 4]].mean(0))
+        model.estimate.copy_(model.vectors()[[3, 3, 4]].mean(0))
     found = gradients(model)
     assert found["squared_error"].norm() < 1e-6
     assert found["rounding"].norm() > 0.1

@@ -26,7 +26,7 @@ TODAY = datetime.datetime.now(datetime.UTC).date()
 # The notebook whose live cells a flipped sign must change, the module, its line, and the line with the sign flipped.
 MUTATIONS = [
     ("1_infodiffusion/1.1_noise_schedule", "diffusion/schedule.py", "1 - fraction + lam *", "1 - fraction - lam *"),
-    ("1_infodiffusion/1.2_keyinfo_first", "diffusion/process.py", "((estimate - x0) ** 2)", "((estimate + x0) ** 2)"),
+    ("1_infodiffusion/1.2_keyinfo_first", "diffusion/process.py", "((output - aim) ** 2)", "((output + aim) ** 2)"),
     ("3_lemoe/3.2_method", "lemoe/router.py", "return self.values(anchors) @", "return -self.values(anchors) @"),
 ]
 

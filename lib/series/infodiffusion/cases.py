@@ -9,18 +9,18 @@ from lib.diffusion.model import DiffusionModel
 from lib.errors import UserError
 from lib.seq2seq import batches, decoding, training
 from lib.series.infodiffusion import frames, sweep, tasks
-from lib.series.infodiffusion.rows import MODELS, ROWS, VARIANTS
+from lib.series.infodiffusion.rows import CHEAPEST, MODELS, ROWS, VARIANTS
 from lib.series.infodiffusion.run import Experiment, RunConfig, train
 from lib.series.infodiffusion.tasks import TASKS
 
 SERIES = "1_infodiffusion"
 TITLES = {name: row.title for name, row in TASKS.items()}
-# The pair whose sampling steps are swept, the same two after ten times the training steps, and the model whose weights
-# (first task, first seed) travel with its record.
+# The pair that the claims compare, and the model whose weights (first task, first seed) travel with its record.
 PAIR = ("infodiffusion", "diffuseq")
-LONG = {model: f"{model}_long" for model in PAIR}
 PUBLISHED = "infodiffusion"
-FIGURE_6 = "simplification"  # the task that the paper sweeps
+# The tasks whose pair each run from scratch computes (one seed), and whose sampling steps are swept with all seeds.
+CORE_TASKS = (CHEAPEST, "simplification")
+ABLATION_TASK = RIVALS_TASK = CHEAPEST
 
 
 def tasks_of(profile: str) -> list[str]:
@@ -70,7 +70,7 @@ def configuration(name: str, model: str, profile: str) -> RunConfig:
     sizes, own, row = profiles.profile(profile).diffusion, task_sizes(name, profile), ROWS[model]
     text, ablation = data(name, profile), model in VARIANTS
     content = tasks.described(text)
-    steps = (sizes.ablation_steps if ablation else row.budget(own)) * row.longer
+    steps = sizes.ablation_steps if ablation else row.budget(own)
     every = max(1, steps // sizes.curve_points)
     return RunConfig(
         **dict(text),
@@ -83,7 +83,7 @@ def configuration(name: str, model: str, profile: str) -> RunConfig:
             steps=steps, tokens=sizes.tokens, optimiser=sizes.optimiser, rate=row.rate or sizes.rate
         ),
         decoding=decoding.DecodingConfig(candidates=sizes.ablation_candidates if ablation else sizes.candidates),
-        keep=model in (*PAIR, *LONG.values()),  # the sampling sweeps need them again
+        keep=model in PAIR,  # the sampling sweeps need them again
         **row.traced(sizes),
     )
 
@@ -97,10 +97,14 @@ def cases(profile: str) -> list[records.Case]:
     """Return every case of the series at a profile's size."""
     sizes, names = profiles.profile(profile).diffusion, tasks_of(profile)
     found = [
-        case(name, model, seed, profile) for name in names for model in rows_of(name, profile) for seed in sizes.seeds
+        case(name, model, seed, profile)
+        for name in names
+        for model in rows_of(name, profile)
+        for seed in seeds_of(name, model, profile)
     ]
     found += [ablation(variant, seed, profile) for variant in VARIANTS for seed in ablation_seeds(variant, profile)]
-    return found + [sampling(name, model, seed, profile) for name in names for model in PAIR for seed in sizes.seeds]
+    swept = {name: sizes.seeds if name in CORE_TASKS else sizes.seeds[:1] for name in names}
+    return found + [sampling(name, model, seed, profile) for name in names for model in PAIR for seed in swept[name]]
 
 
 def rows_of(name: str, profile: str) -> list[str]:
@@ -108,16 +112,20 @@ def rows_of(name: str, profile: str) -> list[str]:
     return [
         model
         for model, row in MODELS.items()
-        if (not row.only or name in row.only)
-        and (not row.profiles or profile in row.profiles)
-        and (row.longer == 1 or TASKS[name].longer)
+        if (not row.only or name in row.only) and (not row.profiles or profile in row.profiles)
     ]
+
+
+def seeds_of(name: str, model: str, profile: str) -> tuple[int, ...]:
+    """Return the training seeds of a row on a task: all for the pair, and on the rivals' task for every row."""
+    every = profiles.profile(profile).diffusion.seeds
+    return every if MODELS[model].replicated or name == RIVALS_TASK else every[:1]
 
 
 def ablation_seeds(variant: str, profile: str) -> tuple[int, ...]:
     """Return the training seeds of a row of the ablations."""
-    seeds_of_all = profiles.profile(profile).diffusion.ablation_seeds
-    return seeds_of_all if VARIANTS[variant].core else seeds_of_all[:1]
+    every = profiles.profile(profile).diffusion.ablation_seeds
+    return every if VARIANTS[variant].replicated else every[:1]
 
 
 def case(name: str, model: str, seed: int, profile: str) -> records.Case:
@@ -125,33 +133,30 @@ def case(name: str, model: str, seed: int, profile: str) -> records.Case:
     config = configuration(name, model, profile)
     if (name, model, seed) == (next(iter(TASKS)), PUBLISHED, profiles.profile(profile).diffusion.seeds[0]):
         config = config.model_copy(update={"publish": True})
-    core = MODELS[model].core and TASKS[name].core
+    core = MODELS[model].core and name in CORE_TASKS and seed == profiles.profile(profile).diffusion.seeds[0]
     return _trained(f"{SERIES}/{name}/{model}/seed{seed}", config, core, seed, profile)
 
 
 def ablation(variant: str, seed: int, profile: str) -> records.Case:
-    """Return the case of one row of the ablations, on paraphrase."""
-    config = configuration("paraphrase", variant, profile)
-    return _trained(f"{SERIES}/ablation/{variant}/seed{seed}", config, VARIANTS[variant].core, seed, profile)
-
-
-def swept_row(name: str, model: str, profile: str) -> str:
-    """Return the row whose weights stand for a model of the pair in the sampling sweep of a task.
-
-    On the paper's task it is the longer training, where the profile has it: a model that cannot write yet has no
-    plateau.
-    """
-    return LONG[model] if name == FIGURE_6 and LONG[model] in rows_of(name, profile) else model
+    """Return the case of one row of the ablations, on `ABLATION_TASK`."""
+    config = configuration(ABLATION_TASK, variant, profile)
+    core = VARIANTS[variant].core and seed == profiles.profile(profile).diffusion.ablation_seeds[0]
+    return _trained(f"{SERIES}/ablation/{variant}/seed{seed}", config, core, seed, profile)
 
 
 def sampling(name: str, model: str, seed: int, profile: str) -> records.Case:
     """Return the case that draws with a trained model in all numbers of steps, by both samplers (Figure 6)."""
     sizes = profiles.profile(profile).diffusion
-    trained = case(name, swept_row(name, model, profile), seed, profile)
+    trained = case(name, model, seed, profile)
     return records.Case(
         name=f"{SERIES}/sampling/{name}/{model}/seed{seed}",
         profile=profile,
-        config=sweep.SweepConfig(trained=trained.config, steps=sizes.swept_steps, pairs=sizes.swept_pairs),
+        config=sweep.SweepConfig(
+            trained=trained.config,
+            steps=sizes.swept_steps,
+            pairs=sizes.swept_pairs,
+            temperatures=sizes.swept_temperatures,
+        ),
         data=trained.data,
         seed=seed,
         compute=sweep.draw,

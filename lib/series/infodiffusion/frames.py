@@ -4,7 +4,7 @@ import pandera.pandas as pa
 from pandera.typing import Series
 
 from lib.records.frames import Frame, Schemas, count
-from lib.series.infodiffusion.sweep import CARRIED, SAMPLERS
+from lib.series.infodiffusion.sweep import CARRIED, CLAMPED, SAMPLERS, WARM
 
 
 class Outputs(Frame, rows=("split", "item", "candidate")):
@@ -37,7 +37,7 @@ class Trace(Frame, rows=("item", "step", "place")):
 class Sampled(Frame, rows=("sampler", "steps", "item", "candidate")):
     """A row per sentence of the sweep over numbers of sampling steps."""
 
-    sampler: Series[str] = pa.Field(isin=[*SAMPLERS, CARRIED])
+    sampler: Series[str] = pa.Field(str_matches=f"^({'|'.join((*SAMPLERS, CLAMPED, CARRIED))}|{WARM}[0-9.]+)$")
     steps: Series[int] = count(1)
     item: Series[int] = count()
     candidate: Series[int] = count()

@@ -23,15 +23,15 @@ from lib.text import metrics
 
 FILE = paths.ROOT / "docs" / "pilots" / "infodiffusion.json"
 SENTENCES, STEPS = 200, (1, 2, 5, 20)
-CALIBRATED = {"estimate": "expected", "rounding_of": "estimate", "squared_error_of": "estimate"}
-# How the two losses are joined: fields of the process, and of the network's shape.
+APART = {"estimate": "network", "rounding_of": "estimate", "squared_error_of": "output"}
+ONE = {"estimate": "expected", "rounding_of": "estimate", "squared_error_of": "estimate"}
+# How the two losses are joined, fields of the process and of the network's shape: read from different things ("apart"),
+# or from one distribution over words ("one optimum").
 WAYS: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {
-    "apart": ({"timesteps": "skewed"}, {}),  # squared error of the output, cross entropy at sharpness 0.3
-    "calibrated": ({**CALIBRATED, "timesteps": "skewed"}, {"sharpness": 1.0}),
-    "calibrated, loss-aware times": ({**CALIBRATED, "timesteps": "loss_aware"}, {"sharpness": 1.0}),
-    "calibrated, uniform times": ({**CALIBRATED, "timesteps": "uniform"}, {"sharpness": 1.0}),
-    "cross entropy alone": ({**CALIBRATED, "timesteps": "skewed", "squared_error": 0.0}, {"sharpness": 1.0}),
-    "released losses": ({"rounding_of": "clean", "timesteps": "loss_aware"}, {"sharpness": 1.0}),
+    "apart": ({**APART, "timesteps": "skewed"}, {"sharpness": 0.3}),
+    "one optimum": ({**ONE, "timesteps": "skewed"}, {"sharpness": 1.0}),
+    "one optimum, loss-aware times": ({**ONE, "timesteps": "loss_aware"}, {"sharpness": 1.0}),
+    "cross entropy alone": ({**ONE, "timesteps": "skewed", "squared_error": 0.0}, {"sharpness": 1.0}),
 }
 WALKS = {
     "ddim": SamplingConfig(sampler="ddim"),

@@ -18,7 +18,7 @@ from lib.series.infodiffusion.rows import ROWS
 from lib.series.infodiffusion.tasks import Data, DataConfig
 from lib.text import metrics
 
-WATCHED = 100  # validation sentences behind each point of the curve
+WATCHED = 200  # validation sentences behind each point of the curve
 MOST_PUBLISHED = 10_000_000  # parameters: larger weights stay in the cache, the repository is to remain small
 
 
@@ -98,9 +98,14 @@ class Experiment:
         config, encoded = self.config, self.encode()
         sources, targets = (list(side[:WATCHED]) for side in self.data.splits["validation"])
 
+        def scored(model: nn.Module, sample: decoding.Sampler | None = None) -> float:
+            written = [texts[0] for texts in self.write(model, sources, seed, candidates=1, sample=sample)]
+            return float(metrics.bleu(written, targets).mean())
+
         def watch(model: nn.Module) -> dict[str, float]:
-            written = [candidates[0] for candidates in self.write(model, sources, seed, candidates=1)]
-            return {"validation_bleu": float(metrics.bleu(written, targets).mean())}
+            quick = ROWS[config.model].in_one_step(model)
+            one_step = {} if quick is None else {"one_step_bleu": scored(model, quick)}
+            return {"validation_bleu": scored(model), **one_step}
 
         trained = self.train(encoded, seed, config.training, workspace, watch)
         shown = {
@@ -141,14 +146,19 @@ class Experiment:
         return model.eval()
 
     def write(
-        self, model: nn.Module, sources: Sequence[str], seed: int, candidates: int | None = None
+        self,
+        model: nn.Module,
+        sources: Sequence[str],
+        seed: int,
+        candidates: int | None = None,
+        sample: decoding.Sampler | None = None,
     ) -> list[list[str]]:
-        """Return the candidates for each source, as many as configured unless `candidates` says otherwise."""
+        """Return the candidates for each source, as many as configured and drawn by the model unless said otherwise."""
         how = self.config.decoding
         if candidates is not None:
             how = how.model_copy(update={"candidates": candidates})
         return decoding.decode(
-            model.sample, how, self.data.vocabulary, sources, self.config.window, seed, device=self.device
+            sample or model.sample, how, self.data.vocabulary, sources, self.config.window, seed, device=self.device
         )
 
 

@@ -14,7 +14,7 @@ from lib.errors import UserError
 from lib.reporting import published
 from lib.seq2seq import batches, training
 from lib.seq2seq.gpt2 import FineTuned, PretrainedConfig
-from lib.series.infodiffusion import cases, rows, run, sweep, tasks
+from lib.series.infodiffusion import cases, hypotheses, rows, run, sweep, tasks
 from lib.series.infodiffusion.rows import MODELS, ROWS, VARIANTS
 from lib.text import pairs
 from lib.text.vocabulary import Vocabulary, WordPieces
@@ -42,38 +42,56 @@ def changed(one: dict, two: dict) -> set[str]:
     return {key for key in one if one[key] != two[key]}
 
 
-def test_the_two_models_differ_in_schedule_and_self_conditioning_only() -> None:
+@pytest.mark.parametrize("kind", ["", "_times"])
+def test_the_two_models_differ_in_schedule_and_self_conditioning_alone(kind: str) -> None:
     one, two = (
-        cases.configuration("paraphrase", name, "smoke").model_dump() for name in ("infodiffusion", "diffuseq_skewed")
+        cases.configuration("question_generation", f"{name}{kind}", "smoke").model_dump() for name in cases.PAIR
     )
-    # Whole verses are written by the pair of Table 1 only.
-    assert changed(one, two) == {"model", "method", "whole_verses", "keep"}
+    assert changed(one, two) == {"model", "method"}
     assert changed(one["method"], two["method"]) == {"process"}
     assert changed(one["method"]["process"], two["method"]["process"]) == {"schedule", "self_conditioning"}
 
 
-def test_the_longer_training_of_either_model_changes_the_steps_only() -> None:
-    for name, long in cases.LONG.items():
-        short, longer = (cases.configuration("simplification", n, "cpu").model_dump() for n in (name, long))
-        assert changed(short, longer) == {"model", "training", "watch_at"}
-        assert changed(short["training"], longer["training"]) == {"steps"}
-        assert longer["training"]["steps"] == 10 * short["training"]["steps"]
+def test_model_and_sampler_of_times_are_crossed_on_one_task() -> None:
+    for model in cases.PAIR:
+        one, two = (
+            cases.configuration("question_generation", name, "cpu").method for name in (model, f"{model}_times")
+        )
+        assert one.process.timesteps != two.process.timesteps
+        assert two == one.model_copy(update={"process": two.process})
+        assert two.process == one.process.model_copy(update={"timesteps": two.process.timesteps})
+        tasks_with = [name for name in cases.tasks_of("cpu") if f"{model}_times" in cases.rows_of(name, "cpu")]
+        assert tasks_with == ["question_generation"]
 
 
-def test_the_papers_task_is_swept_with_the_longer_training_where_there_is_one() -> None:
-    def swept(name: str, profile: str) -> str:
-        drawn = cases.sampling(name, "infodiffusion", 0, profile)
-        assert drawn.config.trained == drawn.inputs["model"].config
-        return drawn.inputs["model"].name
-
-    assert swept("simplification", "cpu") == "1_infodiffusion/simplification/infodiffusion_long/seed0"
-    assert swept("dialogue", "cpu") == "1_infodiffusion/dialogue/infodiffusion/seed0"
-    assert cases.swept_row("simplification", "diffuseq", "gpu") == "diffuseq"
+def test_seeds_and_core_rows_are_those_that_the_claims_and_the_check_need() -> None:
+    found = cases.cases("cpu")
+    seeds: dict[str, list[int]] = {}
+    for one in found:
+        seeds.setdefault(one.name.rsplit("/", 1)[0], []).append(one.seed)
+    for task in cases.tasks_of("cpu"):
+        for model in cases.PAIR:
+            assert seeds[f"1_infodiffusion/{task}/{model}"] == [0, 1, 2]
+        for rival in hypotheses.RIVALS:
+            expected = [0, 1, 2] if task == cases.RIVALS_TASK else [0]
+            assert seeds[f"1_infodiffusion/{task}/{rival}"] == expected
+    for variant in VARIANTS:
+        main = variant in {row for pair in hypotheses.ABLATION.values() for row in pair} | {"shuffled"}
+        assert seeds[f"1_infodiffusion/ablation/{variant}"] == ([0, 1, 2, 3, 4] if main else [0])
+    assert [one.name.removeprefix("1_infodiffusion/") for one in found if one.row == "core"] == [
+        "simplification/diffuseq/seed0",
+        "simplification/infodiffusion/seed0",
+        "question_generation/diffuseq/seed0",
+        "question_generation/infodiffusion/seed0",
+        "ablation/full/seed0",
+        "ablation/no_self_conditioning/seed0",
+        "ablation/no_schedule/seed0",
+    ]
 
 
 @pytest.mark.parametrize("name", [name for name in VARIANTS if name != "full"])
 def test_an_ablation_changes_one_thing(name: str) -> None:
-    one, two = (cases.configuration("paraphrase", n, "smoke").model_dump() for n in ("full", name))
+    one, two = (cases.configuration(cases.ABLATION_TASK, n, "smoke").model_dump() for n in ("full", name))
     assert changed(one, two) == {"model", "method"}
     parts = changed(one["method"], two["method"])
     inner = changed(one["method"]["process"], two["method"]["process"])
@@ -153,7 +171,9 @@ def test_configurations_refuse_what_cannot_be() -> None:
     config = cases.configuration("paraphrase", "infodiffusion", "smoke").model_copy(update={"train_pairs": 9})
     zeros = ("whole_verses", "shown", "traced_steps", "traced_pairs")
     tried = assert_refuses(config, zeros=zeros)
-    tried += assert_refuses(sweep.SweepConfig(trained=config, steps=(1, 2), pairs=3))
+    tried += assert_refuses(
+        sweep.SweepConfig(trained=config, steps=(1, 2), pairs=3, temperatures=(0.5,)), zeros=("temperatures",)
+    )
     assert tried > 60
     with pytest.raises(ValidationError, match="lam"):  # deep in a record that was read again
         run.RunConfig.model_validate_json(config.model_dump_json().replace('"lam":0.5', '"lam":9'))
@@ -290,6 +310,9 @@ def test_equal_seeds_give_equal_records_and_a_published_writer(tmp_path: Path, m
         monkeypatch.setattr(paths, "results", lambda profile, name=name: tmp_path / name / profile)
         found.append(records.get(cases.case("paraphrase", "infodiffusion", 0, "smoke")))
     assert found[0].content_digest == found[1].content_digest
+    looks = [look for look in found[0].values["curve"] if "validation_bleu" in look]
+    assert [look["step"] for look in looks] == [3]
+    assert all(0 <= look["one_step_bleu"] <= 1 for look in looks)
     assert len(cases.candidates(found[0], "test")) == 3
     assert len(cases.candidates(found[0], "whole")[0]) == small.diffusion.candidates
     writer = cases.Writer.of(found[0])
