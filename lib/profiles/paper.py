@@ -13,6 +13,7 @@ def _own(data: str, steps: int, pairs: int) -> TaskSizes:
 PROFILE = Profile(
     name="paper",
     about="the paper's models, data and settings, read from the user's files",
+    origin="paper",
     offline=False,
     device="cuda",
     backbone="meta-llama/Llama-2-7b-hf",

@@ -154,7 +154,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.streams < 1:
         raise UserError(f"--streams {options.streams}: give 1 or more")
-    profiles.profile(options.profile)  # an unknown one is told before anything else
+    options.profile = profiles.named(options.profile)  # an unknown one is told before anything else
     if options.set:
         try_sizes(options.set)
     chosen = find(options.only, options.profile, "all" if options.queue else options.rows)

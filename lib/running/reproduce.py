@@ -167,7 +167,7 @@ def main() -> int:
     # Make passes a list as one text, so that no shell reads it.
     arguments.only = [name for text in arguments.only for name in text.split()]
     arguments.set = [change for text in arguments.set for change in text.split()]
-    profiles.profile(arguments.profile)  # an unknown one is told before anything else
+    arguments.profile = profiles.named(arguments.profile)  # an unknown one is told before anything else
     if arguments.report:
         print(last_runs.report(contract.below(arguments.only), arguments.profile))
         return 0

@@ -180,7 +180,7 @@ def cases(profile: str) -> list[records.Case]:
     found += [ablation(name, profile) for name in ABLATIONS]
     found += [pair(student, method, profile) for student in students(profile) for method in COMPARED]
     found += [own_tokenizer(method, profile) for method in OWN_TOKENIZER]
-    if profile != "smoke":  # which runs without files of the user's
+    if profiles.origin(profile) != "smoke":  # which runs without files of the user's
         found += [on_slice(name, who, profile) for name in slices.SLICES for who in ON_SLICES]
     return [*found, cost(profile)]
 
@@ -225,7 +225,7 @@ def _case(
     core: bool,
 ) -> records.Case:
     """Return a case of students of the profile's teacher."""
-    kind: Literal["core", "extended"] = "core" if core or profile == "smoke" else "extended"
+    kind: Literal["core", "extended"] = "core" if core or profiles.origin(profile) == "smoke" else "extended"
     return records.Case(
         name=f"{SERIES}/{name}",
         profile=profile,

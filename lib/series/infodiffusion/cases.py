@@ -109,7 +109,7 @@ def rows_of(name: str, profile: str) -> list[str]:
         model
         for model, row in MODELS.items()
         if (not row.only or name in row.only)
-        and (not row.profiles or profile in row.profiles)
+        and (not row.profiles or profiles.origin(profile) in row.profiles)
         and (row.longer == 1 or TASKS[name].longer)
     ]
 
@@ -163,7 +163,7 @@ def sampling(name: str, model: str, seed: int, profile: str) -> records.Case:
 
 def _row(core: bool, profile: str) -> Literal["core", "extended"]:
     """Return the kind of row; at tiny sizes all are core, so that every table and figure is drawn."""
-    return "core" if core or profile == "smoke" else "extended"
+    return "core" if core or profiles.origin(profile) == "smoke" else "extended"
 
 
 def _trained(full_name: str, config: RunConfig, core: bool, seed: int, profile: str) -> records.Case:

@@ -50,9 +50,9 @@ def cases(profile: str) -> list[records.Case]:
     found += [passages(method, profile) for method in PASSAGES]
     found += [hard("lemoe", profile), known(profile), latency(profile)]
     found += [pushes(name, profile) for name in pushed(profile)]
-    if profile != "smoke":  # which runs without files of the user's
+    if not _tiny(profile):  # which runs without files of the user's
         found += [on_slice(name, method, profile) for name in slices.SLICES for method in ON_SLICES]
-    return found + [tuning(name, profile) for name in TUNING if profile != "smoke" or name in SHOWN]
+    return found + [tuning(name, profile) for name in TUNING if not _tiny(profile) or name in SHOWN]
 
 
 BATCH = ("memit_mass", "memoe", "lemoe")
@@ -81,7 +81,7 @@ def counts(row: Row, profile: str) -> list[int]:
     """Return the numbers of edits T that a row is run with, the columns of the main table."""
     sizes = profiles.profile(profile).editing
     every = sorted({*sizes.runs, sizes.ablation, sizes.most})
-    if profile == "smoke" and all(row is not METHODS[name] for name in ("no_edit", "lemoe")):
+    if _tiny(profile) and all(row is not METHODS[name] for name in ("no_edit", "lemoe")):
         every = every[-1:]
     return [count for count in every if not row.slow or count <= sizes.slow]
 
@@ -117,7 +117,7 @@ def ablation(name: str, profile: str) -> records.Case:
     """Return the case of LEMoE with one thing changed, by its name among the rows, such as "ablation/entity"."""
     sizes = profiles.profile(profile).editing
     config = configuration(name, "facts", sizes.ablation, profile)
-    if name.startswith("ablation/layer_") and profile == "smoke":  # which has four layers
+    if name.startswith("ablation/layer_") and _tiny(profile):  # which has four layers
         config = _set(config, layer=min(sizes.layer + 1, 3))
     return _case(name, config, 0, profile)
 
@@ -171,7 +171,7 @@ def on_slice(name: str, method: str, profile: str) -> records.Case:
 def tuning(name: str, profile: str) -> records.Case:
     """Return the case of one setting on the tuning split."""
     method, changes = TUNING[name]
-    if profile == "smoke":
+    if _tiny(profile):
         changes = {key: value for key, value in changes.items() if key != "layer"}
     count = profiles.profile(profile).editing.tuning
     config = configuration(method, "tuning", count, profile, every_batch=False)
@@ -180,7 +180,7 @@ def tuning(name: str, profile: str) -> records.Case:
 
 def pushed(profile: str) -> tuple[str, ...]:
     """Return the rows whose push is measured; the first four layers have no other layers to compare."""
-    return PUSHED[:1] if profile == "smoke" else PUSHED
+    return PUSHED[:1] if _tiny(profile) else PUSHED
 
 
 def pushes(name: str, profile: str) -> records.Case:
@@ -201,7 +201,7 @@ def known(profile: str) -> records.Case:
     size = int(digests.kept(edit_sets.size, "facts"))
     config = baseline.KnownConfig(
         edits="facts",
-        count=min(size, chosen.editing.most * 2) if profile == "smoke" else size,
+        count=min(size, chosen.editing.most * 2) if _tiny(profile) else size,
         backbone=chosen.backbone,
         layers=chosen.backbone_layers,
         dtype=chosen.editing.dtype,
@@ -252,6 +252,11 @@ def configuration(row: str, edits: str, count: int, profile: str, **changes: Any
     return RunConfig(**{**config, **changes})
 
 
+def _tiny(profile: str) -> bool:
+    """Tell whether a profile has the sizes of `smoke`, which runs without files of the user's, or starts from it."""
+    return profiles.origin(profile) == "smoke"
+
+
 def _set(config: RunConfig, **settings: Any) -> RunConfig:
     """Return a configuration with some of its method's settings changed."""
     changed = {**config.settings.model_dump(), **settings}
@@ -293,6 +298,6 @@ def _made(
     core: bool = False,
 ) -> records.Case:
     """Return a case of the series; in smoke each is a core one."""
-    row: Literal["core", "extended"] = "core" if core or profile == "smoke" else "extended"
+    row: Literal["core", "extended"] = "core" if core or _tiny(profile) else "extended"
     schemas = frames.STUDIED if compute is locality.study else frames.EDITED
     return records.Case(f"{SERIES}/{name}", profile, config, data, seed, compute, row, frames=schemas)
