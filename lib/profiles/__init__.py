@@ -36,29 +36,29 @@ PROFILES: Registry[Profile] = Registry(
 def named(text: str) -> str:
     """Return the name of the profile that a command is given: of the project, or a file of one's own; see `own`.
 
-    With `BACKBONE` set it is one's own, too. From here on this process and its children know it by that name. Raises
-    `UserError` for an unknown profile, and a file that makes none.
+    From here on this process and its children know the file's by that name, and folders in `BACKBONE` are absolute.
+    Raises `UserError` for an unknown profile, and a file that makes none.
     """
+    own.use_absolute_backbones()
     if not own.is_file(text):
-        if (chosen := _own()) is not None and chosen.name == text:
-            return text
-        PROFILES[text]  # an unknown one is told before anything else
+        return profile(text).name  # an unknown one is told before anything else
     before = os.environ.get("REPRODUCTION_PROFILE", "")
-    os.environ["REPRODUCTION_PROFILE"] = str(Path(text).absolute()) if own.is_file(text) else text
+    os.environ["REPRODUCTION_PROFILE"] = str(Path(text).absolute())
     try:
         chosen = _own()
     except UserError:
         os.environ["REPRODUCTION_PROFILE"] = before
         raise
-    return text if chosen is None else chosen.name
+    assert chosen is not None
+    return chosen.name
 
 
 def profile(name: str) -> Profile:
-    """Return a profile; raises `UserError` for an unknown name."""
+    """Return a profile, of the project or the file in force; raises `UserError` for an unknown name."""
     changes = os.environ.get("REPRODUCTION_SET", "")
-    if name not in PROFILES and (chosen := _own()) is not None and chosen.name == name:
-        return _changed(chosen, changes) if changes else chosen
-    return _changed(PROFILES[name], changes) if changes else PROFILES[name]
+    mine = None if name in PROFILES else _own()
+    chosen = mine if mine is not None and mine.name == name else PROFILES[name]
+    return _changed(chosen, changes) if changes else chosen
 
 
 def origin(name: str) -> str:
@@ -70,7 +70,7 @@ def _own() -> Profile | None:
     """Return the profile of one's own that is in force; its file is read again when it changed."""
     text = os.environ.get("REPRODUCTION_PROFILE", "")
     stamp = Path(text).stat().st_mtime_ns if own.is_file(text) and Path(text).is_file() else 0
-    return _read(text, os.environ.get("BACKBONE", ""), stamp)
+    return _read(text, stamp)
 
 
 @lru_cache(maxsize=16)
@@ -79,7 +79,7 @@ def _read(*_: str | int) -> Profile | None:
 
 
 @lru_cache(maxsize=16)
-def _changed_by_name(base: str, changes: str) -> Profile:
+def _changed_from(base: str, changes: str) -> Profile:
     """Return a profile with other sizes: `editing.steps=60 beacons.seeds=[0]`, values as JSON.
 
     Raises `UserError` for what is no size, for a value that does not fit it, and for a size that is set twice.
@@ -98,7 +98,7 @@ def _changed_by_name(base: str, changes: str) -> Profile:
 
 
 def _changed(chosen: Profile, changes: str) -> Profile:
-    return _changed_by_name(chosen.model_dump_json(), changes)
+    return _changed_from(chosen.model_dump_json(), changes)
 
 
 def table() -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""A profile of one's own: a file that names a profile to start from and what differs, another backbone, or both.
+"""A profile of one's own: a file that names a profile to start from, and what differs.
 
     from = "paper"
     backbone = "../models/llama-2-7b"
@@ -51,17 +51,6 @@ def read(path: Path, built_in: Mapping[str, Profile]) -> Profile:
     base = built_in[start].model_copy(update={"name": name, "about": str(about)})
     found = changed(base, dict(_sizes(content, base)), place)
     return found.model_copy(update={"backbone": model(found.backbone, path.parent)})
-
-
-def with_backbone(profile: Profile, backbone: str) -> Profile:
-    """Return a profile on another pretrained model, a folder or a name on the hub, with a name of its own."""
-    if not backbone.strip():
-        raise UserError("BACKBONE is empty: give a folder, or a name on the hub")
-    slug = re.sub(r"[^a-z0-9_]+", "-", Path(backbone).name.lower()).strip("-_")
-    if not slug:
-        raise UserError(f"BACKBONE={strict_json.clip(backbone)}: no letter in its last part: rename the folder")
-    chosen = model(backbone, Path.cwd())
-    return profile.model_copy(update={"name": f"{profile.name}-{slug}"[:80], "backbone": chosen})
 
 
 def model(name: str, place: Path) -> str:
@@ -127,12 +116,15 @@ def _content(path: Path, place: str) -> dict[str, Any]:
 
 
 def in_force(built_in: Mapping[str, Profile]) -> Profile | None:
-    """Return the profile that `REPRODUCTION_PROFILE` (a name or a file) and `BACKBONE` make, None for a built-in one.
+    """Return the profile of the file that `REPRODUCTION_PROFILE` names, None where it names none.
 
-    Both are handed on through the environment, so that jobs, notebooks and nodes of a cluster have it too.
+    It is handed on through the environment, so that jobs, notebooks and nodes of a cluster have it too.
     """
-    text, backbone = os.environ.get("REPRODUCTION_PROFILE", ""), os.environ.get("BACKBONE", "")
-    if not text or (not is_file(text) and not backbone):
-        return None
-    found = read(Path(text), built_in) if is_file(text) else built_in[text]
-    return with_backbone(found, backbone) if backbone else found
+    text = os.environ.get("REPRODUCTION_PROFILE", "")
+    return read(Path(text), built_in) if is_file(text) else None
+
+
+def use_absolute_backbones() -> None:
+    """Make the folders that `BACKBONE` names absolute, parted as those of PATH are: notebooks work elsewhere."""
+    if text := os.environ.get("BACKBONE", ""):
+        os.environ["BACKBONE"] = os.pathsep.join(model(name, Path.cwd()) for name in text.split(os.pathsep))

@@ -23,7 +23,7 @@ PROFILE = Profile(
         tasks={
             "paraphrase": _own("QQP", 50_000, 2500),
             "simplification": _own("Wiki-Auto", 80_000, 5000),
-            "dialogue": _own("CC", 140_000, 10_000),
+            "dialogue": _own("CommonsenseConversation", 140_000, 10_000),
             "question_generation": _own("Quasar-T", 40_000, 10_000),
         },
         seeds=(102,),

@@ -27,6 +27,9 @@ SERIES: dict[str, Callable[[str], list[Case]]] = {
     "4_hetero_kd": distillation,
 }
 
+# Series that list a part of their cases without opening the files of the others.
+IN_PART: dict[str, Callable[[str, Sequence[str]], list[Case]]] = {"1_infodiffusion": infodiffusion}
+
 Rows = Literal["core", "all"]
 
 
@@ -41,7 +44,7 @@ def find(prefixes: Sequence[str], profile: str, rows: Rows = "all") -> list[Case
         case
         for series, listed in SERIES.items()
         if not wanted or any(prefix.split("/")[0] == series for prefix in wanted)
-        for case in listed(profile)
+        for case in (IN_PART[series](profile, _within(series, wanted)) if series in IN_PART else listed(profile))
     ]
     for prefix in wanted:
         if not any(_below(case.name, prefix) for case in cases):
@@ -50,6 +53,10 @@ def find(prefixes: Sequence[str], profile: str, rows: Rows = "all") -> list[Case
             )
     chosen = [case for case in cases if not wanted or any(_below(case.name, prefix) for prefix in wanted)]
     return [case for case in chosen if rows == "all" or case.row == "core"]
+
+
+def _within(series: str, prefixes: Sequence[str]) -> list[str]:
+    return [prefix for prefix in prefixes if prefix.split("/")[0] == series]
 
 
 def recorded(prefixes: Sequence[str], profile: str) -> bool:

@@ -57,12 +57,15 @@ def test_json_says_the_same_as_toml_and_a_changed_file_is_read_again(tmp_path: P
     assert profiles.profile("ours").beacons.seeds == (4, 5, 6)
 
 
-def test_a_backbone_from_outside_makes_a_profile_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("BACKBONE", "mistralai/Mistral-7B-v0.1")
-    assert profiles.named("paper") == "paper-mistral-7b-v0-1"
-    assert profiles.profile("paper-mistral-7b-v0-1").backbone == "mistralai/Mistral-7B-v0.1"
-    assert profiles.profile("paper").backbone == "meta-llama/Llama-2-7b-hf"
-    assert profiles.named(written(tmp_path, 'from = "smoke"')) == "mine-mistral-7b-v0-1"
+def test_folders_of_backbones_are_absolute_since_notebooks_work_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "models/llama").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BACKBONE", os.pathsep.join(["models/llama", "mistralai/Mistral-7B-v0.1"]))
+    assert profiles.named("paper") == "paper"
+    found = os.environ["BACKBONE"].split(os.pathsep)
+    assert found == [str((tmp_path / "models/llama").resolve()), "mistralai/Mistral-7B-v0.1"]
 
 
 @pytest.mark.parametrize(
@@ -89,7 +92,7 @@ def test_what_a_file_gets_wrong_is_one_line_that_names_it(tmp_path: Path, text: 
 
 
 def test_a_file_that_is_not_there_or_has_a_name_of_the_projects(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="mine.toml: .*check the path"):
+    with pytest.raises(UserError, match=r"mine.toml: .*check the path"):
         profiles.named(str(tmp_path / "mine.toml"))
     with pytest.raises(UserError, match="'paper' is a profile of the project"):
         profiles.named(written(tmp_path, "from = 'smoke'", "paper.toml"))

@@ -30,9 +30,13 @@ TIMED = 20  # steps of each: of so many about a quarter are on-policy in GKD, as
 SIMILARITY = tuple(f"main/{method}/seed0" for method in ("sft", "forward_kl", "ours"))  # Figure K1
 
 
-@lru_cache(maxsize=4)
 def _instructions(suite: suites.Name) -> str:
     """Return the digest of all rows of all sets, taken anew in each process of files that are the user's own."""
+    return digests.of_own(_digest, suite) if suites.SUITES[suite].own_files else _digest(suite)
+
+
+@lru_cache(maxsize=4)
+def _digest(suite: suites.Name) -> str:
     return suites.digest(suite) if suites.SUITES[suite].own_files else digests.kept(suites.digest, suite)
 
 
