@@ -33,9 +33,10 @@ PROFILES: Registry[Profile] = Registry(
 
 
 def profile(name: str) -> Profile:
-    """Return a profile; raises `UserError` for an unknown name."""
+    """Return a profile, `paper` with the models that BACKBONE names; raises `UserError` for an unknown name."""
     changes = os.environ.get("REPRODUCTION_SET", "")
-    return _changed(name, changes) if changes else PROFILES[name]
+    chosen = _changed(name, changes) if changes else PROFILES[name]
+    return paper.with_backbones(chosen) if name == "paper" else chosen
 
 
 @lru_cache(maxsize=16)
