@@ -54,11 +54,15 @@ def named(text: str) -> str:
 
 
 def profile(name: str) -> Profile:
-    """Return a profile, of the project or the file in force; raises `UserError` for an unknown name."""
+    """Return a profile, of the project or the file in force; raises `UserError` for an unknown name.
+
+    What starts from `paper` has the models that BACKBONE names.
+    """
     changes = os.environ.get("REPRODUCTION_SET", "")
     mine = None if name in PROFILES else _own()
     chosen = mine if mine is not None and mine.name == name else PROFILES[name]
-    return _changed(chosen, changes) if changes else chosen
+    chosen = _changed(chosen, changes) if changes else chosen
+    return paper.with_backbones(chosen) if chosen.origin == "paper" else chosen
 
 
 def origin(name: str) -> str:

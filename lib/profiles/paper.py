@@ -1,5 +1,7 @@
 """`paper`: the papers' models, data and settings, from the user's files or the hub."""
 
+import os
+
 from lib.profiles.cpu import BEACONS, DISTILLATION, EDITING
 from lib.profiles.fields import Profile
 from lib.profiles.sizes import DiffusionSizes, TaskSizes
@@ -60,9 +62,14 @@ PROFILE = Profile(
             "dtype": "bfloat16",
             "upper_layer": 27,
             "located": (4, 5, 6, 7, 8),
-            "runs": {1: 100, 10: 10, 100: 3},
-            "most": 1000,
-            "slow": 1000,
+            "sets": ("zsre", "counterfact"),
+            "long_set": "selfcheckgpt",
+            "backbones": ("mistralai/Mistral-7B-v0.1",),
+            "rows": ("routing/shared",),  # the paper's trained projection and learned keys, beside ours
+            "all_core": True,
+            "runs": {1: 100, 10: 10, 100: 3, 1000: 1, 2000: 1},
+            "most": 3000,
+            "slow": 3000,
             "ablation": 1000,
             "passages": 600,
             "rate": 2e-4,
@@ -97,3 +104,15 @@ PROFILE = Profile(
         }
     ),
 )
+
+
+def with_backbones(chosen: Profile) -> Profile:
+    """Return the profile with the models that BACKBONE names: folders or hub names, parted as the folders of PATH are.
+
+    Series 2 and 4 take the first; without BACKBONE the profile is as it stands.
+    """
+    named = [name for name in os.environ.get("BACKBONE", "").split(os.pathsep) if name.strip()]
+    if not named:
+        return chosen
+    editing = chosen.editing.model_copy(update={"backbones": tuple(named[1:])})
+    return chosen.model_copy(update={"backbone": named[0], "editing": editing})

@@ -27,6 +27,11 @@ def unread() -> Iterator[None]:
         _UNREAD.reset(before)
 
 
+def is_unread() -> bool:
+    """Tell whether cases are listed without the user's files."""
+    return _UNREAD.get()
+
+
 def of_own(builder: Callable[..., str], *arguments: Simple, unread: str = "unread") -> str:
     """Return `builder(*arguments)`, the digest of files that are the user's: taken anew, as they may have changed.
 
