@@ -37,6 +37,7 @@ PROFILE = Profile(
         train_pairs=None,
         diffusion_steps=2000,
         tokens=2048 * 128,
+        micro_tokens=64 * 128,  # DiffuSeq's released micro-batch
         embedding=128,
         width=768,
         layers=12,
@@ -96,7 +97,7 @@ PROFILE = Profile(
             "examples": 11_000,
             "test": 500,
             "longest": (256, 256),
-            "teacher_layer": 0,
+            "teacher_layer": 24,  # the upper eight: AdamW's moments of all 32 need 108 GB before anything else
             "teacher_steps": 3500,
             "student": (768, 12, 12),
             "steps": 7000,

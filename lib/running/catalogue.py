@@ -13,7 +13,7 @@ from lib import errors, paths, profiles, records
 from lib.errors import UserError
 from lib.machine import environment
 from lib.records import Case, proof
-from lib.running import case_queue
+from lib.running import case_queue, needs
 from lib.series.beacons.cases import cases as beacons
 from lib.series.distillation.cases import cases as distillation
 from lib.series.infodiffusion.cases import cases as infodiffusion
@@ -164,6 +164,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.profile = profiles.named(options.profile)  # an unknown one is told before anything else
     if options.set:
         try_sizes(options.set)
+    needs.require([] if options.queue else options.only, options.profile)
     chosen = find(options.only, options.profile, "all" if options.queue else options.rows)
     if options.queue:
         chosen = case_queue.ordered(case_queue.names(options.queue), chosen)

@@ -48,9 +48,7 @@ def graph(only: Sequence[str], profile: str, rows: catalogue.Rows) -> "tuple[lis
         listed = {book.name: catalogue.find(book.cases, profile) if book.cases else [] for book in books}
         cases = {case.name: case for found in listed.values() for case in found}
         shown = [
-            book
-            for book in books
-            if rows == "all" or not book.cases or any(_shown(case) for case in listed[book.name])
+            book for book in books if rows == "all" or not book.cases or any(_shown(case) for case in listed[book.name])
         ]
         wanted = [
             case
@@ -80,13 +78,13 @@ def _inputs(case: "Case") -> "list[Case]":
 
 def job(case: "Case") -> Job:
     """Return what the job of a case asks for: twice the memory and three times the minutes of its plan."""
-    from lib.running import costs  # it imports every series
+    from lib.running import costs, reckoning  # it imports every series
 
     chosen = profiles.profile(case.profile) if hasattr(case, "profile") else None
     after = tuple(one.name for one in _inputs(case))
     if chosen is None:
         return Job(case.name, after)
-    cost = costs.of(case)
+    cost = reckoning.of(case)
     card = costs.card_of(chosen)
     minutes = 3 * cost.seconds(card) / 60
     on_card = chosen.device == "cuda"

@@ -11,35 +11,17 @@ from pathlib import Path
 from lib import profiles
 from lib.errors import UserError
 from lib.profiles.fields import SMOLLM2, Profile
-from lib.registry import Registry
 from lib.series.infodiffusion.tasks import TASKS
+from lib.series.lemoe import edit_files
+from lib.sources.own_files import EDIT_FILES
 from lib.text import suites
 
 SPLITS = ("train.jsonl", "valid.jsonl", "test.jsonl")
 
-# Files of edits under BENCHMARK_DIR, by what they are called in their releases; the first that is there is taken.
-EDITS: Registry[tuple[str, ...]] = Registry(
-    "file of edits",
-    {
-        "ZsRE": ("ZsRE/zsre_mend_edit.json", "zsre_mend_edit.json", "zsre_mend_eval.json", "zsre_sample.json"),
-        "CounterFact": (
-            "counterfact/counterfact-edit.json",
-            "counterfact-edit.json",
-            "counterfact.json",
-            "counterfact_sample.json",
-        ),
-        "SelfCheckGPT": (
-            "hallucination/hallucination-edit.json",
-            "hallucination-edit.json",
-            "selfcheckgpt_sample.json",
-        ),
-    },
-)
-
 
 @dataclass(frozen=True)
 class Need:
-    """A file or a model: for the cases below `prefix`, under one of `names`; without an optional one rows are left out."""
+    """A file or a model for the cases below `prefix`, under one of `names`; an optional one is of extra rows alone."""
 
     prefix: str
     names: tuple[str, ...]
@@ -60,7 +42,7 @@ class Need:
         """Tell whether one of the names is there."""
         if self.is_model:
             return any(_has_model(name) for name in self.names)
-        root = os.environ.get("BENCHMARK_DIR")
+        root = os.environ.get("BENCHMARK_DIR", "")
         return bool(root) and any((Path(root) / name).is_file() for name in self.names)
 
 
@@ -77,19 +59,18 @@ def _needs(chosen: Profile) -> Iterator[Need]:
     if chosen.diffusion.published_shapes:
         for name in ("gpt2", "gpt2-large"):
             yield Need("1_infodiffusion", (name,), is_model=True, optional=True)
-    backbones = (chosen.backbone, *getattr(chosen.editing, "backbones", ()))
-    for name in backbones[:1]:
-        yield Need("2_beacons", (name,), is_model=True)
-    if chosen.origin != "smoke":  # which has no rows on files of the user's
-        for names in EDITS.values():
-            yield Need("3_lemoe", names, optional=True)
+    backbones = dict.fromkeys((chosen.backbone, *chosen.editing.backbones))
+    yield Need("2_beacons", (chosen.backbone,), is_model=True)
+    wanted = edit_files.wanted(chosen.name)
+    more = () if chosen.origin == "smoke" else edit_files.SLICES  # smoke has no rows on files of the user's
+    for name in dict.fromkeys((*wanted, *more)):
+        yield Need("3_lemoe", EDIT_FILES[name].names, optional=name not in wanted)
     for name in backbones:
         yield Need("3_lemoe", (name,), is_model=True)
     if suites.SUITES[chosen.distillation.suite].own_files:
         for name in (suites.TRAINING_FILE, *suites.TEST_FILES.values()):
             yield Need("4_hetero_kd", (name,))
-    for name in backbones[:1]:
-        yield Need("4_hetero_kd", (name,), is_model=True)
+    yield Need("4_hetero_kd", (chosen.backbone,), is_model=True)
 
 
 def require(prefixes: Sequence[str], profile: str) -> None:

@@ -13,7 +13,7 @@ from lib import paths, profiles
 from lib.errors import UserError, command
 from lib.files import write_text
 from lib.records import digests
-from lib.running import case_queue, catalogue, costs, needs
+from lib.running import case_queue, catalogue, costs, needs, reckoning
 from lib.running.costs import GIB, Card, Cost
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def listed(profile: str, only: Sequence[str] = ()) -> dict[str, list[Planned]]:
         cases = catalogue.find(only, profile)
         found: dict[str, list[Planned]] = {}
         for case in cases:
-            found.setdefault(case.name.split("/")[0], []).append(Planned(case, costs.of(case)))
+            found.setdefault(case.name.split("/")[0], []).append(Planned(case, reckoning.of(case)))
     return found
 
 
@@ -100,7 +100,9 @@ def measured(found: Sequence[Planned]) -> str:
     taken = [seconds for one in found if (seconds := case_queue.seconds(one.case)) is not None]
     if not taken:
         return "measured: nothing, no case of it has a record"
-    return f"measured: {len(taken)} of {len(found)} cases in {sum(taken) / 3600:.2f} hours, where their records were made"
+    return (
+        f"measured: {len(taken)} of {len(found)} cases in {sum(taken) / 3600:.2f} hours, where their records were made"
+    )
 
 
 def missing(profile: str, series: Sequence[str]) -> list[str]:

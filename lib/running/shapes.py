@@ -131,9 +131,9 @@ def read(config: dict[str, Any], place: str) -> Shape:
                 tied=bool(config.get("tie_word_embeddings", False)),
             )
         if config["model_type"] == "gpt2":
-            names = ("n_layer", "n_embd", "n_head", "vocab_size")
-            shape = (config[name] for name in names)
-            return Shape("gpt2", *shape, inner=config.get("n_inner") or 0, positions=config["n_positions"])
+            layers, width, heads = (config[name] for name in ("n_layer", "n_embd", "n_head"))
+            inner, positions = config.get("n_inner") or 0, config["n_positions"]
+            return Shape("gpt2", layers, width, heads, config["vocab_size"], inner, positions=positions)
     except (KeyError, TypeError) as error:
         raise UserError(f"{place}: {error}: not the configuration of a causal language model") from error
     raise UserError(f"{place}: model_type {config['model_type']!r}: a plan knows llama, mistral and gpt2")

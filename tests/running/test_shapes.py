@@ -72,8 +72,12 @@ def kept(run: Callable[[], Any], besides: nn.Module) -> int:
 
 def casts(model: nn.Module) -> int:
     """Return the bytes of the copies of matrices in bfloat16 that autocast keeps."""
-    return sum(2 * value.numel() for module in model.modules() for value in module.parameters(recurse=False)
-               if value.ndim == 2 and not isinstance(module, nn.Embedding))
+    return sum(
+        2 * value.numel()
+        for module in model.modules()
+        for value in module.parameters(recurse=False)
+        if value.ndim == 2 and not isinstance(module, nn.Embedding)
+    )
 
 
 @pytest.mark.parametrize("name", BUILDS)
@@ -143,7 +147,7 @@ def test_known_names_have_the_parameters_of_their_releases() -> None:
 def test_another_architecture_and_an_unknown_name_are_one_line(tmp_path: Any) -> None:
     with pytest.raises(UserError, match="model_type 'bert': a plan knows llama, mistral and gpt2"):
         shapes.read({"model_type": "bert"}, "config.json")
-    with pytest.raises(UserError, match="config.json: 'hidden_size'"):
+    with pytest.raises(UserError, match=r"config.json: 'hidden_size'"):
         shapes.read({"model_type": "llama", "num_hidden_layers": 2}, "config.json")
     with pytest.raises(UserError, match="its shape is not known here"):
         shapes.of_model(str(tmp_path / "nowhere"))

@@ -82,7 +82,12 @@ def configuration(name: str, model: str, profile: str) -> RunConfig:
         watch_at=tuple(range(every, steps + 1, every)),
         method=row.configure(sizes, content["words"], content["end"]),
         training=training.TrainingConfig(
-            steps=steps, tokens=sizes.tokens, optimiser=sizes.optimiser, rate=row.rate or sizes.rate
+            steps=steps,
+            tokens=sizes.tokens,
+            micro_tokens=sizes.micro_tokens,
+            checkpointing=sizes.checkpointing and row.checkpoints,
+            optimiser=sizes.optimiser,
+            rate=row.rate or sizes.rate,
         ),
         decoding=decoding.DecodingConfig(candidates=sizes.ablation_candidates if ablation else sizes.candidates),
         keep=model in (*PAIR, *LONG.values()),  # the sampling sweeps need them again
