@@ -37,13 +37,14 @@ _TASKS = {
 PROFILE = Profile(
     name="gpu",
     about="the same code on one large GPU: BERT-sized denoiser, T = 2000, longer text",
+    origin="gpu",
     offline=True,
     device="cuda",
     backbone=SMOLLM2,
     backbone_layers=None,
     diffusion=_SIZES.model_copy(update={"tasks": _TASKS}),
     editing=EDITING.model_copy(
-        update={"runs": {1: 100, 10: 10, 100: 3}, "most": 1000, "slow": 1000, "passages": 600, "mend_steps": 500}
+        update={"runs": {1: 100, 10: 10, 100: 3}, "most": 1000, "slow": 1000, "passages": 160, "mend_steps": 500}
     ),
     beacons=BEACONS.model_copy(update={"facts": 500, "pool": 500, "arm_steps": 400}),
     distillation=DISTILLATION.model_copy(

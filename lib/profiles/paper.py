@@ -1,6 +1,7 @@
 """`paper`: the papers' models, data and settings, from the user's files or the hub."""
 
 import math
+import os
 
 from lib.profiles.cpu import BEACONS, DISTILLATION, EDITING
 from lib.profiles.fields import Profile
@@ -15,6 +16,7 @@ def _own(data: str, steps: int, pairs: int) -> TaskSizes:
 PROFILE = Profile(
     name="paper",
     about="the paper's models, data and settings, read from the user's files",
+    origin="paper",
     offline=False,
     device="cuda",
     backbone="meta-llama/Llama-2-7b-hf",
@@ -24,7 +26,7 @@ PROFILE = Profile(
         tasks={
             "paraphrase": _own("QQP", 50_000, 2500),
             "simplification": _own("Wiki-Auto", 80_000, 5000),
-            "dialogue": _own("CC", 140_000, 10_000),
+            "dialogue": _own("CommonsenseConversation", 140_000, 10_000),
             "question_generation": _own("Quasar-T", 40_000, 10_000),
         },
         seeds=(102,),
@@ -36,6 +38,7 @@ PROFILE = Profile(
         train_pairs=None,
         diffusion_steps=2000,
         tokens=2048 * 128,
+        micro_tokens=64 * 128,  # DiffuSeq's released micro-batch
         embedding=128,
         width=768,
         layers=12,
@@ -62,9 +65,14 @@ PROFILE = Profile(
             "dtype": "bfloat16",
             "upper_layer": 27,
             "located": (4, 5, 6, 7, 8),
-            "runs": {1: 100, 10: 10, 100: 3},
-            "most": 1000,
-            "slow": 1000,
+            "sets": ("zsre", "counterfact"),
+            "long_set": "selfcheckgpt",
+            "backbones": ("mistralai/Mistral-7B-v0.1",),
+            "rows": ("routing/shared",),  # the paper's trained projection and learned keys, beside ours
+            "all_core": True,
+            "runs": {1: 100, 10: 10, 100: 3, 1000: 1, 2000: 1},
+            "most": 3000,
+            "slow": 3000,
             "ablation": 1000,
             "passages": 600,
             "rate": 2e-4,
@@ -91,7 +99,7 @@ PROFILE = Profile(
             "examples": 11_000,
             "test": 500,
             "longest": (256, 256),
-            "teacher_layer": 0,
+            "teacher_layer": 24,  # the upper eight: AdamW's moments of all 32 need 108 GB before anything else
             "teacher_steps": 3500,
             "student": (768, 12, 12),
             "steps": 7000,
@@ -99,3 +107,15 @@ PROFILE = Profile(
         }
     ),
 )
+
+
+def with_backbones(chosen: Profile) -> Profile:
+    """Return the profile with the models that BACKBONE names: folders or hub names, parted as the folders of PATH are.
+
+    Series 2 and 4 take the first; without BACKBONE the profile is as it stands.
+    """
+    named = [name for name in os.environ.get("BACKBONE", "").split(os.pathsep) if name.strip()]
+    if not named:
+        return chosen
+    editing = chosen.editing.model_copy(update={"backbones": tuple(named[1:])})
+    return chosen.model_copy(update={"backbone": named[0], "editing": editing})

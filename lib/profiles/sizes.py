@@ -11,6 +11,7 @@ Seeds = Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)]
 Window = tuple[NonNegativeFloat, NonNegativeInt, PositiveInt]
 Runs = Annotated[dict[PositiveInt, PositiveInt], Field(min_length=1)]
 Counts = Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
+EditSet = Literal["facts", "zsre", "counterfact"]  # our own, and the user's files
 Places = Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)]  # counted from 0
 
 
@@ -38,6 +39,8 @@ class DiffusionSizes(Settings):
     train_pairs: PositiveInt | None  # None: all
     diffusion_steps: PositiveInt  # T
     tokens: PositiveInt  # source and target words in a batch
+    micro_tokens: PositiveInt | None = None  # of them in one pass, which changes no result; None: all
+    checkpointing: bool = False  # compute the inner states of layers twice instead of keeping them; the same results
     embedding: PositiveInt
     width: PositiveInt
     layers: PositiveInt
@@ -83,6 +86,11 @@ class EditingSizes(Settings):
     mend_steps: PositiveInt
     unrelated: PositiveInt  # texts that ways out, margins and gates are set from
     tuning: PositiveInt  # edits of the tuning split that settings are chosen on
+    sets: Annotated[tuple[EditSet, ...], Field(min_length=1)] = ("facts",)  # of the tables; the first of all figures
+    long_set: Literal["passages", "selfcheckgpt"] = "passages"  # of the column with perplexity
+    backbones: tuple[str, ...] = ()  # that the tables are made for, too
+    rows: tuple[str, ...] = ()  # of the tables, besides the methods
+    all_core: bool = False  # every row of the tables is a core one
 
 
 class BeaconSizes(Settings):

@@ -8,7 +8,7 @@ from lib.causal_lm import backbones
 from lib.records import stamps
 from lib.records.stamps import stamp
 from lib.running import catalogue
-from lib.series.lemoe.slices import SLICES
+from lib.sources.own_files import EDIT_FILES
 from lib.statements.parsing import Code
 from lib.statements.reach import PACKAGE, entry_of, reach
 
@@ -192,7 +192,7 @@ def test_another_wheel_under_the_same_name_is_another_stamp(monkeypatch):
 
 def test_a_users_file_and_an_edited_model_file_are_seen(tmp_path):
     assert {case.data["edits"] for case in CASES if case.name.startswith("3_lemoe/slices/zsre")} == {
-        SLICES["zsre"].sha256
+        EDIT_FILES["zsre"].sample
     }
     (tmp_path / "model.safetensors").write_bytes(b"weights")
     (tmp_path / "config.json").write_text("{}")

@@ -74,6 +74,7 @@ class Row(registry.Row, ABC):
     profiles: tuple[str, ...] = ()  # where the row exists; none named: everywhere
     rate: float | None = None
     replicated: bool = False
+    checkpoints: bool = False  # its layers can be computed again instead of kept
 
     @abstractmethod
     def configure(self, sizes: "DiffusionSizes", vocabulary: int, end: int) -> BaseModel:
@@ -114,6 +115,7 @@ class Row(registry.Row, ABC):
 class Diffusion(Row):
     """A diffusion model; `process` overrides the settings of InfoDiffusion."""
 
+    checkpoints: bool = True
     values: Information = "self-information"
     process: Mapping[str, Any] = field(default_factory=dict)
 

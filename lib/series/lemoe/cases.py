@@ -1,25 +1,20 @@
 """The cases of the LEMoE series at a profile's size: the main table, orders, routing, ablations, passages, tuning."""
 
-from collections.abc import Callable, Mapping
-from typing import Any, Literal
-
-from pydantic import BaseModel
-
 from lib import profiles, records
 from lib.records import digests
 from lib.registry import Registry
-from lib.series.lemoe import baseline, edit_sets, frames, locality, run, slices
+from lib.series.lemoe import baseline, edit_files, edit_sets, file_runs, locality
 from lib.series.lemoe import workbench as benches
+from lib.series.lemoe.configurations import bench, case, changed, configuration, data, made, of_own, place, tiny
+from lib.series.lemoe.edit_files import SLICES
 from lib.series.lemoe.edit_sets import edit_set
 from lib.series.lemoe.rows import METHODS as REGISTRY
 from lib.series.lemoe.rows import Row
-from lib.series.lemoe.run import RunConfig
 from lib.series.lemoe.variants import ABLATIONS, EXPERTS, ROUTING, ROWS, STEPS, TUNED, TUNING
-from lib.series.lemoe.workbench import BenchConfig, Workbench
+from lib.series.lemoe.workbench import Workbench
 
-__all__ = ["ABLATIONS", "EXPERTS", "METHODS", "REGISTRY", "ROUTING", "STEPS", "TUNING", "cases", "edit_set", "slices"]
+__all__ = ["ABLATIONS", "EXPERTS", "METHODS", "REGISTRY", "ROUTING", "SLICES", "STEPS", "TUNING", "cases", "edit_set"]
 
-SERIES = "3_lemoe"
 METHODS: Registry[Row] = REGISTRY | TUNED  # the rows of the main table
 ORDERS = ("random", "kmeans", "hierarchical", "adversarial")
 
@@ -32,27 +27,66 @@ def workbench(profile: str) -> Workbench:
         chosen.backbone_layers,
         chosen.editing.dtype,
         chosen.device,
-        _bench(("moments", "unrelated"), profile),
+        bench(("moments", "unrelated"), profile),
     )
 
 
 def cases(profile: str) -> list[records.Case]:
-    """Return every case of the series at a profile's size."""
+    """Return every case of the series at a profile's size; one `UserError` names all files that it lacks."""
     sizes = profiles.profile(profile).editing
-    found = [main(method, count, profile) for method in METHODS for count in counts(METHODS[method], profile)]
+    edit_files.require(profile)
+    found = tables(profile)
     found += [
         ordered(m, order, seed, profile) for m in ("conventional", "lemoe") for order in ORDERS for seed in sizes.seeds
     ]
     found += [routed(name, seed, profile) for name in ROUTING for seed in routing_seeds(name, profile)]
     found += [ablation(name, profile) for name in ABLATIONS] + [experts(number, profile) for number in EXPERTS]
     found += [steps(number, profile) for number in STEPS]
-    found += [at_once(method, profile) for method in BATCH]
-    found += [passages(method, profile) for method in PASSAGES]
     found += [hard("lemoe", profile), known(profile), latency(profile)]
     found += [pushes(name, profile) for name in pushed(profile)]
-    if profile != "smoke":  # which runs without files of the user's
-        found += [on_slice(name, method, profile) for name in slices.SLICES for method in ON_SLICES]
-    return found + [tuning(name, profile) for name in TUNING if profile != "smoke" or name in SHOWN]
+    if not tiny(profile):  # which runs without files of the user's
+        found += [on_slice(name, method, profile) for name in slices(profile) for method in ON_SLICES]
+    return found + [tuning(name, profile) for name in TUNING if not tiny(profile) or name in SHOWN]
+
+
+def tables(profile: str) -> list[records.Case]:
+    """Return the cases of the main table and of scaling, of batch editing, and of passages: on all that they ask."""
+    sizes, rows = profiles.profile(profile).editing, methods(profile)
+    found = []
+    for backbone in backbones(profile):
+        for edits in sizes.sets:
+            found += [main(m, count, profile, edits, backbone) for m in rows for count in counts(rows[m], profile)]
+            found += [at_once(method, profile, edits, backbone) for method in BATCH]
+        found += [passages(method, profile, backbone) for method in passage_methods(profile)]
+    return found
+
+
+def methods(profile: str) -> Registry[Row]:
+    """Return the rows of the main table."""
+    more = profiles.profile(profile).editing.rows
+    return METHODS | Registry("method", {name: ROWS[name] for name in more}) if more else METHODS
+
+
+def passage_methods(profile: str) -> tuple[str, ...]:
+    """Return the rows of the column with perplexity: all methods where the profile wants every row."""
+    return tuple(REGISTRY) if profiles.profile(profile).editing.all_core else PASSAGES
+
+
+def backbones(profile: str) -> tuple[str, ...]:
+    """Return the models that the tables are made for, the profile's own first."""
+    chosen = profiles.profile(profile)
+    return tuple(dict.fromkeys((chosen.backbone, *chosen.editing.backbones)))
+
+
+def others(profile: str) -> list[tuple[str, str]]:
+    """Return set and model of the profile's tables of methods, but for the first, which all figures are of."""
+    return [(edits, one) for one in backbones(profile) for edits in profiles.profile(profile).editing.sets][1:]
+
+
+def slices(profile: str) -> tuple[str, ...]:
+    """Return the files whose first edits are a table of their own: those that the other tables are not made of."""
+    sizes = profiles.profile(profile).editing
+    return tuple(name for name in SLICES if name not in (*sizes.sets, sizes.long_set))
 
 
 BATCH = ("memit_mass", "memoe", "lemoe")
@@ -81,7 +115,7 @@ def counts(row: Row, profile: str) -> list[int]:
     """Return the numbers of edits T that a row is run with, the columns of the main table."""
     sizes = profiles.profile(profile).editing
     every = sorted({*sizes.runs, sizes.ablation, sizes.most})
-    if profile == "smoke" and all(row is not METHODS[name] for name in ("no_edit", "lemoe")):
+    if tiny(profile) and all(row is not METHODS[name] for name in ("no_edit", "lemoe")):
         every = every[-1:]
     return [count for count in every if not row.slow or count <= sizes.slow]
 
@@ -92,41 +126,43 @@ def routing_seeds(name: str, profile: str) -> tuple[int, ...]:
     return seeds if name in ("routing/shared", "routing/mean_keys") else seeds[:1]
 
 
-def main(method: str, count: int, profile: str) -> records.Case:
-    """Return the case of a cell of the main table: a method after T edits."""
+def main(method: str, count: int, profile: str, edits: str | None = None, backbone: str | None = None) -> records.Case:
+    """Return the case of a cell of the main table: a method after T edits, of the profile's first set by default."""
     sizes = profiles.profile(profile).editing
     long = count >= sizes.ablation
-    runs = sizes.runs.get(count, 1)
-    config = configuration(method, "facts", count, profile, runs=runs, every_batch=long, generate=long)
-    return _case(f"main/{method}/T{count}", config, 0, profile, count == sizes.ablation and METHODS[method].core)
+    told = {"runs": sizes.runs.get(count, 1), "every_batch": long, "generate": long}
+    config = configuration(method, edits, count, profile, backbone, **told)
+    core = sizes.all_core or (count == sizes.ablation and methods(profile)[method].core)
+    return case(f"main/{method}{place(config, profile)}/T{count}", config, 0, profile, core)
 
 
 def ordered(method: str, order: str, seed: int, profile: str) -> records.Case:
     """Return the case of a method whose edits are dealt in one order (Figures 1-3, claim 4)."""
-    config = configuration(method, "facts", profiles.profile(profile).editing.ablation, profile, order=order)
-    return _case(f"orders/{method}/{order}/seed{seed}", config, seed, profile, order in ("random", "kmeans"))
+    config = configuration(method, None, profiles.profile(profile).editing.ablation, profile, order=order)
+    name = f"orders/{method}{place(config, profile)}/{order}/seed{seed}"
+    return case(name, config, seed, profile, order in ("random", "kmeans"))
 
 
 def routed(name: str, seed: int, profile: str) -> records.Case:
     """Return the case of a variant of routing (claim 3), by its name among the rows, such as "routing/oracle"."""
-    config = configuration(name, "facts", profiles.profile(profile).editing.ablation, profile)
-    return _case(f"{name}/seed{seed}", config, seed, profile)
+    config = configuration(name, None, profiles.profile(profile).editing.ablation, profile)
+    return case(f"{name}{place(config, profile)}/seed{seed}", config, seed, profile)
 
 
 def ablation(name: str, profile: str) -> records.Case:
     """Return the case of LEMoE with one thing changed, by its name among the rows, such as "ablation/entity"."""
     sizes = profiles.profile(profile).editing
-    config = configuration(name, "facts", sizes.ablation, profile)
-    if name.startswith("ablation/layer_") and profile == "smoke":  # which has four layers
-        config = _set(config, layer=min(sizes.layer + 1, 3))
-    return _case(name, config, 0, profile)
+    config = configuration(name, None, sizes.ablation, profile)
+    if name.startswith("ablation/layer_") and tiny(profile):  # which has four layers
+        config = changed(config, layer=min(sizes.layer + 1, 3))
+    return case(f"{name}{place(config, profile)}", config, 0, profile)
 
 
 def experts(number: int, profile: str) -> records.Case:
     """Return the case of LEMoE with another number of experts, that is of batches."""
     count = profiles.profile(profile).editing.ablation
-    config = configuration("lemoe", "facts", count, profile, batches=min(number, count))
-    return _case(f"experts/{number}", config, 0, profile)
+    config = configuration("lemoe", None, count, profile, batches=min(number, count))
+    return case(f"experts/{number}{place(config, profile)}", config, 0, profile)
 
 
 def fuller(profile: str) -> int:
@@ -137,27 +173,30 @@ def fuller(profile: str) -> int:
 
 def steps(number: int, profile: str) -> records.Case:
     """Return the case of LEMoE whose experts are trained for another number of steps, at `fuller` edits."""
-    config = _set(configuration("lemoe", "facts", fuller(profile), profile), steps=number)
-    return _case(f"steps/{number}", config, 0, profile)
+    config = changed(configuration("lemoe", None, fuller(profile), profile), steps=number)
+    return case(f"steps/{number}{place(config, profile)}", config, 0, profile)
 
 
-def at_once(method: str, profile: str) -> records.Case:
+def at_once(method: str, profile: str, edits: str | None = None, backbone: str | None = None) -> records.Case:
     """Return the case of batch editing: all edits in one batch (claim 5)."""
-    config = configuration(method, "facts", profiles.profile(profile).editing.ablation, profile, batches=1)
-    return _case(f"batch/{method}", config, 0, profile, not METHODS[method].slow)
+    sizes = profiles.profile(profile).editing
+    config = configuration(method, edits, sizes.ablation, profile, backbone, batches=1)
+    core = sizes.all_core or not METHODS[method].slow
+    return case(f"batch/{method}{place(config, profile)}", config, 0, profile, core)
 
 
-def passages(method: str, profile: str) -> records.Case:
+def passages(method: str, profile: str, backbone: str | None = None) -> records.Case:
     """Return the case of long factual edits, with their perplexity (the SelfCheckGPT column)."""
-    count = profiles.profile(profile).editing.passages
-    config = configuration(method, "passages", count, profile, every_batch=False, perplexity=True)
-    return _case(f"passages/{method}", config, 0, profile)
+    sizes = profiles.profile(profile).editing
+    told = {"every_batch": False, "perplexity": True}
+    config = configuration(method, sizes.long_set, sizes.passages, profile, backbone, **told)
+    return case(f"passages/{method}{place(config, profile)}", config, 0, profile, sizes.all_core)
 
 
 def hard(method: str, profile: str) -> records.Case:
     """Return the case of a method on edits that contradict each other on purpose."""
     config = configuration(method, "hard", profiles.profile(profile).editing.ablation, profile)
-    return _case(f"hard/{method}", config, 0, profile)
+    return case(f"hard/{method}", config, 0, profile)
 
 
 def on_slice(name: str, method: str, profile: str) -> records.Case:
@@ -165,33 +204,33 @@ def on_slice(name: str, method: str, profile: str) -> records.Case:
     count = profiles.profile(profile).editing.ablation
     asked = name == "selfcheckgpt"
     config = configuration(method, name, count, profile, every_batch=False, perplexity=asked)
-    return _case(f"slices/{name}/{method}", config, 0, profile)
+    return case(f"slices/{edit_files.label(name, config.digest)}/{method}", config, 0, profile)
 
 
 def tuning(name: str, profile: str) -> records.Case:
     """Return the case of one setting on the tuning split."""
     method, changes = TUNING[name]
-    if profile == "smoke":
+    if tiny(profile):
         changes = {key: value for key, value in changes.items() if key != "layer"}
     count = profiles.profile(profile).editing.tuning
     config = configuration(method, "tuning", count, profile, every_batch=False)
-    return _case(f"tuning/{name}", _set(config, **changes), 0, profile)
+    return case(f"tuning/{name}", changed(config, **changes), 0, profile)
 
 
 def pushed(profile: str) -> tuple[str, ...]:
     """Return the rows whose push is measured; the first four layers have no other layers to compare."""
-    return PUSHED[:1] if profile == "smoke" else PUSHED
+    return PUSHED[:1] if tiny(profile) else PUSHED
 
 
 def pushes(name: str, profile: str) -> records.Case:
     """Return the case that asks why unrelated answers change under a row of LEMoE, and what weaker experts would do."""
-    run = configuration(name, "facts", profiles.profile(profile).editing.ablation, profile, every_batch=False)
-    return _made(
-        f"locality/{run.method}/seed0",
+    run = configuration(name, None, profiles.profile(profile).editing.ablation, profile, every_batch=False)
+    return made(
+        f"locality/{run.method}{place(run, profile)}/seed0",
         profile,
         locality.LocalityConfig(run=run, scales=SCALES),
-        _data("facts"),
-        locality.study,
+        data(run),
+        file_runs.study if run.digest else locality.study,
     )
 
 
@@ -201,12 +240,12 @@ def known(profile: str) -> records.Case:
     size = int(digests.kept(edit_sets.size, "facts"))
     config = baseline.KnownConfig(
         edits="facts",
-        count=min(size, chosen.editing.most * 2) if profile == "smoke" else size,
+        count=min(size, chosen.editing.most * 2) if tiny(profile) else size,
         backbone=chosen.backbone,
         layers=chosen.backbone_layers,
         dtype=chosen.editing.dtype,
     )
-    return _made("known/facts", profile, config, _edits("facts"), baseline.known, core=True)
+    return made("known/facts", profile, config, of_own("facts"), baseline.known, core=True)
 
 
 def latency(profile: str) -> records.Case:
@@ -223,76 +262,4 @@ def latency(profile: str) -> records.Case:
         layers=chosen.backbone_layers,
         dtype=chosen.editing.dtype,
     )
-    return _made("latency/experts", profile, config, _edits("facts"), baseline.latency, core=True)
-
-
-def configuration(row: str, edits: str, count: int, profile: str, **changes: Any) -> RunConfig:
-    """Return the configuration of a row on a set of edits at a profile's size, with some fields of it changed."""
-    chosen, made = profiles.profile(profile), ROWS[row]
-    settings = made.configure(chosen.editing)
-    if "steps" in type(settings).model_fields:
-        settings = settings.model_copy(update={"steps": min(settings.steps, chosen.editing.longest)})
-    config = {
-        "method": row.rpartition("/")[2],
-        "row": row,
-        "settings": settings,
-        "edits": edits,
-        "count": count,
-        "runs": 1,
-        "batches": 1 if made.at_once else chosen.editing.batches,
-        "order": made.order,
-        "backbone": chosen.backbone,
-        "layers": chosen.backbone_layers,
-        "dtype": chosen.editing.dtype,
-        "bench": _bench(made.needs, profile),
-        "every_batch": True,
-        "generate": False,
-        "perplexity": False,
-    }
-    return RunConfig(**{**config, **changes})
-
-
-def _set(config: RunConfig, **settings: Any) -> RunConfig:
-    """Return a configuration with some of its method's settings changed."""
-    changed = {**config.settings.model_dump(), **settings}
-    return config.model_copy(update={"settings": type(config.settings).model_validate(changed)})
-
-
-def _bench(needs: tuple[str, ...], profile: str) -> BenchConfig:
-    """Return what a workbench prepares at a profile's size for rows with these needs."""
-    sizes = profiles.profile(profile).editing
-    moments = {"moment_layers": sizes.located, "moment_tokens": sizes.moment_tokens} if "moments" in needs else {}
-    return BenchConfig(**moments, unrelated=sizes.unrelated if "unrelated" in needs else 0)
-
-
-def _edits(name: str) -> dict[str, str]:
-    """Return the digest of a set of edits; that of a slice is its file's, so that no file is needed to name it."""
-    if name in slices.SLICES:
-        return {"edits": slices.SLICES[name].sha256}
-    return {"edits": digests.kept(edit_sets.digest, name)}
-
-
-def _data(edits: str) -> dict[str, str]:
-    return _edits(edits) | {"texts": digests.kept(edit_sets.texts_digest)}
-
-
-def _case(name: str, config: RunConfig, seed: int, profile: str, core: bool = False) -> records.Case:
-    if "seed" in type(config.settings).model_fields:  # of fresh weights and draws, besides the order of the edits
-        config = _set(config, seed=seed)
-    name = name if name.endswith(f"seed{seed}") else f"{name}/seed{seed}"
-    return _made(name, profile, config, _data(config.edits), run.edit_and_score, seed, core)
-
-
-def _made(
-    name: str,
-    profile: str,
-    config: BaseModel,
-    data: Mapping[str, str],
-    compute: Callable[[records.Case], records.Outcome],
-    seed: int = 0,
-    core: bool = False,
-) -> records.Case:
-    """Return a case of the series; in smoke each is a core one."""
-    row: Literal["core", "extended"] = "core" if core or profile == "smoke" else "extended"
-    schemas = frames.STUDIED if compute is locality.study else frames.EDITED
-    return records.Case(f"{SERIES}/{name}", profile, config, data, seed, compute, row, frames=schemas)
+    return made("latency/experts", profile, config, of_own("facts"), baseline.latency, core=True)

@@ -1,4 +1,4 @@
-"""The sets of edits of the series, by the names that configurations say: our own, and the user's slices of the field's.
+"""The sets of edits of the series, by the names that configurations say: our own, and the user's files of the field's.
 
 A set is read when it is first asked for; its digest and its size are asked for by the list of cases, and kept.
 """
@@ -12,7 +12,7 @@ from lib.editing import readers
 from lib.facts import factbook
 from lib.registry import Registry
 from lib.series.lemoe import fact_edits
-from lib.series.lemoe.slices import SLICES
+from lib.sources.own_files import EDIT_FILES
 
 
 def passage_edits() -> list[Edit]:
@@ -35,9 +35,11 @@ EDIT_SETS: Registry[Callable[[], Sequence[Edit]]] = Registry(
         "tuning": lambda: fact_edits.fact_edits("tuning"),
         "hard": lambda: fact_edits.hard_edits(),
         "passages": lambda: passage_edits(),
-        "zsre": lambda: readers.read_zsre(SLICES["zsre"].path()),
-        "counterfact": lambda: readers.read_counterfact(SLICES["counterfact"].path()),
-        "selfcheckgpt": lambda: readers.read_selfcheckgpt(SLICES["selfcheckgpt"].path()),
+        "zsre": lambda: readers.read_zsre(EDIT_FILES["zsre"].path()),
+        "zsre_train": lambda: readers.read_zsre(EDIT_FILES["zsre_train"].path()),
+        "counterfact": lambda: readers.read_counterfact(EDIT_FILES["counterfact"].path()),
+        "selfcheckgpt": lambda: readers.read_selfcheckgpt(EDIT_FILES["selfcheckgpt"].path()),
+        "selfcheckgpt_train": lambda: readers.read_selfcheckgpt(EDIT_FILES["selfcheckgpt_train"].path()),
     },
 )
 

@@ -42,6 +42,7 @@ class RunConfig(Settings):
     row: str  # among all rows, `variants.ROWS`
     settings: SerializeAsAny[BaseModel]  # the method's own configuration
     edits: str  # which set
+    digest: str | None = None  # SHA-256 of its file, where it is one of the user's
     count: PositiveInt  # T
     runs: PositiveInt  # rolled-back runs, each on the next T edits
     batches: PositiveInt

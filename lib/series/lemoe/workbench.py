@@ -26,6 +26,8 @@ class BenchConfig(Settings):
     moment_layers: tuple[NonNegativeInt, ...] = ()  # whose second moments are taken
     moment_tokens: NonNegativeInt = 0  # of text that they are the mean over
     unrelated: NonNegativeInt = 0  # texts that rejection, margins and gates are set from
+    training_set: str | None = None  # set of edits to learn on that is no row's own; None: our facts for tuning
+    training_digest: str | None = None  # SHA-256 of its file
 
 
 @lru_cache(maxsize=1)
