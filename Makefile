@@ -10,7 +10,8 @@ override ONLY := $(value ONLY)
 override FRESH := $(value FRESH)
 override SET := $(value SET)
 override AGAINST := $(value AGAINST)
-export PYTHON PROFILE ONLY FRESH SET AGAINST
+override BACKBONE := $(value BACKBONE)
+export PYTHON PROFILE ONLY FRESH SET AGAINST BACKBONE
 
 # What the user has set for a Python, Jupyter or numeric library of their own is not for this one: lib/machine/variables.py.
 FOREIGN := PYTHON% IPYTHON% JUPYTER% MPL% MATPLOTLIB% TRANSFORMERS_% NPY_% GOMP_% KMP_% MKL_% OPENBLAS_% DNNL_% ONEDNN_% ATEN_%

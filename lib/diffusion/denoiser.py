@@ -7,6 +7,7 @@ from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lib.diffusion.rounding import negative_log_likelihood
 from lib.seq2seq.blocks import Block, rotary_angles
 from lib.settings import Settings, Share
 
@@ -53,10 +54,20 @@ class Denoiser(nn.Module):
 
     def logits(self, estimate: Tensor, vectors: Tensor) -> Tensor:
         """Score every word for estimates (..., embedding): the output layer tied to the word vectors."""
+        return functional.linear(estimate * self._factor(), vectors, self.bias)
+
+    def rounding(self, estimate: Tensor, vectors: Tensor, target: Tensor) -> Tensor:
+        """Return -log p(target | estimate) in nats, of the shape of `target`, whose scores are those of `logits`.
+
+        The scores of all words are never held for all places at once.
+        """
+        scaled = (estimate * self._factor()).flatten(0, -2)
+        return negative_log_likelihood(scaled, vectors, self.bias, target.flatten()).view(target.shape)
+
+    def _factor(self) -> float:
         # A perfect estimate scores sharpness * sqrt(embedding), whatever the scale of the word vectors.
         config = self.config
-        factor = config.sharpness / (config.embedding_scale**2 * math.sqrt(config.embedding))
-        return functional.linear(estimate * factor, vectors, self.bias)
+        return config.sharpness / (config.embedding_scale**2 * math.sqrt(config.embedding))
 
     def expected(self, scores: Tensor, vectors: Tensor) -> Tensor:
         """Return the mean word vector (..., embedding) under the softmax of `scores` (..., vocabulary), in float32."""

@@ -9,6 +9,7 @@ from lib import seeds
 from lib.diffusion import process, sampling, schedule
 from lib.diffusion.denoiser import Denoiser, DenoiserConfig
 from lib.diffusion.timesteps import Timesteps
+from lib.seq2seq import draws
 from lib.settings import Settings
 from lib.text.vocabulary import Vocabulary
 
@@ -51,17 +52,16 @@ class DiffusionModel(nn.Module):
         self.timesteps = Timesteps(config.process)
         self.register_buffer("values", values, persistent=False)
 
-    def losses(self, source: Tensor, target: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+    def losses(self, source: Tensor, target: Tensor, generator: draws.Stream) -> dict[str, Tensor]:
         """Return the weighted terms `squared_error`, `rounding` and `prior`, each (sentences,), at times drawn here."""
         config = self.config.process
-        # Everything is drawn on the CPU, so that a seed means the same on every device.
         t, weights = (drawn.to(target.device) for drawn in self.timesteps.draw(len(target), generator))
-        conditioned = bool(torch.rand((), generator=generator) < config.self_conditioning)
+        conditioned = bool(draws.uniform((), generator) < config.self_conditioning)
         e = schedule.relative_information(self.values[target])
         terms = process.losses(self.denoiser, config, source, target, e, t, generator, conditioned)
         factors = {"squared_error": config.squared_error, "rounding": config.rounding, "prior": 1.0}
         terms = {name: factors[name] * term for name, term in terms.items()}
-        self.timesteps.record(t.cpu(), sum(terms.values()).detach().float().cpu())  # type: ignore[union-attr]  # no int
+        self.timesteps.note(t, sum(terms.values()).detach().float())  # type: ignore[union-attr]  # no int
         return {name: weights * term for name, term in terms.items()}
 
     def sample(self, source: Tensor, places: int, generator: torch.Generator) -> Tensor:

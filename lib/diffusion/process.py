@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from lib.diffusion import schedule as noise_schedule
 from lib.diffusion.denoiser import Denoiser
+from lib.seq2seq import draws
 from lib.seq2seq.counts import Count
 from lib.settings import Settings, Share
 
@@ -49,7 +50,7 @@ def losses(
     target: Tensor,
     e: Tensor,
     t: Tensor,
-    generator: torch.Generator,
+    generator: draws.Stream,
     conditioned: bool,
 ) -> dict[str, Tensor]:
     """Return the terms of the training loss for each sentence: `squared_error`, `rounding`, `prior` (DiffuSeq).
@@ -62,7 +63,7 @@ def losses(
     vectors = model.vectors()
     clean, x0 = functional.embedding(source, vectors), functional.embedding(target, vectors)
     abar = noise_schedule.abar(config.schedule, t, config.steps, e, config.lam)
-    noised = noise(x0, abar, torch.randn(x0.shape, generator=generator).to(x0))
+    noised = noise(x0, abar, draws.normal(x0.shape, generator).to(x0))
     previous = torch.zeros_like(x0)
     if conditioned:
         with torch.no_grad():
@@ -71,11 +72,10 @@ def losses(
                 previous = model.expected(model.logits(previous, vectors), vectors)
     estimate = model(clean, noised, previous, t, config.steps)
     read = estimate if config.rounding_of == "estimate" else x0
-    scores = model.logits(read, vectors).flatten(0, 1)
     last = noise_schedule.abar(config.schedule, torch.full_like(t, config.steps), config.steps, e, config.lam)
     return {
         "squared_error": ((estimate - x0) ** 2).mean((1, 2)) / model.config.embedding_scale**2,
-        "rounding": functional.cross_entropy(scores, target.flatten(), reduction="none").view(target.shape).mean(1),
+        "rounding": model.rounding(read, vectors, target).mean(1),
         "prior": (last[..., None] * x0**2).mean((1, 2)),
     }
 

@@ -126,6 +126,7 @@ DISTILLATION = DistillationSizes(
 PROFILE = Profile(
     name="cpu",
     about="real models and real text on two cores; the default, and every number that names no other profile",
+    origin="cpu",
     offline=True,
     device="cpu",
     backbone=SMOLLM2,

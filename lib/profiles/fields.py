@@ -1,8 +1,8 @@
 """What a profile holds: the sizes of every series, and where they run."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import PositiveInt
+from pydantic import Field, PositiveInt
 
 from lib.profiles.sizes import BeaconSizes, DiffusionSizes, DistillationSizes, EditingSizes
 from lib.settings import Settings
@@ -13,8 +13,9 @@ SMOLLM2 = "SmolLM2-135M-Instruct (Q4_1, dequantised)"
 class Profile(Settings):
     """One size of everything: what runs, on what, and how long it may take."""
 
-    name: Literal["smoke", "cpu", "gpu", "paper"]
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]  # a folder of records
     about: str
+    origin: Literal["smoke", "cpu", "gpu", "paper"]  # what it starts from, which is itself but for one of your own
     offline: bool  # no hub is contacted
     device: Literal["cpu", "cuda"]
     backbone: str

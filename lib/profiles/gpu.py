@@ -35,6 +35,7 @@ _TASKS = {
 PROFILE = Profile(
     name="gpu",
     about="the same code on one large GPU: BERT-sized denoiser, T = 2000, longer text",
+    origin="gpu",
     offline=True,
     device="cuda",
     backbone=SMOLLM2,

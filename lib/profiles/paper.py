@@ -15,6 +15,7 @@ def _own(data: str, steps: int, pairs: int) -> TaskSizes:
 PROFILE = Profile(
     name="paper",
     about="the paper's models, data and settings, read from the user's files",
+    origin="paper",
     offline=False,
     device="cuda",
     backbone="meta-llama/Llama-2-7b-hf",
@@ -24,7 +25,7 @@ PROFILE = Profile(
         tasks={
             "paraphrase": _own("QQP", 50_000, 2500),
             "simplification": _own("Wiki-Auto", 80_000, 5000),
-            "dialogue": _own("CC", 140_000, 10_000),
+            "dialogue": _own("CommonsenseConversation", 140_000, 10_000),
             "question_generation": _own("Quasar-T", 40_000, 10_000),
         },
         seeds=(102,),
@@ -36,6 +37,7 @@ PROFILE = Profile(
         train_pairs=None,
         diffusion_steps=2000,
         tokens=2048 * 128,
+        micro_tokens=64 * 128,  # DiffuSeq's released micro-batch
         embedding=128,
         width=768,
         layers=12,
@@ -95,7 +97,7 @@ PROFILE = Profile(
             "examples": 11_000,
             "test": 500,
             "longest": (256, 256),
-            "teacher_layer": 0,
+            "teacher_layer": 24,  # the upper eight: AdamW's moments of all 32 need 108 GB before anything else
             "teacher_steps": 3500,
             "student": (768, 12, 12),
             "steps": 7000,

@@ -39,6 +39,8 @@ class DiffusionSizes(Settings):
     train_pairs: PositiveInt | None  # None: all
     diffusion_steps: PositiveInt  # T
     tokens: PositiveInt  # source and target words in a batch
+    micro_tokens: PositiveInt | None = None  # of them in one pass, which changes no result; None: all
+    checkpointing: bool = False  # compute the inner states of layers twice instead of keeping them; the same results
     embedding: PositiveInt
     width: PositiveInt
     layers: PositiveInt

@@ -6,6 +6,7 @@ from lib.profiles.fields import SMOLLM2, Profile
 PROFILE = Profile(
     name="smoke",
     about="every notebook, table and figure at tiny sizes; never quoted as a result",
+    origin="smoke",
     offline=True,
     device="cpu",
     backbone=SMOLLM2,

@@ -13,7 +13,7 @@ from lib import errors, paths, profiles, records
 from lib.errors import UserError
 from lib.machine import environment
 from lib.records import Case, proof
-from lib.running import case_queue
+from lib.running import case_queue, needs
 from lib.series.beacons.cases import cases as beacons
 from lib.series.distillation.cases import cases as distillation
 from lib.series.infodiffusion.cases import cases as infodiffusion
@@ -26,6 +26,9 @@ SERIES: dict[str, Callable[[str], list[Case]]] = {
     "3_lemoe": lemoe,
     "4_hetero_kd": distillation,
 }
+
+# Series that list a part of their cases without opening the files of the others.
+IN_PART: dict[str, Callable[[str, Sequence[str]], list[Case]]] = {"1_infodiffusion": infodiffusion}
 
 Rows = Literal["core", "all"]
 
@@ -41,7 +44,7 @@ def find(prefixes: Sequence[str], profile: str, rows: Rows = "all") -> list[Case
         case
         for series, listed in SERIES.items()
         if not wanted or any(prefix.split("/")[0] == series for prefix in wanted)
-        for case in listed(profile)
+        for case in (IN_PART[series](profile, _within(series, wanted)) if series in IN_PART else listed(profile))
     ]
     for prefix in wanted:
         if not any(_below(case.name, prefix) for case in cases):
@@ -50,6 +53,10 @@ def find(prefixes: Sequence[str], profile: str, rows: Rows = "all") -> list[Case
             )
     chosen = [case for case in cases if not wanted or any(_below(case.name, prefix) for prefix in wanted)]
     return [case for case in chosen if rows == "all" or case.row == "core"]
+
+
+def _within(series: str, prefixes: Sequence[str]) -> list[str]:
+    return [prefix for prefix in prefixes if prefix.split("/")[0] == series]
 
 
 def recorded(prefixes: Sequence[str], profile: str) -> bool:
@@ -154,9 +161,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.streams < 1:
         raise UserError(f"--streams {options.streams}: give 1 or more")
-    profiles.profile(options.profile)  # an unknown one is told before anything else
+    options.profile = profiles.named(options.profile)  # an unknown one is told before anything else
     if options.set:
         try_sizes(options.set)
+    needs.require([] if options.queue else options.only, options.profile)
     chosen = find(options.only, options.profile, "all" if options.queue else options.rows)
     if options.queue:
         chosen = case_queue.ordered(case_queue.names(options.queue), chosen)

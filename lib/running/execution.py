@@ -252,7 +252,7 @@ def main() -> int:
     values = parameters.parse(arguments.notebook, arguments.p)
     print(f"running  {name}", flush=True)
     try:
-        outcome = run(arguments.notebook, arguments.profile, values, arguments.output, arguments.record)
+        outcome = run(arguments.notebook, profiles.named(arguments.profile), values, arguments.output, arguments.record)
     except NotebookFailedError as failure:
         print(failure, flush=True)
         return 1

@@ -19,7 +19,7 @@ import psutil
 
 from lib import files, paths, profiles
 from lib.errors import UserError, command
-from lib.running import catalogue, contract, ending, last_runs, tolerances
+from lib.running import catalogue, contract, ending, last_runs, needs, tolerances
 from lib.running.contract import Contract
 
 
@@ -39,6 +39,8 @@ def run(
     for notebook in notebooks:
         if not re.fullmatch(r"[\w./-]+", notebook.name):
             raise UserError(f"{paths.relative(notebook.notebook)}: rename it: letters, digits, _, - and . alone")
+    if prefixes := [prefix for notebook in notebooks for prefix in notebook.cases]:
+        needs.require(prefixes, profile)
     pending = [case.name for case in needed(notebooks, profile, rows) if not catalogue.readable(case)]
     if pending and device != "cpu":
         from lib.machine import environment  # it imports torch, which is slow and of no use to an ordinary run
@@ -167,7 +169,7 @@ def main() -> int:
     # Make passes a list as one text, so that no shell reads it.
     arguments.only = [name for text in arguments.only for name in text.split()]
     arguments.set = [change for text in arguments.set for change in text.split()]
-    profiles.profile(arguments.profile)  # an unknown one is told before anything else
+    arguments.profile = profiles.named(arguments.profile)  # an unknown one is told before anything else
     if arguments.report:
         print(last_runs.report(contract.below(arguments.only), arguments.profile))
         return 0

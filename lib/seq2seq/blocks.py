@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 
 class Block(nn.Module):
@@ -14,6 +15,7 @@ class Block(nn.Module):
         if width % (2 * heads):
             raise ValueError(f"the width {width} must be a multiple of twice the number of heads, {heads}")
         self.heads = heads
+        self.recomputed = False  # in the backward pass, which then keeps the layer's input alone (checkpointing)
         self.norm_attention, self.norm_feed_forward = nn.LayerNorm(width), nn.LayerNorm(width)
         self.attend = nn.Linear(width, 3 * width)
         self.merge = nn.Linear(width, width)
@@ -22,6 +24,11 @@ class Block(nn.Module):
 
     def forward(self, hidden: Tensor, angles: tuple[Tensor, Tensor]) -> Tensor:
         """Return the hidden states (sentences, words, width) after attention and feed-forward."""
+        if self.recomputed and torch.is_grad_enabled():
+            return checkpoint(self._layer, hidden, angles, use_reentrant=False)
+        return self._layer(hidden, angles)
+
+    def _layer(self, hidden: Tensor, angles: tuple[Tensor, Tensor]) -> Tensor:
         sentences, words, width = hidden.shape
         mixed = self.attend(self.norm_attention(hidden)).view(sentences, words, 3, self.heads, -1)
         query, key, value = mixed.permute(2, 0, 3, 1, 4)

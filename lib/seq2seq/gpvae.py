@@ -13,7 +13,7 @@ from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveIn
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lib.seq2seq import nucleus
+from lib.seq2seq import draws, nucleus
 from lib.settings import Settings, Share
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class GPVAE(nn.Module):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
 
-    def losses(self, source: Tensor, target: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+    def losses(self, source: Tensor, target: Tensor, generator: draws.Stream) -> dict[str, Tensor]:
         """Return `likelihood` and `kl`, (sentences,), for word ids `source` and `target` (sentences, words).
 
         `likelihood` is the mean of -log p(word | earlier words, z) in nats over words and END, with one z drawn from
@@ -143,8 +143,8 @@ class GPVAE(nn.Module):
         return self.t5.lm_head(states * self.config.width**-0.5).float()
 
 
-def _noise(like: Tensor, generator: torch.Generator) -> Tensor:
-    return torch.randn(like.shape, generator=generator).to(like)
+def _noise(like: Tensor, generator: draws.Stream) -> Tensor:
+    return draws.normal(like.shape, generator).to(like)
 
 
 def covariance(hidden: Tensor, scale: float, reach: float) -> Tensor:

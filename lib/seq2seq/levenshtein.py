@@ -11,7 +11,7 @@ from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lib.seq2seq import word_edits
+from lib.seq2seq import draws, word_edits
 from lib.seq2seq.blocks import Block, attention, rotary_angles, rotate
 from lib.settings import Settings, Share
 
@@ -60,7 +60,7 @@ class Levenshtein(nn.Module):
         self.place = nn.Linear(2 * width, config.most + 1)
         self.bias = nn.Parameter(torch.zeros(config.vocabulary))
 
-    def losses(self, source: Tensor, target: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+    def losses(self, source: Tensor, target: Tensor, generator: draws.Stream) -> dict[str, Tensor]:
         """Return `deletion`, `placeholders` and `words`, each (sentences,): the mean of -log p of the oracle's actions.
 
         source (sentences, source words), target (sentences, places); nats per word, per gap and per placeholder, 0
@@ -70,8 +70,8 @@ class Levenshtein(nn.Module):
         """
         config = self.config
         words = target[:, :-1].masked_fill(target[:, :-1] == config.end, config.pad)
-        draws = torch.rand(len(words), words.shape[1] + 2, generator=generator).to(words.device)
-        share, from_empty, each = draws[:, :1], draws[:, 1:2] < config.empty, draws[:, 2:]
+        drawn = draws.uniform((len(words), words.shape[1] + 2), generator).to(words.device)
+        share, from_empty, each = drawn[:, :1], drawn[:, 1:2] < config.empty, drawn[:, 2:]
         start = word_edits.delete(words, (each >= share) & ~from_empty & (words != config.pad), config.pad)
         memory = self.remember(source)
 

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from lib import errors, paths, progress, seeds
 from lib.causal_lm import training_states
 from lib.errors import UserError
-from lib.seq2seq import batches
+from lib.seq2seq import batches, draws, processes
+from lib.seq2seq.blocks import Block
 from lib.seq2seq.counts import Count
 from lib.settings import Settings, Share
 
@@ -24,7 +25,7 @@ class TrainingConfig(Settings):
     """The budget and the optimiser; a budget is a number of steps, never a clock."""
 
     steps: Count
-    tokens: Count = 4096  # source and target words in a batch
+    tokens: Count = 4096  # source and target words in a batch, of all processes together
     optimiser: Literal["adamw", "muon"] = "adamw"  # "muon": for the matrices that the model names, AdamW for the rest
     rate: PositiveFloat = 2e-3  # AdamW
     matrix_rate: PositiveFloat = 2e-2  # Muon
@@ -33,6 +34,10 @@ class TrainingConfig(Settings):
     clip: PositiveFloat = 1.0
     average: Share = 0.9999  # most that the average of the weights keeps; earlier (1 + n) / (10 + n)
     precision: Literal["bfloat16", "float32"] = "bfloat16"
+    # What saves memory and changes no result: the words that pass the network at once (None: a whole batch), and the
+    # layers' inner states computed a second time instead of kept.
+    micro_tokens: Count | None = None
+    checkpointing: bool = False
 
 
 class DivergedError(errors.DivergedError, UserError):
@@ -90,17 +95,22 @@ def train(
     `build` draws its weights from torch's global generator, which is seeded here. With a `workspace`, the state is
     saved there every `save_every` steps and training resumes from it, bit for bit: every draw of step n comes from
     streams of (seed, n) alone. After the steps in `watch_at`, `watch` sees the averaged model and adds columns to the
-    curve; its time is not counted. Raises `DivergedError`, after the last good state is saved, and `UserError` for no
-    pairs.
+    curve; its time is not counted. Of several processes (see `processes`) each takes its part of every batch, so that
+    their number changes no result but by rounding and dropout; the first one saves. Raises `DivergedError`, after the
+    last good state is saved, and `UserError` for no pairs.
     """
     if not encoded.pairs:
         raise UserError(f"no pair to train on, {encoded.left_out} do not fit their window: widen it, or give others")
     torch.manual_seed(seeds.seed_of("weights", seed))
-    model = build().to(device).train()
+    team = processes.team(device)
+    model = build().to(team.device).train()
+    if config.checkpointing:
+        recompute(model)
     average = {name: value.detach().clone() for name, value in model.named_parameters()}
-    state = State(model, average, optimisers(model, config))
+    state = State(model, average, optimisers(model, config), team)
     if workspace is not None:
-        state.load(workspace)
+        with team.first():
+            state.load(workspace)
     order: list[Any] = []
     epoch, first = -1, 0
     per_epoch = len(batches.order(encoded, config.tokens, seed, 0))
@@ -109,7 +119,7 @@ def train(
             epoch = step // per_epoch
             first, order = epoch * per_epoch, batches.order(encoded, config.tokens, seed, epoch)
         length, rows = order[step - first]
-        source, target = (part[rows].to(device) for part in encoded.groups[length])
+        source, target = (part[rows].to(team.device) for part in encoded.groups[length])
         began = time.perf_counter()
         try:
             terms = advance(state, config, source, target, (seed, step))
@@ -154,18 +164,69 @@ def averaged(state: "State") -> Iterator[None]:
         model.train()
 
 
+def recompute(model: nn.Module) -> None:
+    """Let the layers of a model keep their inputs alone for the backward pass; `UserError` for one without `Block`s."""
+    layers = [module for module in model.modules() if isinstance(module, Block)]
+    if not layers:
+        raise UserError(f"checkpointing: {type(model).__name__} has no layer that can be computed again; leave it off")
+    for layer in layers:
+        layer.recomputed = True
+
+
+class Losses(nn.Module):
+    """The losses of a model as a forward pass, which is what processes share."""
+
+    def __init__(self, model: nn.Module) -> None:
+        """Take the model, whose weights stay its own."""
+        super().__init__()
+        self.model = model
+
+    def forward(self, source: Tensor, target: Tensor, stream: draws.Stream) -> dict[str, Tensor]:
+        """Return the model's loss terms, each (sentences,)."""
+        return self.model.losses(source, target, stream)  # type: ignore[operator]  # each of our models has it
+
+
+def gradients(
+    state: "State", config: TrainingConfig, source: Tensor, target: Tensor, draw: tuple[int, int]
+) -> dict[str, float]:
+    """Leave the gradient of the batch's mean loss in the weights; returns the mean of each loss term.
+
+    The batch passes in parts of at most `config.micro_tokens` words. Every sentence has the draws that it has in the
+    whole batch, and every mean is over the sentences of the batch, so the parts change nothing but rounding.
+    """
+    team, sentences = state.team, len(target)
+    portion = team.portion(sentences)
+    first, last = portion.rows.start, portion.rows.stop
+    most = last - first
+    if config.micro_tokens is not None:
+        most = max(1, config.micro_tokens // (source.shape[1] + target.shape[1]))
+    means: dict[str, Tensor] = {}
+    for start in range(first, last, most):
+        rows = slice(start, min(start + most, last))
+        generator = draws.stream(target.device, "training", *draw)
+        stream = generator if rows == slice(0, sentences) else draws.Part(generator, rows, sentences)
+        share = portion.weight * (rows.stop - rows.start) / sentences
+        with nullcontext() if rows.stop == last else team.without_mean(state.losses):
+            with torch.autocast(target.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
+                terms = state.losses(source[rows], target[rows], stream)
+            (torch.stack(list(terms.values())).sum(0).mean() * share).backward()
+        for name, term in terms.items():
+            means[name] = means.get(name, 0) + term.detach().mean() * share
+    for module in state.model.modules():
+        if isinstance(module, processes.Remembering):
+            module.end_step(team, portion)
+    return dict(zip(means, team.mean(torch.stack(list(means.values()))).tolist(), strict=True))
+
+
 def advance(
     state: "State", config: TrainingConfig, source: Tensor, target: Tensor, draw: tuple[int, int]
 ) -> dict[str, float]:
     """Take one optimiser step on a batch of word ids; returns the mean of each loss term. Raises `DivergedError`."""
-    torch.manual_seed(seeds.seed_of("dropout", *draw))
-    generator = seeds.generator("training", *draw)
-    with torch.autocast(target.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
-        terms = state.model.losses(source, target, generator)  # type: ignore[operator]  # each of our models has it
-    loss = torch.stack(list(terms.values())).sum(0).mean()
-    if not torch.isfinite(loss):
-        raise DivergedError(f"the loss is {loss.item()} at step {draw[1] + 1}; the last good weights are kept")
-    loss.backward()
+    rank = (state.team.rank,) if state.team.rank else ()
+    torch.manual_seed(seeds.seed_of("dropout", *draw, *rank))
+    terms = gradients(state, config, source, target, draw)
+    if not math.isfinite(loss := sum(terms.values())):
+        raise DivergedError(f"the loss is {loss} at step {draw[1] + 1}; the last good weights are kept")
     norm = torch.nn.utils.clip_grad_norm_(state.model.parameters(), config.clip)
     if not torch.isfinite(norm):
         raise DivergedError(f"the gradient is {norm.item()} at step {draw[1] + 1}; the last good weights are kept")
@@ -178,7 +239,7 @@ def advance(
     keep = min(config.average, (1 + draw[1]) / (10 + draw[1]))
     named = [(state.average[name], value.detach()) for name, value in state.model.named_parameters()]
     torch._foreach_lerp_(*map(list, zip(*named, strict=True)), 1 - keep)  # type: ignore[call-overload]  # two lists
-    return {name: term.mean().item() for name, term in terms.items()}
+    return terms
 
 
 @dataclass
@@ -188,13 +249,23 @@ class State:
     model: nn.Module
     average: dict[str, Tensor]
     optimisers: list[torch.optim.Optimizer]
+    team: processes.Team = field(default_factory=processes.Team)
     step: int = 0
     seconds: float = 0.0
     words: int = 0
     curve: list[dict[str, float]] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        """Let the processes share the losses' gradients."""
+        self.losses = self.team.wrap(Losses(self.model))
+
     def save(self, folder: Path) -> None:
-        """Write the state as one file, in one step."""
+        """Write the state as one file, in one step; of several processes the first one writes, and all wait."""
+        if self.team.rank == 0:
+            self._write(folder)
+        self.team.wait()
+
+    def _write(self, folder: Path) -> None:
         told = {"step": self.step, "seconds": self.seconds, "words": self.words, "curve": self.curve}
         model = dict(self.model.named_parameters())
         training_states.save(folder, told, self.optimisers, model=model, buffer=self._buffers(), average=self.average)

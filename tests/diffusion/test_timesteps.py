@@ -7,6 +7,8 @@ import torch
 
 from lib.diffusion.process import ProcessConfig
 from lib.diffusion.timesteps import Timesteps
+from lib.seq2seq import draws
+from lib.seq2seq.processes import Portion, Team
 
 
 def seen(losses: list[list[float]], kind: str = "loss_aware") -> Timesteps:
@@ -73,3 +75,37 @@ def test_skewed_times_have_the_stated_distribution() -> None:
     for quantile in (0.25, 0.5, 0.75):
         # t / T = 1 - u^2, so P(t / T <= q) = 1 - sqrt(1 - q)
         assert ((t / 100) <= quantile).float().mean().item() == pytest.approx(1 - (1 - quantile) ** 0.5, abs=0.01)
+
+
+def test_a_batch_of_losses_is_recorded_as_one_after_the_other() -> None:
+    generator = torch.Generator().manual_seed(0)
+    together, alone = (Timesteps(ProcessConfig(steps=5, timesteps="loss_aware")) for _ in range(2))
+    for sentences in (1, 3, 40, 200):  # of 200 some times have more than ten
+        t = torch.randint(1, 6, (sentences,), generator=generator).float()
+        losses = torch.rand(sentences, generator=generator)
+        together.record(t, losses)
+        for one, loss in zip(t.long() - 1, losses, strict=True):
+            alone.history[one, alone.count[one] % 10] = loss
+            alone.count[one] += 1
+        assert torch.equal(together.history, alone.history)
+        assert torch.equal(together.count, alone.count)
+
+
+def test_parts_of_a_batch_draw_from_the_history_before_the_step_and_are_recorded_at_its_end() -> None:
+    times = seen([[2.0] * 10, [1.0] * 10])
+    before = times.history.clone()
+    whole = times.draw(6, torch.Generator().manual_seed(3))
+    parts = []
+    for first in (0, 4):
+        rows = slice(first, min(first + 4, 6))
+        t, weights = times.draw(len(range(6)[rows]), draws.Part(torch.Generator().manual_seed(3), rows, 6))
+        parts.append((t, weights))
+        times.note(t, 10 + torch.arange(6.0)[rows])
+    assert torch.equal(times.history, before)
+    assert all(torch.equal(torch.cat(part), all_) for part, all_ in zip(zip(*parts, strict=True), whole, strict=True))
+    times.end_step(Team(), Portion(slice(0, 6)))
+    expected = seen([[2.0] * 10, [1.0] * 10])
+    expected.record(whole[0], 10 + torch.arange(6.0))
+    assert torch.equal(times.history, expected.history)
+    times.end_step(Team(), Portion(slice(0, 6)))
+    assert torch.equal(times.count, expected.count)

@@ -421,8 +421,12 @@ def test_the_same_graph_runs_on_slurm(project):
     }
     assert counted.items() <= jobs.items(), output
     described = {block.split(":")[0]: block.split("\n[")[0] for block in output.split("\nrule ")[1:]}
-    assert "threads: 16" in described["cases"]
+    assert "threads" not in described["cases"]
     assert "threads: 16" in described["notebook_0_good"]
+    # Each case is a job of its own, which asks for memory and minutes, more at each further attempt.
+    assert all(asked in described[name] for name in ("cases", "notebook_0_good") for asked in ("mem_mb=", "runtime="))
+    outputs = [line.split("/")[-2:] for line in output.splitlines() if line.endswith(".done")]
+    assert sorted(outputs) == [["0_toy", "a.done"], ["0_toy", "b.done"]]
     assert "threads" not in described["notebook_2_light"]  # one
     assert all("gpu=1" in described[name] for name in ("cases", "notebook_0_good", "notebook_2_light"))
     status, output = finish(project, *line, "rows=all", module="snakemake")
@@ -432,6 +436,7 @@ def test_the_same_graph_runs_on_slurm(project):
 def test_what_is_tiny_has_one_thread_and_a_series_one_process(project):
     def described(profile):
         line = ["--dry-run", "--nolock", "--cores", "2", "--printshellcmds", "--config", f"profile={profile}"]
+        line.append("pending=0_toy/a 0_toy/b")  # as on this machine; without, each case is a job
         status, output = finish(project, *line, module="snakemake")
         assert status == 0, output
         (alone,) = output.split("\nrule notebook_0_good:")[1:]

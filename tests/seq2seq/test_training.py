@@ -22,9 +22,9 @@ from lib.diffusion.sampling import SamplingConfig
 from lib.errors import UserError
 from lib.seq2seq import batches, decoding, training
 from lib.seq2seq.gpt2 import Gpt2Config, PretrainedConfig
-from lib.seq2seq.gpvae import GPVAEConfig
+from lib.seq2seq.gpvae import GPVAE, GPVAEConfig
 from lib.seq2seq.gru import GruConfig
-from lib.seq2seq.levenshtein import LevenshteinConfig
+from lib.seq2seq.levenshtein import Levenshtein, LevenshteinConfig
 from lib.seq2seq.transformer import TransformerConfig
 from lib.text.vocabulary import Vocabulary
 from tests.refusals import assert_refuses
@@ -53,6 +53,87 @@ def train(workspace: Path | None = None, seed: int = 0, steps: int = 30, **proce
         watch=lambda model: {"average": model.denoiser.words.detach().mean().item()},
         watch_at=(7, 14, 21),
     )
+
+
+MODELS = {
+    "diffusion": lambda words: DiffusionModel(
+        DiffusionConfig(
+            shape=DenoiserConfig(vocabulary=len(words), embedding=8, width=16, layers=2, heads=2, dropout=0.0),
+            process=ProcessConfig(steps=4, timesteps="loss_aware", rounding_of="estimate"),
+            sampling=SamplingConfig(steps=2),
+        ),
+        words.information(),
+    ),
+    "gpvae": lambda words: GPVAE(GPVAEConfig(vocabulary=len(words), width=16, layers=1, heads=2, dropout=0.0)),
+    "levenshtein": lambda words: Levenshtein(
+        LevenshteinConfig(vocabulary=len(words), width=16, layers=1, heads=2, dropout=0.0)
+    ),
+}
+
+
+def memory_saving(
+    steps: int, model: str = "diffusion", workspace: Path | None = None, **config: object
+) -> training.Trained:
+    """A run in float32 without dropout, on batches of 6 to 8 sentences."""
+    torch.set_num_threads(1)
+    texts = [" ".join(WORDS[(i * k + j) % 12] for j in range(4 + i % 3)) for i in range(60) for k in (1, 5)]
+    vocabulary = Vocabulary.build(texts)
+    encoded = batches.encode_targets(vocabulary, texts, texts[::-1], batches.Window(2.0, 2))
+    settings = {"steps": steps, "tokens": 120, "precision": "float32", "rate": 1e-3, **config}
+    told = training.TrainingConfig(**settings)
+    return training.train(lambda: MODELS[model](vocabulary), told, encoded, 0, workspace=workspace, save_every=5)
+
+
+@pytest.mark.parametrize(
+    ("model", "steps", "saving"),
+    [
+        ("diffusion", 10, {"micro_tokens": 40}),
+        ("diffusion", 2, {"micro_tokens": 1, "checkpointing": True}),
+        pytest.param("gpvae", 2, {"micro_tokens": 40}, marks=pytest.mark.thorough),  # it loads transformers
+        ("levenshtein", 2, {"micro_tokens": 40, "checkpointing": True}),
+    ],
+)
+def test_what_saves_memory_changes_no_result(model: str, steps: int, saving: dict[str, object]) -> None:
+    plain, other = memory_saving(steps, model), memory_saving(steps, model, **saving)
+    for one, two in zip(plain.curve, other.curve, strict=True):
+        assert two == pytest.approx(one, rel=1e-5, abs=1e-6)
+    for (name, one), two in zip(plain.model.named_parameters(), other.model.parameters(), strict=True):
+        assert torch.allclose(one, two, atol=1e-5), name
+    if model == "diffusion":  # each loss was recorded, once and at its time
+        for name in ("count", "history"):
+            one, two = (getattr(found.model.timesteps, name) for found in (plain, other))
+            assert torch.allclose(one.float(), two.float(), rtol=1e-4)
+        assert one.any()
+
+
+def test_checkpointing_a_model_without_such_layers_is_refused() -> None:
+    with pytest.raises(UserError, match="Plain has no layer that can be computed again"):
+        plain(config={"checkpointing": True})
+
+
+def test_parts_keep_fewer_numbers_for_the_backward_pass() -> None:
+    def kept(**config: object) -> int:
+        """The most bytes that one backward pass held."""
+        most = [0, 0]
+        backward = torch.Tensor.backward
+
+        def add(value: torch.Tensor) -> torch.Tensor:
+            most[0] += value.nbytes
+            return value
+
+        def count(value: torch.Tensor, *rest: object) -> None:
+            most[0], most[1] = 0, max(most)
+            backward(value, *rest)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(torch.Tensor, "backward", count)
+            with torch.autograd.graph.saved_tensors_hooks(add, lambda value: value):
+                memory_saving(1, **config)
+        return most[1]
+
+    whole = kept()
+    assert kept(micro_tokens=40) < 0.6 * whole
+    assert kept(checkpointing=True) < 0.6 * whole
 
 
 def equal(a: training.Trained, b: training.Trained) -> bool:

@@ -26,7 +26,7 @@ SHOWN = 10  # facts that full fine-tuning learns alone, one training each
 def cases(profile: str) -> list[Case]:
     """Return every case of the series at a profile's size."""
     sizes = _sizes(profile)
-    smoke, first = profile == "smoke", sizes.seeds[0]
+    smoke, first = _tiny(profile), sizes.seeds[0]
     found = [known(pool, profile) for pool in ("results", "invented")] + [base(profile)]
     found += [alone(which, seed, profile) for which in get_args(Alone) for seed in alone_seeds(which, profile)]
     found += [
@@ -58,13 +58,13 @@ def counts(method: str, profile: str) -> list[int]:
 def many_seeds(method: str, profile: str) -> tuple[int, ...]:
     """Return the seeds of facts learnt together: all, but for the method of `smoke` on which no claim rests."""
     seeds = _sizes(profile).seeds
-    return seeds if method == "lora" or profile != "smoke" else seeds[:1]
+    return seeds if method == "lora" or not _tiny(profile) else seeds[:1]
 
 
 def grid_counts(profile: str) -> tuple[int, ...]:
     """Return the columns of the grid: all N, in `smoke` the largest."""
     counted = _sizes(profile).counts
-    return counted[-1:] if profile == "smoke" else counted
+    return counted[-1:] if _tiny(profile) else counted
 
 
 def middle(profile: str) -> int:
@@ -89,7 +89,7 @@ def known(pool: Pool, profile: str) -> Case:
     sizes = _sizes(profile)
     config = KnownConfig(
         pool=pool,
-        count=max(sizes.facts, sizes.pool) if profile == "smoke" else None,
+        count=max(sizes.facts, sizes.pool) if _tiny(profile) else None,
         samples=sizes.samples,
         answer_tokens=sizes.answer_tokens,
         **_backbone(profile),
@@ -275,10 +275,14 @@ def _case(
         data=data,
         seed=seed,
         compute=compute,
-        row="core" if core or profile == "smoke" else "extended",
+        row="core" if core or _tiny(profile) else "extended",
         inputs=inputs or {},
         frames=frames.OF_COMPUTED[compute.__name__],
     )
+
+
+def _tiny(profile: str) -> bool:
+    return profiles.origin(profile) == "smoke"
 
 
 def _sizes(profile: str) -> BeaconSizes:

@@ -30,9 +30,13 @@ TIMED = 20  # steps of each: of so many about a quarter are on-policy in GKD, as
 SIMILARITY = tuple(f"main/{method}/seed0" for method in ("sft", "forward_kl", "ours"))  # Figure K1
 
 
-@lru_cache(maxsize=4)
 def _instructions(suite: suites.Name) -> str:
     """Return the digest of all rows of all sets, taken anew in each process of files that are the user's own."""
+    return digests.of_own(_digest, suite) if suites.SUITES[suite].own_files else _digest(suite)
+
+
+@lru_cache(maxsize=4)
+def _digest(suite: suites.Name) -> str:
     return suites.digest(suite) if suites.SUITES[suite].own_files else digests.kept(suites.digest, suite)
 
 
@@ -180,7 +184,7 @@ def cases(profile: str) -> list[records.Case]:
     found += [ablation(name, profile) for name in ABLATIONS]
     found += [pair(student, method, profile) for student in students(profile) for method in COMPARED]
     found += [own_tokenizer(method, profile) for method in OWN_TOKENIZER]
-    if profile != "smoke":  # which runs without files of the user's
+    if profiles.origin(profile) != "smoke":  # which runs without files of the user's
         found += [on_slice(name, who, profile) for name in slices.SLICES for who in ON_SLICES]
     return [*found, cost(profile)]
 
@@ -225,7 +229,7 @@ def _case(
     core: bool,
 ) -> records.Case:
     """Return a case of students of the profile's teacher."""
-    kind: Literal["core", "extended"] = "core" if core or profile == "smoke" else "extended"
+    kind: Literal["core", "extended"] = "core" if core or profiles.origin(profile) == "smoke" else "extended"
     return records.Case(
         name=f"{SERIES}/{name}",
         profile=profile,

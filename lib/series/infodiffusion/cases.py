@@ -1,5 +1,6 @@
 """The cases of the InfoDiffusion series at a profile's size: rows of Table 1, ablations, sampling sweeps."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,6 +22,7 @@ PAIR = ("infodiffusion", "diffuseq")
 LONG = {model: f"{model}_long" for model in PAIR}
 PUBLISHED = "infodiffusion"
 FIGURE_6 = "simplification"  # the task that the paper sweeps
+ABLATED = "paraphrase"  # the task of Table 2
 
 
 def tasks_of(profile: str) -> list[str]:
@@ -80,7 +82,12 @@ def configuration(name: str, model: str, profile: str) -> RunConfig:
         watch_at=tuple(range(every, steps + 1, every)),
         method=row.configure(sizes, content["words"], content["end"]),
         training=training.TrainingConfig(
-            steps=steps, tokens=sizes.tokens, optimiser=sizes.optimiser, rate=row.rate or sizes.rate
+            steps=steps,
+            tokens=sizes.tokens,
+            micro_tokens=sizes.micro_tokens,
+            checkpointing=sizes.checkpointing and row.checkpoints,
+            optimiser=sizes.optimiser,
+            rate=row.rate or sizes.rate,
         ),
         decoding=decoding.DecodingConfig(candidates=sizes.ablation_candidates if ablation else sizes.candidates),
         keep=model in (*PAIR, *LONG.values()),  # the sampling sweeps need them again
@@ -93,14 +100,25 @@ def experiment(name: str, model: str, profile: str) -> Experiment:
     return Experiment.of(configuration(name, model, profile), profiles.profile(profile).device)
 
 
-def cases(profile: str) -> list[records.Case]:
-    """Return every case of the series at a profile's size."""
-    sizes, names = profiles.profile(profile).diffusion, tasks_of(profile)
+def cases(profile: str, prefixes: Sequence[str] = ()) -> list[records.Case]:
+    """Return every case of the series at a profile's size, or those of the tasks that begin so: no other is read."""
+    sizes, names = profiles.profile(profile).diffusion, tasks_named(prefixes, profile)
     found = [
         case(name, model, seed, profile) for name in names for model in rows_of(name, profile) for seed in sizes.seeds
     ]
-    found += [ablation(variant, seed, profile) for variant in VARIANTS for seed in ablation_seeds(variant, profile)]
+    if ABLATED in names:
+        found += [ablation(variant, seed, profile) for variant in VARIANTS for seed in ablation_seeds(variant, profile)]
     return found + [sampling(name, model, seed, profile) for name in names for model in PAIR for seed in sizes.seeds]
+
+
+def tasks_named(prefixes: Sequence[str], profile: str) -> list[str]:
+    """Return the tasks that cases beginning so are on; all for none, and for a prefix that names no task."""
+    every, found = tasks_of(profile), set()
+    for prefix in prefixes:
+        parts = [part for part in prefix.split("/")[1:] if part != "sampling"]
+        named = ABLATED if parts[:1] == ["ablation"] else "".join(parts[:1])
+        found |= {named} if named in every else set(every)
+    return [name for name in every if not prefixes or name in found]
 
 
 def rows_of(name: str, profile: str) -> list[str]:
@@ -109,7 +127,7 @@ def rows_of(name: str, profile: str) -> list[str]:
         model
         for model, row in MODELS.items()
         if (not row.only or name in row.only)
-        and (not row.profiles or profile in row.profiles)
+        and (not row.profiles or profiles.origin(profile) in row.profiles)
         and (row.longer == 1 or TASKS[name].longer)
     ]
 
@@ -131,7 +149,7 @@ def case(name: str, model: str, seed: int, profile: str) -> records.Case:
 
 def ablation(variant: str, seed: int, profile: str) -> records.Case:
     """Return the case of one row of the ablations, on paraphrase."""
-    config = configuration("paraphrase", variant, profile)
+    config = configuration(ABLATED, variant, profile)
     return _trained(f"{SERIES}/ablation/{variant}/seed{seed}", config, VARIANTS[variant].core, seed, profile)
 
 
@@ -163,7 +181,7 @@ def sampling(name: str, model: str, seed: int, profile: str) -> records.Case:
 
 def _row(core: bool, profile: str) -> Literal["core", "extended"]:
     """Return the kind of row; at tiny sizes all are core, so that every table and figure is drawn."""
-    return "core" if core or profile == "smoke" else "extended"
+    return "core" if core or profiles.origin(profile) == "smoke" else "extended"
 
 
 def _trained(full_name: str, config: RunConfig, core: bool, seed: int, profile: str) -> records.Case:

@@ -60,6 +60,7 @@ class Row(registry.Row, ABC):
     only: tuple[str, ...] = ()
     profiles: tuple[str, ...] = ()  # where the row exists; none named: everywhere
     rate: float | None = None
+    checkpoints: bool = False  # its layers can be computed again instead of kept
     longer: int = 1  # times the training steps that the profile gives to the row's kind, on tasks that ask for it
 
     @abstractmethod
@@ -97,6 +98,7 @@ class Row(registry.Row, ABC):
 class Diffusion(Row):
     """A diffusion model; `process` overrides the settings of InfoDiffusion."""
 
+    checkpoints: bool = True
     values: Information = "self-information"
     process: Mapping[str, Any] = field(default_factory=dict)
 

@@ -5,7 +5,7 @@ from lib.records import digests
 from lib.registry import Registry
 from lib.series.lemoe import baseline, edit_files, edit_sets, file_runs, locality
 from lib.series.lemoe import workbench as benches
-from lib.series.lemoe.configurations import bench, case, changed, configuration, data, made, of_own, place
+from lib.series.lemoe.configurations import bench, case, changed, configuration, data, made, of_own, place, tiny
 from lib.series.lemoe.edit_files import SLICES
 from lib.series.lemoe.edit_sets import edit_set
 from lib.series.lemoe.rows import METHODS as REGISTRY
@@ -44,9 +44,9 @@ def cases(profile: str) -> list[records.Case]:
     found += [steps(number, profile) for number in STEPS]
     found += [hard("lemoe", profile), known(profile), latency(profile)]
     found += [pushes(name, profile) for name in pushed(profile)]
-    if profile != "smoke":  # which runs without files of the user's
+    if not tiny(profile):  # which runs without files of the user's
         found += [on_slice(name, method, profile) for name in slices(profile) for method in ON_SLICES]
-    return found + [tuning(name, profile) for name in TUNING if profile != "smoke" or name in SHOWN]
+    return found + [tuning(name, profile) for name in TUNING if not tiny(profile) or name in SHOWN]
 
 
 def tables(profile: str) -> list[records.Case]:
@@ -115,7 +115,7 @@ def counts(row: Row, profile: str) -> list[int]:
     """Return the numbers of edits T that a row is run with, the columns of the main table."""
     sizes = profiles.profile(profile).editing
     every = sorted({*sizes.runs, sizes.ablation, sizes.most})
-    if profile == "smoke" and all(row is not METHODS[name] for name in ("no_edit", "lemoe")):
+    if tiny(profile) and all(row is not METHODS[name] for name in ("no_edit", "lemoe")):
         every = every[-1:]
     return [count for count in every if not row.slow or count <= sizes.slow]
 
@@ -153,7 +153,7 @@ def ablation(name: str, profile: str) -> records.Case:
     """Return the case of LEMoE with one thing changed, by its name among the rows, such as "ablation/entity"."""
     sizes = profiles.profile(profile).editing
     config = configuration(name, None, sizes.ablation, profile)
-    if name.startswith("ablation/layer_") and profile == "smoke":  # which has four layers
+    if name.startswith("ablation/layer_") and tiny(profile):  # which has four layers
         config = changed(config, layer=min(sizes.layer + 1, 3))
     return case(f"{name}{place(config, profile)}", config, 0, profile)
 
@@ -210,7 +210,7 @@ def on_slice(name: str, method: str, profile: str) -> records.Case:
 def tuning(name: str, profile: str) -> records.Case:
     """Return the case of one setting on the tuning split."""
     method, changes = TUNING[name]
-    if profile == "smoke":
+    if tiny(profile):
         changes = {key: value for key, value in changes.items() if key != "layer"}
     count = profiles.profile(profile).editing.tuning
     config = configuration(method, "tuning", count, profile, every_batch=False)
@@ -219,7 +219,7 @@ def tuning(name: str, profile: str) -> records.Case:
 
 def pushed(profile: str) -> tuple[str, ...]:
     """Return the rows whose push is measured; the first four layers have no other layers to compare."""
-    return PUSHED[:1] if profile == "smoke" else PUSHED
+    return PUSHED[:1] if tiny(profile) else PUSHED
 
 
 def pushes(name: str, profile: str) -> records.Case:
@@ -240,7 +240,7 @@ def known(profile: str) -> records.Case:
     size = int(digests.kept(edit_sets.size, "facts"))
     config = baseline.KnownConfig(
         edits="facts",
-        count=min(size, chosen.editing.most * 2) if profile == "smoke" else size,
+        count=min(size, chosen.editing.most * 2) if tiny(profile) else size,
         backbone=chosen.backbone,
         layers=chosen.backbone_layers,
         dtype=chosen.editing.dtype,

@@ -82,6 +82,11 @@ def place(config: RunConfig, profile: str) -> str:
     return "".join(f"/{part}" for part in parts)
 
 
+def tiny(profile: str) -> bool:
+    """Tell whether a profile has the sizes of `smoke`, which runs without files of the user's, or starts from it."""
+    return profiles.origin(profile) == "smoke"
+
+
 def of_own(name: str) -> dict[str, str]:
     """Return the digest of a set of our own."""
     return {"edits": digests.kept(edit_sets.digest, name)}
@@ -113,6 +118,6 @@ def made(
     core: bool = False,
 ) -> records.Case:
     """Return a case of the series; in smoke each is a core one."""
-    row: Literal["core", "extended"] = "core" if core or profile == "smoke" else "extended"
+    row: Literal["core", "extended"] = "core" if core or tiny(profile) else "extended"
     schemas = frames.STUDIED if isinstance(config, locality.LocalityConfig) else frames.EDITED
     return records.Case(f"{SERIES}/{name}", profile, config, data, seed, compute, row, frames=schemas)
