@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lib.causal_lm.encoding import IGNORED, Encoded
-from lib.causal_lm.layers import blocks
+from lib.causal_lm.layers import blocks, feed_forward, final_norm, hang
 from lib.errors import DivergedError
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class UpperLayers:
         if not 0 <= layer <= len(blocks(model)) - (site is not None):
             raise ValueError(f"layer={layer}: {type(model).__name__} has {len(blocks(model))}, the first is 0")
         self.encoded = encoded
-        self._model, self._site = model, site
+        self._model, self._layer, self._site = model, layer, site
         self._kept = _run(model, encoded, layer, site) if cached and not model.training else None
         if cached and self._kept is None and not model.training:
             name = type(model).__name__
@@ -86,7 +86,7 @@ class UpperLayers:
         `change` is for the site: without it the site's output is its own.
         """
         if self._kept is None:
-            with _changed(self._site, change):
+            with _changed(self._model, self._layer, self._site, change):
                 found = self._model(input_ids=self.encoded.ids, attention_mask=self.encoded.mask, use_cache=False)
             return found.logits[places].float()
         kept = self._kept
@@ -180,7 +180,7 @@ def _run(model: "PreTrainedModel", encoded: Encoded, layer: int, site: nn.Module
     never computed wrongly.
     """
     found, head = list(blocks(model)), model.get_output_embeddings()
-    norm = getattr(model.base_model, "norm", None) or getattr(model.base_model, "ln_f", None)
+    norm = final_norm(model)
     if head is None or norm is None:
         return None
     inside = [] if site is None else [site, *found[layer].children()]
@@ -201,7 +201,7 @@ def _run(model: "PreTrainedModel", encoded: Encoded, layer: int, site: nn.Module
     if site is not None:
         stream = _stream(seen[found[layer]].output)
         start, inner, output = _residual(found[layer], seen), seen[site].entering, seen[site].output
-        if start is None or not torch.equal(start + output, stream):
+        if start is None or start.shape != output.shape or not torch.equal(start + output, stream):
             return None
     else:
         start = stream = seen[upper[0]].entering if upper else _stream(seen[found[-1]].output)
@@ -220,7 +220,8 @@ def _run(model: "PreTrainedModel", encoded: Encoded, layer: int, site: nn.Module
 
 def _residual(block: "Block", seen: dict[nn.Module, _Seen]) -> Tensor | None:
     """Return what the feed-forward part's output is added to: what enters the norm before that part, if it is one."""
-    feed = seen[block.mlp].entering if block.mlp in seen else None
+    part = feed_forward(block)
+    feed = seen[part].entering if part in seen else None
     before = [seen[child].entering for child in block.children() if child in seen and seen[child].output is feed]
     return before[0] if len(before) == 1 and isinstance(before[0], Tensor) else None
 
@@ -231,13 +232,15 @@ def _stream(output: Any) -> Any:
 
 
 @contextmanager
-def _changed(site: nn.Module | None, change: Change | None) -> Iterator[None]:
+def _changed(model: "PreTrainedModel", layer: int, site: nn.Module | None, change: Change | None) -> Iterator[None]:
     """Within this block the site puts out what `change` says."""
     if site is None or change is None:
         yield
         return
-    handle = site.register_forward_hook(lambda _, arguments, output: change(arguments[0], output))
+    found = blocks(model)[layer]
+    handles = hang(found, "feed_forward" if site is feed_forward(found) else "down", change)
     try:
         yield
     finally:
-        handle.remove()
+        for handle in handles:
+            handle.remove()

@@ -75,7 +75,6 @@ class Defer(OutputReplacing):
         self.config, self._unrelated = config, list(unrelated)
         self.where = "onward" if config.learns == "contrast" else "all"
         self._negatives: Tensor | None = None
-        self._values: Tensor | None = None  # (sequences, outputs) of the sequences in hand
         self.replacing: nn.Linear | Any = None  # both None until the first edit
         self.gate: nn.Linear | Any = None
 
@@ -116,7 +115,7 @@ class Defer(OutputReplacing):
         optimiser.zero_grad()
         self.replacing.requires_grad_(False)
         self.gate.requires_grad_(False)
-        self._last = self._served = None
+        self.hand.decision = None
 
     def _contrast(self, encoded: Encoded, target: str) -> tuple[Tensor, Tensor, Tensor]:
         """Return the keys of a batch and of the unrelated texts, what the gate is to say to each, and its weight."""
@@ -146,15 +145,14 @@ class Defer(OutputReplacing):
             keys = functional.rms_norm(keys, keys.shape[-1:], eps=1e-12)
         return self.gate(keys)[:, 0]
 
-    def decide(self, keys: Tensor) -> Tensor:
-        """Return for which keys the gate is open to the threshold, (sequences,) bool."""
-        self._values = self.replacing(keys)
-        return self.openness(keys).sigmoid() >= self.config.threshold
+    def decided(self, keys: Tensor) -> tuple[Tensor, Tensor]:
+        """Return for which keys the gate is open, (sequences,) bool, and the linear layer's outputs."""
+        return self.openness(keys).sigmoid() >= self.config.threshold, self.replacing(keys)
 
-    def replacement(self, inputs: Tensor) -> Tensor:
+    def replacement(self, inputs: Tensor, *decided: Tensor) -> Tensor:
         """Return the linear layer's output, float32 (sequences, tokens, outputs); as released, one for all tokens."""
         if self.config.learns == "edits":
-            return self._values[:, None]  # type: ignore[index]  # `decide` has set them
+            return decided[0][:, None]
         return self.replacing(inputs.float())
 
     def is_empty(self) -> bool:
@@ -190,7 +188,7 @@ class Defer(OutputReplacing):
     def restore(self) -> None:
         """Take the hooks off and forget both parts."""
         super().restore()
-        self.gate = self.replacing = self._values = None
+        self.gate = self.replacing = None
 
     @torch.no_grad()
     def _insert(self) -> None:

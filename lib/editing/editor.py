@@ -13,6 +13,7 @@ from lib.causal_lm import holds
 from lib.causal_lm.edits import Edit, Given, as_edits
 from lib.causal_lm.encoding import check_tokenizer
 from lib.causal_lm.layers import blocks
+from lib.causal_lm.passes import Hand
 from lib.editing.undoing import Before, whole
 from lib.errors import UserError
 
@@ -24,9 +25,9 @@ State: TypeAlias = tuple[dict[str, Tensor], dict[str, Any]]  # tensors by name, 
 
 
 class Switchable:
-    """Something on a model that can be switched off for a while; its hooks do nothing while `_off`."""
+    """Something on a model that a thread can switch off for a while; its hooks do nothing while `hand.off`."""
 
-    _off = False
+    hand: Hand
 
     @contextmanager
     def without_edits(self) -> Iterator[None]:
@@ -37,11 +38,11 @@ class Switchable:
     @contextmanager
     def off(self) -> Iterator[None]:
         """Within this block the model answers as the unedited one."""
-        before, self._off = self._off, True
+        before, self.hand.off = self.hand.off, True
         try:
             yield
         finally:
-            self._off = before
+            self.hand.off = before
 
 
 class Editor(ABC):
@@ -58,7 +59,7 @@ class Editor(ABC):
         blocks(model)
         check_tokenizer(tokenizer)
         self.model, self.tokenizer = model, tokenizer
-        self._prompt: Tensor | None = None
+        self.hand = Hand()
         self._saved: dict[str, tuple[nn.Parameter, Tensor]] = {}
         self._before: Before | None = None  # what stood before the batch that is being learnt
         holds.take(model, self)
@@ -91,15 +92,15 @@ class Editor(ABC):
 
     @contextmanager
     def reading(self, prompt: Tensor) -> Iterator[None]:
-        """Within this block forward passes know their prompt, `_prompt`: its mask (sequences, tokens).
+        """Within this block this thread's passes know their prompt, `hand.prompt`: its mask (sequences, tokens).
 
         Scoring always reads so, for methods that look at the prompt (MEMoE's anchor, GRACE's key, WISE's route).
         """
-        before, self._prompt = self._prompt, prompt
+        before, self.hand.prompt = self.hand.prompt, prompt
         try:
             yield
         finally:
-            self._prompt = before
+            self.hand.prompt = before
 
     def scoring_groups(self, batches: Sequence[Sequence[Edit]]) -> Iterator[tuple[list[Edit], list[int]]]:
         """Yield the edits that are scored together, with the number of each one's batch: by default all at once."""

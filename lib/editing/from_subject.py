@@ -7,8 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lib.causal_lm.layers import block, blocks
+from lib.causal_lm.layers import block, blocks, feed_forward, final_norm
+from lib.causal_lm.passes import continuing
 from lib.editing.located import Located
+from lib.errors import UserError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -26,7 +28,10 @@ class Upper:
         """Run what does not change: the blocks below `layer`, and the columns before the subjects' last tokens."""
         from transformers import DynamicCache
 
-        self.model, self.layer, self._located, self.edits = model, layer, edits, len(edits)
+        site = feed_forward(block(model, layer))
+        if site is None:
+            raise UserError(f"{type(model).__name__}: its feed-forward parts are no modules, which this method needs")
+        self._site, self.model, self.layer, self._located, self.edits = site, model, layer, edits, len(edits)
         rows = [row for edit in edits for row in (*edit.texts, edit.essence)]
         device = model.device
         per_edit = [len(edit.texts) + 1 for edit in edits]
@@ -79,7 +84,10 @@ class Upper:
 
         handle = block(self.model, self.layer).register_forward_pre_hook(hook, with_kwargs=True)
         try:
-            self.model.base_model(ids, attention_mask=mask, position_ids=places, past_key_values=cache, use_cache=True)
+            with continuing():  # for an adaptor that hangs on the model
+                self.model.base_model(
+                    ids, attention_mask=mask, position_ids=places, past_key_values=cache, use_cache=True
+                )
         except _Caught:
             pass
         finally:
@@ -101,8 +109,7 @@ class Upper:
         hidden = self._run(delta)
         # For the head only what is scored: (scored tokens, width).
         taken = torch.cat([hidden[self._row, self._column], hidden[self._essence, self._last]])
-        base = self.model.base_model
-        norm = base.norm if hasattr(base, "norm") else base.ln_f
+        norm = final_norm(self.model) or nn.Identity()  # OPT of 350M parameters has none
         logits = self.model.get_output_embeddings()(norm(taken)).float()
         wanted, essence = logits[: len(self.labels)], logits[len(self.labels) :].log_softmax(-1)
         each = functional.cross_entropy(wanted, self.labels, reduction="none") * self._weight
@@ -126,12 +133,12 @@ class Upper:
             first = output[:, 0] + delta[self.owner].to(output.dtype)
             return torch.cat([first[:, None], output[:, 1:]], 1)
 
-        found = blocks(self.model)
         hidden = self._arguments[0]
-        handle = found[self.layer].mlp.register_forward_hook(add)
+        handle = self._site.register_forward_hook(add)
         try:
-            for upper in found[self.layer :]:
-                hidden = upper(hidden, *arguments, **named)
+            for upper in blocks(self.model)[self.layer :]:
+                found = upper(hidden, *arguments, **named)
+                hidden = found[0] if isinstance(found, tuple) else found
         finally:
             handle.remove()
         return hidden

@@ -109,7 +109,6 @@ class Grace(OutputReplacing):
         """Take a model; raises `UserError` for a layer that does not exist."""
         super().__init__(model, tokenizer, config.layer)
         self.config, self.where = config, config.where
-        self._values: Tensor | None = None  # (sequences, outputs) of the sequences in hand
         self._arrived = 0
         self._empty()
 
@@ -132,16 +131,16 @@ class Grace(OutputReplacing):
         kept = [self.codebook.labels[entry] == label for entry, label in zip(entries, labels, strict=True)]
         self._train(encoded, torch.tensor(entries, device=keys.device), torch.tensor(kept, device=keys.device))
 
-    def decide(self, keys: Tensor) -> Tensor:
-        """Return which keys (sequences, inputs) lie within the radius of the entry nearest to them, (sequences,)."""
+    def decided(self, keys: Tensor) -> tuple[Tensor, Tensor]:
+        """Return which keys (sequences, inputs) lie within the radius of their nearest entry, and this one's value."""
         entry, distance = self.codebook.nearest(keys)
-        self._values = self.codebook.values[entry]
-        return distance <= self.codebook.radii[entry]
+        return distance <= self.codebook.radii[entry], self.codebook.values[entry]
 
-    def replacement(self, inputs: Tensor) -> Tensor:
+    def replacement(self, inputs: Tensor, *decided: Tensor) -> Tensor:
         """Return the value of each sequence's entry, (sequences, 1, outputs)."""
         del inputs
-        return self._values[:, None]  # type: ignore[index]  # `decide` has set them
+        (values,) = decided
+        return values[:, None]
 
     def is_empty(self) -> bool:
         """Tell whether the codebook is empty."""
@@ -159,7 +158,7 @@ class Grace(OutputReplacing):
     def restore(self) -> None:
         """Take the hooks off and empty the codebook."""
         super().restore()
-        self._values, self._arrived = None, 0
+        self._arrived = 0
         self._empty()
 
     def _empty(self) -> None:
@@ -202,8 +201,7 @@ class Grace(OutputReplacing):
                 optimiser.zero_grad()
                 largest = 0.0
                 for upper, part, still in zip(chunks, slot.split(size), kept.split(size), strict=True):
-                    self._values = values[part]
-                    losses, _, sequence = upper.losses(change=self.training_change(upper.encoded))
+                    losses, _, sequence = upper.losses(change=self.training_change(upper.encoded, values[part]))
                     losses = losses * still[sequence]
                     largest = max(largest, losses.max().item())
                     (losses / torch.bincount(sequence)[sequence]).sum().backward()
@@ -211,4 +209,4 @@ class Grace(OutputReplacing):
                     break
                 optimiser.step()
         self.codebook.values[used] = values.detach()
-        self._values = self._last = self._served = None
+        self.hand.decision = None

@@ -15,7 +15,7 @@ from torch.nn import functional
 from lib import seeds
 from lib.causal_lm.edits import Edit
 from lib.causal_lm.encoding import Encoded, encode, encode_edits
-from lib.causal_lm.layers import block, down_projection, matrix
+from lib.causal_lm.layers import block, down_projection, feed_forward, matrix
 from lib.editing.editor import Editor, State
 from lib.editing.mend_network import Factors, MendConfig, Transformation
 from lib.errors import DivergedError, UserError
@@ -35,7 +35,8 @@ def projections(
         raise UserError(f"MEND's layers {tuple(layers)} name one twice: give each once")
     if matrices == "down":
         return [down_projection(model, layer) for layer in layers]
-    parts = [part for layer in layers for part in block(model, layer).mlp.children()]
+    found = [block(model, layer) for layer in layers]
+    parts = [part for one in found for part in (feed_forward(one) or one).children()]
     return [part for part in parts if getattr(getattr(part, "weight", None), "ndim", 0) == 2]
 
 

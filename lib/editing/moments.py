@@ -36,14 +36,17 @@ def states(
 
     def enters(layer: int) -> Any:
         def hook(_: nn.Module, arguments: tuple[Tensor, ...]) -> None:
-            seen[0][layer] = arguments[0]
+            entering = arguments[0]
+            if entering.ndim == 2:  # OPT puts all tokens in a row
+                entering = entering.view(*inputs["input_ids"].shape, -1)
+            seen[0][layer] = entering
             done()
 
         return hook
 
     def leaves(layer: int) -> Any:
         def hook(_: nn.Module, __: Any, output: Tensor) -> None:
-            seen[1][layer] = output
+            seen[1][layer] = output[0] if isinstance(output, tuple) else output
             done()
 
         return hook

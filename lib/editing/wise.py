@@ -8,15 +8,15 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
-from transformers.activations import ACT2FN
 
 from lib import seeds
 from lib.causal_lm.edits import Edit
 from lib.causal_lm.encoding import encode, encode_edits, prompt_tokens
-from lib.causal_lm.layers import down_projection, matrix
+from lib.causal_lm.layers import activation, block, down_projection, hang, matrix
+from lib.causal_lm.passes import Decision, Passes
 from lib.causal_lm.upper_layers import UpperLayers, chunked, targets
 from lib.editing.contexts import draw_contexts
 from lib.editing.editor import Editor, State, Switchable
@@ -61,17 +61,20 @@ class Wise(Switchable, Editor):
         super().__init__(model, tokenizer)
         self._irrelevant = [text for text in irrelevant if text.strip()]
         self._prefixes = draw_contexts(model, tokenizer, self.config) if prefixes is None else tuple(prefixes)
-        names = ("hidden_act", "activation_function")
-        self._activation = next(ACT2FN[found] for name in names if (found := getattr(model.config, name, None)))
+        self._activation = activation(model, self.config.layer)
         self._hooks: list[Any] = []
         self._reset()
 
     def _reset(self) -> None:
         self.side = SideMemories(self.config)
-        self.route: Tensor | None = None  # the memory of each sequence read last, -1 for the main one
+        self.hand.decision = None
         self._groups = self._learnt = 0
-        self._read: Tensor | None = None
         self._pool: list[tuple[Tensor, Tensor]] = []
+
+    @property
+    def route(self) -> Tensor | None:
+        """Return the memory of each sequence that this thread read last, (sequences,), -1 for the main one."""
+        return None if self.hand.decision is None else self.hand.decision.values[0]
 
     @property
     def memories(self) -> list[Tensor]:
@@ -92,10 +95,7 @@ class Wise(Switchable, Editor):
         """Train the open shard on a batch, opening, closing and merging shards where they are full (sec. 2.3)."""
         encode_edits(self.model, self.tokenizer, batch)  # raises before anything changes
         if not self._hooks:
-            self._hooks = [
-                self.model.base_model.register_forward_pre_hook(self._note_prompt, with_kwargs=True),
-                self._projection.register_forward_hook(self._add_memory),
-            ]
+            self._hang()
         start, side = 0, self.side
         while start < len(batch):
             if side.open is None:
@@ -147,9 +147,18 @@ class Wise(Switchable, Editor):
         """Take what `saved_state` returned; raises as `Editor.take_state`."""
         self.side.take_state(matrix(self._projection).shape, tensors, told)
         self._groups, self._learnt = int(told["groups"]), int(told["learnt"])
+        self._hang()
+
+    def _hang(self) -> None:
         self._hooks = [
-            self.model.base_model.register_forward_pre_hook(self._note_prompt, with_kwargs=True),
-            self._projection.register_forward_hook(self._add_memory),
+            Passes(
+                self.model,
+                self.hand,
+                lambda _, __: None,  # the hook below decides
+                lambda: not self.side.serving(),
+                by_prompt=lambda: self.config.over == "prompt",
+            ),
+            *hang(block(self.model, self.config.layer), "down", self._add_memory),
         ]
 
     def _train(self, group: Sequence[Edit]) -> None:
@@ -266,38 +275,35 @@ class Wise(Switchable, Editor):
                         self._pool.append((entering, self._projection(entering)))
         return self._pool
 
-    def _note_prompt(self, _: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
-        """Note what a forward pass is routed by; one that continues a cache keeps the route of its prompt."""
-        past = named.get("past_key_values")
-        if self._off or (past is not None and past.get_seq_length() > 0):
-            return
-        self.route = None
-        prompt = self._prompt if self.config.over == "prompt" else None
-        mask = prompt if prompt is not None else named.get("attention_mask")
-        self._read = mask if mask is not None and mask.ndim == 2 else None
-
     @torch.no_grad()
-    def _add_memory(self, _: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
+    def _add_memory(self, entering: Tensor, output: Tensor) -> Tensor | None:
         """Add the chosen side memory's part to the rows that are routed to it; the others keep their very output."""
-        if self._off or not self.side.serving():
+        if self.hand.off or not self.side.serving():
             return None
-        memories, entering = self.memories, given[0]
-        if self.route is None:
-            self.route = self._chosen(entering, output)
-        if not bool((self.route >= 0).any()):
+        memories, hand = self.memories, self.hand
+        if hand.decision is None:
+            route = self._chosen(entering, output)
+            hand.decision = Decision((route, torch.full_like(route, self._learnt)))
+        if hand.decision.prepared is None:  # the device is asked once for a prompt, not for every token
+            route, learnt = hand.decision.values
+            numbers = [number for number in route.unique().tolist() if number >= 0]
+            hand.decision.prepared = int(learnt.max()), [(number, route == number) for number in numbers]
+        learnt, served = hand.decision.prepared
+        if learnt != self._learnt:
+            raise UserError("the cache was filled before the last edits, which made other memories: begin without it")
+        if not served:
             return None
         output = output.clone()
-        for number in self.route.unique().tolist():
-            if number >= 0:
-                rows = self.route == number
-                shift = functional.linear(entering[rows].float(), memories[number])
-                output[rows] = (output[rows].float() + shift).to(output.dtype)
+        for number, rows in served:
+            shift = functional.linear(entering[rows].float(), memories[number])
+            output[rows] = (output[rows].float() + shift).to(output.dtype)
         return output
 
     def _chosen(self, entering: Tensor, output: Tensor) -> Tensor:
         """Return the strongest memory of each sequence that reaches its threshold, -1 where none does (eq. 5)."""
         sequences, length = entering.shape[:2]
-        mask = entering.new_ones(sequences, length) if self._read is None else self._read.to(entering.device)
+        read = self.hand.mask
+        mask = entering.new_ones(sequences, length) if read is None else read.to(entering.device)
         mask = mask.repeat_interleave(sequences // len(mask), 0)  # beams of one prompt
         mask = functional.pad(mask, (0, length - mask.shape[1]))  # what is generated without a cache
         found = torch.stack([self._difference(entering, output, memory, mask) for memory in self.memories])

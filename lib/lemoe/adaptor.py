@@ -18,6 +18,7 @@ from torch.nn import functional
 from lib import paths, seeds
 from lib.causal_lm import encoding, holds, layers
 from lib.causal_lm.edits import Edit, Given, as_edits, texts
+from lib.causal_lm.passes import Decision, Hand, Passes
 from lib.causal_lm.upper_layers import UpperLayers, check_loss, chunked, targets
 from lib.editing.editor import State, Switchable
 from lib.editing.undoing import Before, whole
@@ -38,8 +39,8 @@ __all__ = ["Adaptor", "AdaptorConfig", "Edit", "Expert"]
 class Adaptor(Switchable, nn.Module):
     """h(x) = W0(x) + lambda g f_i(x) at one layer, i and g decided once per sequence from the prompt's embeddings.
 
-    While tokens are generated with a cache, the route of the prompt stays. A bare forward pass takes all tokens that
-    are not masked for the prompt; `prompt` says which are it.
+    The route of a prompt stays with its cache, and within one `generate` also without a cache (`causal_lm.passes` has
+    the rules). A bare forward pass takes all tokens that are not masked for the prompt; `prompt` says which are it.
     """
 
     def __init__(self, config: AdaptorConfig, inputs: int, width: int, inner: int, embedding: int) -> None:
@@ -52,13 +53,11 @@ class Adaptor(Switchable, nn.Module):
         self.rejection = Rejection(config.rejection, config.rejection_distance, config.false_positives, config.seed)
         self.anchors = router.Anchors(config.anchor)
         self.trained: list[list[int]] = []  # the experts that served each batch's edits in its last step of training
-        self.last: Route | None = None
+        self.hand = Hand()
+        self._by_hooks = False  # the part has no module whose inputs and output it sees: it is trained through hooks
         self._hooks: list[Any] = []
         self._attached: list[PreTrainedModel] = []  # in a list, so that it is no submodule
         self._site: list[nn.Module] = []
-        self._shares: list[Any] = []
-        self._prompt: Tensor | None = None
-        self._forced: int | Tensor | None = None
 
     @classmethod
     def attach(cls, model: "PreTrainedModel", config: AdaptorConfig) -> Self:
@@ -70,19 +69,26 @@ class Adaptor(Switchable, nn.Module):
         config = of_kind(config, AdaptorConfig)
         block, down = layers.block(model, config.layer), layers.down_projection(model, config.layer)
         width, inner = layers.matrix(down).shape
-        site, inputs = (block.mlp, width) if config.expert == "ffn" else (down, inner)
+        whole = config.expert == "ffn"
+        feed = layers.feed_forward(block) if whole else down
         if model.get_output_embeddings() is None:
             raise UserError(f"model {type(model).__name__} has no head: load it as a causal language model")
         embedding = model.get_input_embeddings().weight
-        adaptor = cls(config, inputs, width, inner, embedding.shape[1])
+        adaptor = cls(config, width if whole else inner, width, inner, embedding.shape[1])
         holds.take(model, adaptor)
-        adaptor._attached, adaptor._site = [model], [site]
+        adaptor._attached, adaptor._site = [model], [down if feed is None else feed]
+        adaptor._by_hooks = feed is None or (not whole and layers.feed_forward(block) is None)
         adaptor._place()
         adaptor._hooks = [
-            model.base_model.register_forward_pre_hook(adaptor._decide_route, with_kwargs=True),
-            site.register_forward_hook(adaptor._add_experts),
+            Passes(model, adaptor.hand, adaptor._decide_route, lambda: not len(adaptor.experts)),
+            *layers.hang(block, "feed_forward" if whole else "down", adaptor._add_experts),
         ]
         return adaptor
+
+    @property
+    def last(self) -> Route | None:
+        """Return the route of this thread's last pass; None before the first."""
+        return None if self.hand.decision is None else Route(*self.hand.decision.values)
 
     @property
     def model(self) -> "PreTrainedModel":
@@ -141,8 +147,9 @@ class Adaptor(Switchable, nn.Module):
         self.add_expert()
         self.rejection.add_edits(anchors)
         self._calibrate(anchors)
+        site = None if self._by_hooks else self._site[0]
         with self.off():
-            chunks = chunked(model, encoded, self.config.layer, self.config.chunk, self._site[0], self.config.cached)
+            chunks = chunked(model, encoded, self.config.layer, self.config.chunk, site, self.config.cached)
         optimiser = torch.optim.AdamW([value for value in self.parameters() if value.requires_grad], self.config.rate)
         count, losses = targets(chunks), []
         for _ in range(self.config.steps):
@@ -171,13 +178,14 @@ class Adaptor(Switchable, nn.Module):
         if mask is not None and not (isinstance(mask, Tensor) and mask.ndim == 2):
             raise TypeError("mask is no tensor (sequences, tokens): give one, 1 at the tokens of the prompt")
         router.check_forced(forced, len(self.experts))
-        before = self._prompt, self._forced
-        self._prompt = self._prompt if mask is None else mask
-        self._forced = self._forced if forced is None else forced
+        hand = self.hand
+        before = hand.prompt, hand.forced
+        hand.prompt = hand.prompt if mask is None else mask
+        hand.forced = hand.forced if forced is None else forced
         try:
             yield
         finally:
-            self._prompt, self._forced = before
+            hand.prompt, hand.forced = before
 
     @torch.no_grad()
     def routes(self, tokenizer: "PreTrainedTokenizerBase", prompts: Sequence[str]) -> list[int]:
@@ -270,38 +278,35 @@ class Adaptor(Switchable, nn.Module):
         self.anchors.subjects = {tuple(int(token) for token in subject) for subject in told["subjects"]}
         self.trained = [[int(expert) for expert in batch] for batch in told["trained"]]
 
-    def _decide_route(self, _: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
-        """Decide the route of a forward pass; one that continues a cache keeps the route of its prompt."""
-        past = named.get("past_key_values")
-        if self._off or not len(self.experts) or (past is not None and past.get_seq_length() > 0):
-            return
-        ids = named.get("input_ids", arguments[0] if arguments else None)
+    def _decide_route(self, ids: Tensor | None, mask: Tensor) -> Decision:
+        """Decide the route of new prompts, ids and mask (sequences, tokens)."""
         if ids is None:
             raise UserError("LEMoE routes by token ids: call the model with input_ids, not with embeddings")
-        given = named.get("attention_mask") if self._prompt is None else _for_beams(self._prompt, len(ids))
-        mask = torch.ones_like(ids) if given is None else given
-        if mask.ndim != 2 or len(mask) != len(ids) or (self._prompt is None and mask.shape != ids.shape):
+        said = self.hand.prompt is not None
+        mask = _for_beams(mask, len(ids)) if said else mask
+        if len(mask) != len(ids) or (not said and mask.shape != ids.shape):
             raise UserError(
                 "LEMoE routes by a prompt mask (sequences, tokens): give one of the batch's shape (`prompt`)"
             )
-        # Without a cache the whole text comes again with every token: what is beyond the mask is no prompt.
+        # A bare pass without a cache may hold more than the prompt: what is beyond the mask is none.
         mask = functional.pad(mask, (0, ids.shape[1] - mask.shape[1]))
-        forced = _for_beams(self._forced, len(ids))
-        self._set_route(self._route(self._anchors(ids, self.anchors.of_prompts(ids, mask)), forced))
+        forced = _for_beams(self.hand.forced, len(ids))
+        return _decided(self._route(self._anchors(ids, self.anchors.of_prompts(ids, mask)), forced))
 
-    def _set_route(self, route: Route) -> None:
-        self.last, self._shares = route, shares(route)
-
-    def _add_experts(self, _: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    def _add_experts(self, hidden: Tensor, output: Tensor) -> Tensor:
         """Add the chosen experts' output to that of the feed-forward part, (sequences, tokens, width)."""
-        if self._off or self.last is None:
+        if self.hand.off or self.hand.decision is None:
             return output
-        if len(self.last.experts) != len(output):
+        if len(self.hand.decision) != len(output):
             raise UserError("the cache is of another batch than the last prompts: run the prompts again")
-        return self._with_experts(arguments[0], output)
+        return self._with_experts(hidden, output)
 
     def _with_experts(self, hidden: Tensor, output: Tensor) -> Tensor:
-        return with_experts(self.experts, self._shares, hidden, output, self.config.scale)
+        decision = self.hand.decision
+        assert decision is not None
+        if decision.prepared is None:
+            decision.prepared = shares(Route(*decision.values))
+        return with_experts(self.experts, decision.prepared, hidden, output, self.config.scale)
 
     def _route(self, anchors: Tensor, forced: int | Tensor | None = None) -> Route:
         route = self.router.route(anchors, forced, self.rejection.null_key())
@@ -315,10 +320,15 @@ class Adaptor(Switchable, nn.Module):
 
     def _loss(self, chunk: UpperLayers, route: Route) -> Tensor:
         """Return the sum over target tokens of -log p under a route."""
-        self._set_route(route)
-        with self.off():  # here the experts are beside the layer without the hook
-            losses, _, _ = chunk.losses(change=self._with_experts)
-        return losses.sum()
+        self.hand.decision = _decided(route)
+        if not self._by_hooks:
+            with self.off():  # here the experts are beside the layer without the hook
+                return chunk.losses(change=self._with_experts)[0].sum()
+        self.hand.fixed = True
+        try:
+            return chunk.losses()[0].sum()
+        finally:
+            self.hand.fixed = False
 
     def _auxiliary_loss(self, anchors: Tensor) -> Tensor:
         """Return the losses on the router and on unrelated texts, weighted; with one choice there is none to learn."""
@@ -356,6 +366,11 @@ class Adaptor(Switchable, nn.Module):
         self.experts.to(next(self._site[0].parameters()).device)
         for module in (self.router, self.rejection):
             module.to(self.model.get_input_embeddings().weight.device)
+
+
+def _decided(route: Route) -> Decision:
+    """Return a route as what was decided for its sequences, with the share of each expert."""
+    return Decision((route.experts, route.gates), shares(route))
 
 
 def _for_beams(value: Any, sequences: int) -> Any:

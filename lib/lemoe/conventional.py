@@ -19,9 +19,9 @@ from torch.nn import functional
 from lib import seeds
 from lib.causal_lm.edits import Edit, as_edits
 from lib.causal_lm.encoding import Encoded, encode, encode_edits
-from lib.causal_lm.layers import block
+from lib.causal_lm.layers import block, down_projection, hang, matrix
 from lib.causal_lm.upper_layers import UpperLayers, check_loss, targets
-from lib.editing.editor import Editor, State
+from lib.editing.editor import Editor, State, Switchable
 from lib.errors import UserError
 from lib.lemoe.config import Scale
 from lib.lemoe.experts import Expert
@@ -85,26 +85,30 @@ def mixed(experts: nn.ModuleList, hidden: Tensor, route: TokenRoute) -> Tensor:
     return total.view_as(hidden)
 
 
-class TokenMixture(Editor):
+class TokenMixture(Switchable, Editor):
     """Experts beside one feed-forward layer, h(x) = W0(x) + lambda sum_i g_i(x) f_i(x), g decided for each token.
 
-    `last` is the route of the last forward pass; `trained` holds, for each edit's (prompt, target), the experts that
-    served its tokens in the last step of its training, (tokens, k); `losses` those of the last batch, in nats a token.
+    `last` is the route of this thread's last forward pass; `trained` holds, for each edit's (prompt, target), the
+    experts that served its tokens in the last step of its training, (tokens, k); `losses` those of the last batch, in
+    nats a token.
     """
 
     losses: list[float]
-    last: TokenRoute | Any  # None before the first pass
 
     def __init__(self, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", config: MixtureConfig) -> None:
         """Take a model; `UserError` for an architecture or a layer that is not there."""
         self.block = block(model, config.layer)
         super().__init__(model, tokenizer)
         self.config = config
-        self.width = model.config.hidden_size
-        inner = getattr(model.config, "intermediate_size", None) or getattr(model.config, "n_inner", None)
-        self.inner = config.expert_width or inner or 4 * self.width
+        self.width, inner = matrix(down_projection(model, config.layer)).shape
+        self.inner = config.expert_width or inner
         self._hooks: list[Any] = []
         self._reset()
+
+    @property
+    def last(self) -> TokenRoute | Any:
+        """Return the route of this thread's last pass; None before the first."""
+        return self.hand.seen
 
     @abstractmethod
     def scores(self, hidden: Tensor) -> Tensor:
@@ -157,7 +161,7 @@ class TokenMixture(Editor):
 
     def hooks(self) -> list[Any]:
         """Hang the adaptor on the model; returns the hooks' handles."""
-        return [self.block.mlp.register_forward_hook(self._add_experts)]
+        return hang(self.block, "feed_forward", self._add_experts)
 
     def context(self, read: Encoded) -> Any:
         """Return what the router is told of sequences beside their hidden states; it stays while they are trained."""
@@ -226,7 +230,7 @@ class TokenMixture(Editor):
         self.experts: nn.ModuleList = nn.ModuleList()
         self.router: nn.Module = nn.Module()
         self.learnt = 0  # batches
-        self.last = None
+        self.hand.seen = self.hand.decision = None
         self.trained: dict[Asked, Tensor] = {}
         self.losses = []
         self._hooks = []
@@ -247,26 +251,17 @@ class TokenMixture(Editor):
         self.losses = [float(loss) for loss in told["losses"]]
         self._hooks = self.hooks()
 
-    @contextmanager
-    def without_edits(self) -> Iterator[None]:
-        """Within this block the model answers as the unedited one."""
-        experts, self.experts = self.experts, nn.ModuleList()
-        try:
-            yield
-        finally:
-            self.experts = experts
-
     def _record(self, chunk: Sequence[Edit], read: Encoded) -> None:
         for edit, route in zip(chunk, _of_each(self.last, read), strict=True):
             self.trained[edit.prompt, edit.target] = route.cpu()
 
-    def _add_experts(self, _: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    def _add_experts(self, entering: Tensor, output: Tensor) -> Tensor:
         """Add the experts' output to that of the feed-forward part, (sequences, tokens, width)."""
-        if not len(self.experts):
+        if self.hand.off or not len(self.experts):
             return output
-        hidden = arguments[0].float()
+        hidden = entering.float()
         route = top_k(self.scores(hidden), self.config.k)
-        self.last = TokenRoute(route.expert, route.gate.detach())
+        self.hand.seen = TokenRoute(route.expert, route.gate.detach())
         return output + (self.config.scale * mixed(self.experts, hidden, route)).to(output.dtype)
 
 

@@ -16,6 +16,7 @@ from torch.nn import functional
 from lib import seeds
 from lib.causal_lm.edits import Edit, check
 from lib.causal_lm.encoding import Encoded, prompt_tokens, subject_forms
+from lib.causal_lm.passes import Decision, Passes
 from lib.editing.editor import State
 from lib.errors import UserError
 from lib.lemoe.conventional import MixtureConfig, TokenMixture
@@ -42,7 +43,8 @@ class Memoe(TokenMixture):
     several; else the whole prompt. a is the mean of its input embeddings, at root mean square 1 (our choice: raw
     embeddings are small beside x). At inference no subject is given, and so training looks for it in the same way.
     `anchored` counts prompts of the edits with an entity, `fallbacks` those without. A bare forward pass takes all
-    tokens that are not masked for the prompt; while tokens are generated with a cache, the prompt's anchor stays.
+    tokens that are not masked for the prompt; a prompt's anchor stays with its cache and its `generate`
+    (`causal_lm.passes` has the rules).
     """
 
     config: MemoeConfig
@@ -50,7 +52,6 @@ class Memoe(TokenMixture):
     anchored: int
     fallbacks: int
     _subjects: set[tuple[int, ...]]
-    _anchor: Tensor
     _noise: torch.Generator | None
     _stream: torch.Generator | None
     _streams: int | None
@@ -83,7 +84,9 @@ class Memoe(TokenMixture):
 
     def scores(self, hidden: Tensor) -> Tensor:
         """Return the router's scores, (sequences, tokens, experts), with noise in training."""
-        anchor = self._anchor[:, None].expand(-1, hidden.shape[1], -1)
+        assert self.hand.decision is not None
+        (anchors,) = self.hand.decision.values
+        anchor = anchors[:, None].expand(-1, hidden.shape[1], -1)
         found = self.router(torch.cat([hidden, anchor], -1))
         if self._noise is None:
             return found
@@ -98,7 +101,7 @@ class Memoe(TokenMixture):
         """Within this block the router is noisy and takes these anchors."""
         if self._streams != self.learnt:  # one stream of noise a batch of edits
             self._stream, self._streams = seeds.generator("MEMoE noise", self.config.seed, self.learnt), self.learnt
-        self._anchor, self._noise = context, self._stream
+        self.hand.decision, self._noise = Decision((context,)), self._stream
         try:
             yield
         finally:
@@ -106,10 +109,7 @@ class Memoe(TokenMixture):
 
     def hooks(self) -> list[Any]:
         """Hang the adaptor on the model, and what looks for the anchor before each forward pass."""
-        return [
-            *super().hooks(),
-            self.model.base_model.register_forward_pre_hook(self._decide_anchors, with_kwargs=True),
-        ]
+        return [*super().hooks(), Passes(self.model, self.hand, self._decide_anchors, self._is_idle)]
 
     def entity(self, prompt: Sequence[int]) -> tuple[int, int] | None:
         """Return the half-open range of the longest known subject in a prompt's ids, the last of several; or None."""
@@ -148,22 +148,18 @@ class Memoe(TokenMixture):
         super()._reset()
         self._subjects = set()
         self.anchored = self.fallbacks = 0
-        self._anchor = torch.empty(0)
         self._noise = None
         self._stream = None
         self._streams = None
 
-    def _decide_anchors(self, _: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
-        """Decide the anchors of a forward pass; one that continues a cache keeps those of its prompt."""
-        past = named.get("past_key_values")
-        training = self._noise is not None  # with anchors of its own
-        if training or not len(self.experts) or (past is not None and past.get_seq_length() > 0):
-            return
-        ids = named.get("input_ids", arguments[0] if arguments else None)
+    def _is_idle(self) -> bool:
+        """Tell whether no anchor is to be decided: there are no experts yet, or training gives anchors of its own."""
+        return self._noise is not None or not len(self.experts)
+
+    def _decide_anchors(self, ids: Tensor | None, mask: Tensor) -> Decision:
+        """Decide the anchors of new prompts, ids and mask (sequences, tokens)."""
         if ids is None:
             raise UserError("MEMoE looks for the entity in token ids: call the model with input_ids, not embeddings")
-        mask = self._prompt if self._prompt is not None else named.get("attention_mask")
-        mask = torch.ones_like(ids) if mask is None or mask.ndim != 2 else mask
-        # Without a cache what has been generated follows the prompt; beams and drawn sequences repeat its rows.
+        # Beams and drawn sequences repeat the rows of a prompt; what is beyond its mask follows it.
         mask = mask.repeat_interleave(max(1, len(ids) // len(mask)), 0)
-        self._anchor = self.anchors(ids, functional.pad(mask, (0, ids.shape[1] - mask.shape[1])))
+        return Decision((self.anchors(ids, functional.pad(mask, (0, ids.shape[1] - mask.shape[1]))),))

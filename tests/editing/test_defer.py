@@ -109,7 +109,7 @@ def test_padding_and_cache_do_not_change_the_decision(make, side: str) -> None:
     batch = torch.tensor([pad + row if side == "left" else row + pad for pad, row in zip(fill, rows, strict=True)])
     mask = (batch != 0).long()
     logits = model(batch, attention_mask=mask, position_ids=(mask.cumsum(1) - 1).clamp(min=0)).logits
-    assert editor._served.tolist() == [True] * 3 + [False] * 4
+    assert editor.served.tolist() == [True] * 3 + [False] * 4
     for row, text in enumerate(texts):
         assert torch.allclose(logits[row][mask[row].bool()], model(ids(text)).logits[0], atol=1e-3)
     if side == "left":
