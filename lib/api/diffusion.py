@@ -29,6 +29,8 @@ from lib.text import json_records, vocabulary
 from lib.text.json_records import Record
 from lib.text.vocabulary import Vocabulary
 
+__all__ = ["METHODS", "Writer", "load", "train"]
+
 # What the two papers differ in; times are skewed in both unless said otherwise (our choice).
 METHODS: dict[str, dict[str, Any]] = {
     "infodiffusion": {"timesteps": "skewed"},
