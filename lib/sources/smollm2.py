@@ -86,6 +86,9 @@ def _convert(target: Path) -> None:
     from tokenizers import pre_tokenizers
 
     source = fetching.path(_CARRIER, _GGUF).parent
+    if not hasattr(transformers, "GgufConfig"):  # the methods run with older ones, on other models
+        version = transformers.__version__
+        raise UserError(f"{SMOLLM2}: transformers {version} cannot read its file: pip install --upgrade transformers")
     dense = transformers.GgufConfig(dequantize=True)
     with contextlib.redirect_stderr(io.StringIO()):  # a bar that no setting of transformers switches off
         model = transformers.AutoModelForCausalLM.from_pretrained(

@@ -10,7 +10,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple
 from functools import partial
 
 import pandas as pd
@@ -19,24 +19,12 @@ from lib.errors import UserError
 from lib.facts import databases
 from lib.text import bible, dialogue, instruction_sets
 from lib.text.instruction_sets import Row
+from lib.text.prompts import Instruction, render
 
 SPLITS = ("train", "validation", "test")
 NAMES = ("facts", "modern", "chat", "describe", "simple")
 HELD_OUT = "simple"  # a second way of rewriting verses: near enough to what is trained to be answered at all
 TRAINED = tuple(name for name in NAMES if name != HELD_OUT)
-
-
-@dataclass(frozen=True)
-class Instruction:
-    """One instruction: `references` are all right answers (`output` among them), `identity` is its own in its set."""
-
-    instruction: str
-    input: str
-    output: str
-    name: str  # of the set
-    identity: str
-    references: tuple[str, ...]
-
 
 _SETS: Mapping[str, tuple[Callable[[], list[Row]], str]] = {
     "facts": (instruction_sets.fact_rows, databases.LICENCE),
@@ -62,15 +50,6 @@ def load(name: str) -> Mapping[str, tuple[Instruction, ...]]:
         identity = f"{name}/{row.split}/{len(place)}/{row.group}"
         place.append(Instruction(row.instruction, row.input, row.output, name, identity, row.references))
     return {split: tuple(found) for split, found in rows.items()}
-
-
-def render(item: Instruction) -> str:
-    """Return the prompt: instruction, input where there is one, and "Response:"; a blank and the answer follow.
-
-    Alpaca's layout without its preamble and rules (our choice): with them the frame would be the longest part.
-    """
-    given = f"\nInput: {item.input}" if item.input else ""
-    return f"Instruction: {item.instruction}{given}\nResponse:"
 
 
 def texts(items: Iterable[Instruction]) -> list[str]:

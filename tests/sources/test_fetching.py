@@ -412,3 +412,23 @@ def test_every_carrier_is_pinned_once_in_its_order_and_its_size_is_true():
     converted = json.loads((paths.EXTERNAL / "smollm2" / "manifest.json").read_text())
     kept = [file["bytes"] for entry in [*entries.values(), converted] for file in entry["files"].values()]
     assert round(sum(kept) / 1e6) == setup.DISK
+
+
+def test_an_installed_package_fetches_what_it_reads_into_the_users_folder(tiny, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(paths, "INSTALLED", True)
+    found = fetching.path("tiny-text", "text.txt")
+    assert found == tmp_path / "data" / "external" / "tiny-text" / "text.txt"
+    assert found.is_file()
+    assert capsys.readouterr().err == f"fetching tiny-text: 0.1 MB into {paths.EXTERNAL}, once\n"
+    assert paths.relative(found) == str(found)
+    fetching.path("tiny-text", "text.txt")
+    assert capsys.readouterr().err == ""
+    found.write_text("damaged")  # of another length
+    assert fetching.path("tiny-text", "text.txt").read_bytes() == TEXT
+
+
+def test_a_python_without_pip_is_told_so(tiny, pip_alone, monkeypatch):
+    said = subprocess.CompletedProcess([], 1, "", "/usr/bin/python: No module named pip\n")
+    monkeypatch.setattr(fetching.subprocess, "run", lambda *_, **__: said)
+    with pytest.raises(UserError, match="ensurepip"):
+        REAL_DOWNLOAD("tiny-text", tiny[0].parent)
