@@ -134,7 +134,12 @@ def test_hours_are_within_a_factor_of_five_of_the_records_of_cpu(series: str) ->
     assert taken / 5 < said < taken * 5
 
 
-def test_each_case_is_a_job_that_waits_for_what_it_reads() -> None:
+def test_each_case_is_a_job_that_waits_for_what_it_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match=r"18 files of your own are missing: QQP/train.jsonl"):
+        jobs.graph(["4_hetero_kd", "1_infodiffusion"], "paper", "core")
+    monkeypatch.setenv("BENCHMARK_DIR", str(tmp_path))
+    for need in needs.of("paper"):
+        make(tmp_path, need)  # they are there, and nobody opens them
     books, found = jobs.graph(["4_hetero_kd", "1_infodiffusion/1.6_sampling_steps"], "paper", "core")
     assert [book.name.split("/")[0] for book in books].count("4_hetero_kd") == 5
     teacher = found["4_hetero_kd/teacher/adapted"]
