@@ -182,9 +182,9 @@ def test_a_loss_that_is_not_a_number_stops_with_its_step(tmp_path: Path, monkeyp
     forward = Denoiser.forward
     calls = []
 
-    def broken(self: Denoiser, *arguments: object) -> torch.Tensor:
+    def broken(self: Denoiser, *arguments: object, **options: object) -> torch.Tensor:
         calls.append(1)
-        return forward(self, *arguments) * (float("nan") if len(calls) > 12 else 1.0)
+        return forward(self, *arguments, **options) * (float("nan") if len(calls) > 12 else 1.0)
 
     monkeypatch.setattr(Denoiser, "forward", broken)
     with pytest.raises(training.DivergedError, match="the loss is nan at step 13; the last good weights are kept in"):
