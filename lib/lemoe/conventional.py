@@ -45,7 +45,7 @@ class MixtureConfig(Settings):
     k: PositiveInt = 1  # experts that serve a token
     scale: Scale = 1.0  # lambda
     expert_width: PositiveInt | None = None  # None: as wide as the layer's own feed-forward network
-    rate: PositiveFloat = 3e-3  # of AdamW; paper: 2e-4, at which a small model's edits are not learnt in 30 steps
+    rate: PositiveFloat = 2e-4
     steps: PositiveInt = 30  # each over the whole batch of edits
     chunk: PositiveInt = 64  # sequences that run at once in a step; bounds memory, leaves the gradient as it is
     seed: NonNegativeInt = 0
@@ -60,6 +60,7 @@ class ConventionalConfig(MixtureConfig):
     """The conventional adaptor; the width of the router's hidden layer is our choice (that of LEMoE's projection)."""
 
     router_width: PositiveInt = 128
+    rate: PositiveFloat = 3e-3  # of AdamW; paper: 2e-4, at which a small model's edits are not learnt in 30 steps
 
 
 class TokenRoute(NamedTuple):

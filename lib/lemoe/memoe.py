@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
-from pydantic import NonNegativeFloat, PositiveInt
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -33,6 +33,7 @@ class MemoeConfig(MixtureConfig):
     """MEMoE; the sheet tells the router's input and that its softmax is noisy, the numbers are our choices."""
 
     experts: PositiveInt = 4
+    rate: PositiveFloat = 3e-3  # of AdamW; paper: 2e-4, at which a small model's edits are not learnt in 30 steps
     noise: NonNegativeFloat = 1.0  # standard deviation added to scores in training, none at inference
 
 
