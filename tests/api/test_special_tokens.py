@@ -19,6 +19,7 @@ EDITS = [
 ]
 AT_THE_SUBJECT = [Edit("The capital of France", " Lyon", "France")]  # a random model hardly looks back
 UNRELATED = ["My cat has eaten", "the dog is asleep on the land", "A river is in it", "and an island"]
+CLOSE = ["The capital of Japan is", "The symbol of France is", "The money of silver is"]  # so that a route is narrow
 CLOSED: dict[str, Any] = {"clamp": 100.0, "kl": 0.0, "decay": 0.0, "prefixes": (), "steps": 60, "texts": SENTENCES * 3}
 EXPERTS = {"steps": 60, "rate": 1e-2, "expert_width": 32}
 METHODS: dict[str, dict[str, Any]] = {
@@ -30,10 +31,10 @@ METHODS: dict[str, dict[str, Any]] = {
     "wise": {"unrelated": UNRELATED, "shard": 10, "steps": 100, "rate": 0.05, "density": 1.0},
     "conventional": EXPERTS,
     "lemoe": EXPERTS,
-    "lemoe_threshold": {**EXPERTS, "unrelated": UNRELATED, "false_positives": 0.0},
+    "lemoe_threshold": {**EXPERTS, "unrelated": [*UNRELATED, *CLOSE], "false_positives": 0.0},
 }
 # Llama-2's kind always, and Llama-3's where the very token before the text decides; the others in `make check-all`.
-ALWAYS = {(method, "blank") for method in METHODS} | {("grace", "bos"), ("lemoe_threshold", "bos")}
+ALWAYS = {(method, "blank") for method in METHODS} | {("grace", "bos")}
 each_method_and_kind = pytest.mark.parametrize(
     ("method", "kind"),
     [
