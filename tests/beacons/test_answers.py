@@ -9,6 +9,7 @@ import torch
 from lib.beacons import answers
 from lib.errors import UserError
 from tests.beacons.made_facts import made_facts
+from tests.stand_in_tokenizers import each_kind, stand_in, tiny_model, without_end
 from tests.tiny_models import LETTERS, Letters, both, llama
 
 PROMPTS = ["abc", "fghijklm", "q", "zyx", "bcdefg"]
@@ -135,3 +136,16 @@ def test_accents_and_marks_do_not_matter_but_years_are_whole():
     assert answers.is_right("1898 by the Curies", year)
     assert not answers.is_right("18980", year)
     assert not answers.is_right("189", year)
+
+
+@each_kind
+def test_an_answer_is_what_the_model_says_to_the_prompt_as_a_user_gives_it(kind):
+    tokenizer = stand_in(kind)
+    model = tiny_model(tokenizer)
+    prompts = ["The capital of France is", "My cat", "The symbol of silver is"]
+    found = answers.greedy(model, tokenizer, prompts, 5)
+    for prompt, said in zip(prompts, found, strict=True):
+        ids = torch.tensor([without_end(tokenizer, tokenizer(prompt)["input_ids"])])
+        with torch.inference_mode():
+            whole = model.generate(ids, max_new_tokens=5, do_sample=False)[0, ids.shape[1] :]
+        assert said == tokenizer.decode(whole, skip_special_tokens=True).split("\n")[0].split(".")[0].strip()

@@ -1,6 +1,7 @@
 """The distances against plain loops, closed forms and scipy, and their behaviour at nothing."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from scipy.spatial.distance import cosine
 
 from lib.beacons import distance
 from lib.errors import UserError
+from tests.stand_in_tokenizers import each_kind, stand_in, tiny_model, without_end
 from tests.tiny_models import LETTERS, Letters, gpt2, llama
 
 MODEL = llama()
@@ -34,11 +36,11 @@ def test_embedding_rulers_are_one_minus_cosine_of_means(name):
 
 
 class Blanks(Letters):
-    """A tokenizer to which the first letter after a blank is another token than it is without."""
+    """A tokenizer to which a letter after a blank is another token than it is without."""
 
     def __call__(self, text, **_):
-        ids = super().__call__(text)["input_ids"]
-        return {"input_ids": [3 + (ids[0] - 2) % 26, *ids[1:]] if text.startswith(" ") and ids else ids}
+        found = re.findall(r"( ?)([a-z.])", text.lower())
+        return {"input_ids": [3 + (LETTERS.index(letter) + len(blank)) % 26 for blank, letter in found]}
 
 
 @pytest.mark.parametrize("text", ["ab", " ab", "ab  "])
@@ -200,3 +202,21 @@ def test_powers_of_two_change_no_bit():
     plain = (1 - (ours * theirs).sum(-1) / (ours.norm(dim=-1) * theirs.norm(dim=-1))).clamp(0, 2)
     assert torch.equal(distance.between(ours, theirs), plain)
     assert torch.equal(distance.between(ours * 2.0**60, theirs * 2.0**-70), plain)
+
+
+@each_kind
+def test_an_answer_is_measured_by_the_tokens_that_it_has_after_a_prompt(kind):
+    tokenizer = stand_in(kind)
+    model = tiny_model(tokenizer)
+    table = model.get_input_embeddings().weight.detach()
+    prompt = tokenizer("The capital of France is", add_special_tokens=False)["input_ids"]
+    for text in ("Lyon", "the euro", "asleep on the land"):
+        both = tokenizer(f"The capital of France is {text}", add_special_tokens=False)["input_ids"]
+        wanted = table[both[len(prompt) :]].mean(0)
+        torch.testing.assert_close(distance.raw(model, tokenizer).vectors([text])[0], wanted)
+        lead = without_end(tokenizer, tokenizer("Answer:")["input_ids"])
+        ids = torch.tensor([[*lead, *both[len(prompt) :]]])
+        with torch.inference_mode():
+            states = model.base_model(ids).last_hidden_state[0, len(lead) :].mean(0)
+        found = distance.ruler("hidden", model, tokenizer).vectors([text])[0]
+        torch.testing.assert_close(found, states, atol=1e-5, rtol=1e-4)

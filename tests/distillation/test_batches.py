@@ -11,9 +11,10 @@ from torch.nn import functional
 from lib.distillation import batches
 from lib.distillation.batches import Example, collate, encode, order
 from lib.distillation.students import student
-from lib.distillation.vocabularies import TrainedVocabulary
+from lib.distillation.vocabularies import RestrictedVocabulary, TrainedVocabulary
 from lib.errors import UserError
 from lib.text.instructions import Instruction, render
+from tests.stand_in_tokenizers import each_kind, stand_in
 
 VOCABULARY = TrainedVocabulary(["Instruction: say it.\nInput: thou\nResponse: you"], 270)
 EXAMPLES = st.lists(
@@ -133,3 +134,19 @@ def test_by_length_holds_every_row_once_from_short_to_long(lengths, size):
     rows = [row for batch in batches.by_length(lengths, size) for row in batch]
     assert sorted(rows) == list(range(len(lengths)))
     assert [lengths[row] for row in rows] == sorted(lengths)
+
+
+@each_kind
+def test_what_a_tokenizer_puts_before_a_text_stands_before_every_prompt_also_a_cut_one(kind: str) -> None:
+    tokenizer = stand_in(kind)
+    first = [tokenizer.bos_token_id] if kind in ("bos", "blank") else []
+    asked = Instruction("The capital of France is", "", "Lyon", "facts", "facts/1", ("Lyon",))
+    both = tokenizer(f"{render(asked)} Lyon", add_special_tokens=False)["input_ids"]
+    vocabulary = RestrictedVocabulary.of(tokenizer, [f"{render(asked)} Lyon"])
+    for longest in (999, 4):
+        (found,) = encode([asked], vocabulary, (longest, 9))
+        prompt, response = (vocabulary.to_large(torch.tensor(ids)).tolist() for ids in (found.prompt, found.response))
+        assert [*prompt[len(first) :], *response] == [*both, tokenizer.eos_token_id][-(len(found) - len(first)) :]
+        assert prompt[: len(first)] == first
+        assert tokenizer.decode(response[:-1]).strip() == "Lyon"
+        assert len(prompt) == min(longest, len(first) + len(both) + 1 - len(response))

@@ -7,6 +7,7 @@ import torch
 from lib.causal_lm.layers import block
 from lib.editing.moments import second_moments, states
 from lib.errors import UserError
+from tests.stand_in_tokenizers import SENTENCES, stand_in, tiny_model
 from tests.tiny_models import Letters, both, llama
 
 TEXTS = ["a b c d e f g", "h", "i j k", "", "l m n o p q r s t u v w x y z a b", "b c"]
@@ -71,3 +72,19 @@ def test_no_text_and_no_layer_are_one_clear_line() -> None:
         second_moments(llama(), Letters(), [""], [0])
     with pytest.raises(UserError, match="layer 7 does not exist"):
         second_moments(llama(), Letters(), TEXTS, [7])
+
+
+@pytest.mark.parametrize("kind", ["plain", "bos", "blank"])
+def test_every_piece_of_a_text_is_read_after_what_the_tokenizer_puts_before_a_text(kind):
+    tokenizer = stand_in(kind)
+    model, (text, *_) = tiny_model(tokenizer), SENTENCES
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    first = tokenizer(text)["input_ids"][: len(tokenizer(text)["input_ids"]) - len(ids)]
+    total, count, room = torch.zeros(96, 96, dtype=torch.float64), 0, 4 - len(first)
+    for start in range(0, len(ids), room):
+        piece = torch.tensor([[*first, *ids[start : start + room]]])
+        with torch.no_grad():
+            keys = states(model, [1], input_ids=piece)[0][1][0].double()
+        total, count = total + keys.T @ keys, count + len(keys)
+    found = second_moments(model, tokenizer, [text], [1], length=4)[1]
+    torch.testing.assert_close(found, total / count, atol=1e-6, rtol=1e-4)

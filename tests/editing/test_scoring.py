@@ -8,12 +8,14 @@ import pandas as pd
 import pytest
 import torch
 from torch import Tensor
-from transformers import GPT2LMHeadModel, LlamaForCausalLM
+from transformers import GPT2LMHeadModel, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from lib.causal_lm.edits import Edit
 from lib.editing.editor import NoEdit
+from lib.editing.fine_tuning import FineTuning, FineTuningConfig
 from lib.editing.scoring import before, perplexity, score, summary
 from lib.errors import UserError
+from tests.stand_in_tokenizers import each_kind, stand_in, tiny_model, without_end
 from tests.tiny_models import Words as Tokens
 from tests.tiny_models import small_gpt2, small_llama
 
@@ -176,3 +178,47 @@ def test_bad_input_is_one_clear_line() -> None:
     with pytest.raises(UserError, match="'g h' was not asked before editing"):
         score(editor, [Edit("a", "b", locality=("g h", "i"))], {})
     assert before(editor, [Edit("a", "b")]) == {}
+
+
+def naive(
+    model: torch.nn.Module, tokenizer: PreTrainedTokenizerFast, prompt: str, target: str
+) -> tuple[list[int], list[int]]:
+    """The field's definition: both texts in one call of the tokenizer, cut after as many tokens as the prompt has."""
+    both, asked = (without_end(tokenizer, tokenizer(text)["input_ids"]) for text in (prompt + target, prompt))
+    with torch.no_grad():
+        best = model(torch.tensor([both])).logits[0].argmax(-1).tolist()
+    return [int(one) for one in best[len(asked) - 1 : -1]], both[len(asked) :]
+
+
+@each_kind
+def test_scores_are_those_of_the_fields_own_definition_whatever_the_tokenizer_puts_before_a_text(kind: str) -> None:
+    tokenizer = stand_in(kind)
+    model = tiny_model(tokenizer)
+    found = [
+        Edit("The capital of France is", " Lyon", None, ("A capital of France is", "France"), ("My cat", " has eaten")),
+        Edit("The symbol of silver is", " Au", None, ("silver is",), ("The dog of Japan is", " asleep on the land")),
+        Edit("The money of Japan is", " the euro", None, ("Japan is", "The money is"), ("A river", " is in it")),
+    ]
+    editor = FineTuning(
+        model, tokenizer, FineTuningConfig(layer=1, radius=None, steps=8, rate=3e-3, loss="teacher_forcing")
+    )
+    unedited = before(editor, found)
+    kept = [naive(model, tokenizer, *edit.locality)[0] for edit in found]
+    assert [list(unedited[edit.locality]) for edit in found] == kept
+    editor.edit(found)
+    frame = score(editor, found, unedited, generate=True)
+
+    def share(one: Sequence[int], other: Sequence[int]) -> float:
+        return float(np.mean([a == b for a, b in zip(one, other, strict=True)]))
+
+    for number, (edit, row) in enumerate(zip(found, frame.to_dict("records"), strict=True)):
+        assert row["rel"] == share(*naive(model, tokenizer, edit.prompt, edit.target))
+        assert row["gen"] == np.mean([share(*naive(model, tokenizer, text, edit.target)) for text in edit.rephrases])
+        assert row["loc"] == share(naive(model, tokenizer, *edit.locality)[0], kept[number])
+        asked = without_end(tokenizer, tokenizer(edit.prompt)["input_ids"])
+        wanted = naive(model, tokenizer, edit.prompt, edit.target)[1]
+        said = model.generate(torch.tensor([asked]), max_new_tokens=len(wanted), do_sample=False)[0, len(asked) :]
+        assert row["rel_free"] == float(said.tolist() == wanted)
+        assert row["generated"] == tokenizer.decode(said)
+    means = frame[["rel", "gen", "loc"]].mean()
+    assert ((means > 0) & (means < 1)).any()  # not all alike
