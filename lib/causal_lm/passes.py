@@ -1,4 +1,4 @@
-"""Which prompt a forward pass belongs to: decided once, and kept with the cache, or the `generate`, that goes on from it.
+"""Which prompt a forward pass belongs to: decided once, and kept with the cache, or the `generate`, that goes on.
 
 self.passes = Passes(model, self.hand, begin=self._begin, idle=self._idle)  # hangs on the model until `remove`
 ...                                          # in hooks of layers: self.hand.decision of the pass in hand
@@ -16,18 +16,16 @@ Each thread has its own pass in hand; two conversations can take turns or run at
 """
 
 import inspect
-import itertools
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from types import MethodType
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary, WeakSet
 
 import torch
 from torch import Tensor, nn
 
+from lib.causal_lm.generating import NUMBERS, given_mask, running, unwatch, watch
 from lib.causal_lm.layers import trunk
 from lib.errors import UserError
 
@@ -35,9 +33,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 _KEPT = "decided_for_rows"  # the attribute of a cache that holds what was decided: it goes where the cache is copied
-_OWN = "_own_generate"  # the attribute of a model for a `generate` that its user had put there
-_CHUNK = "prefill_chunk_size"
-_NUMBERS = itertools.count(1)
 
 
 @dataclass
@@ -92,37 +87,21 @@ class _Kept:
     told: int = 0  # tokens of the sequences that the last `generate` gave back: what follows them is new
 
 
-@dataclass
-class _Call:
-    """A running `generate`: what was decided without a cache, by method, and what its caches were given."""
-
-    model: nn.Module
-    number: int = field(default_factory=lambda: next(_NUMBERS))
-    began: dict[int, tuple[Tensor, Decision]] = field(default_factory=dict)
-    kept: list[_Kept] = field(default_factory=list)
-    mask: Tensor | None = None  # that was given, (prompts, tokens): a static cache makes another of it
-    width: int = 0  # tokens of the prompts that were given
-    offset: int = 0  # tokens of a kept cache that are not among them
+class _Said(threading.local):
+    continues = False
 
 
-class _Thread(threading.local):
-    def __init__(self) -> None:
-        self.calls: list[_Call] = []
-        self.continues = False
-
-
-_THREAD = _Thread()
-_WATCHING: WeakKeyDictionary[nn.Module, WeakSet["Passes"]] = WeakKeyDictionary()
+_SAID = _Said()
 
 
 @contextmanager
 def continuing() -> Iterator[None]:
     """Within this block, passes of several tokens on a cache belong to the prompt of the cache: teacher forcing."""
-    before, _THREAD.continues = _THREAD.continues, True
+    before, _SAID.continues = _SAID.continues, True
     try:
         yield
     finally:
-        _THREAD.continues = before
+        _SAID.continues = before
 
 
 class Passes:
@@ -144,7 +123,7 @@ class Passes:
         `hand.prompt` says.
         """
         self._model, self._hand, self._begin, self._idle, self._by_prompt = model, hand, begin, idle, by_prompt
-        self._number = next(_NUMBERS)
+        self._number = next(NUMBERS)
         part = trunk(model)
         names = list(inspect.signature(part.forward).parameters)
         asked = ("input_ids", "past_key_values", "attention_mask")
@@ -153,14 +132,14 @@ class Passes:
             part.register_forward_pre_hook(self._enter, with_kwargs=True),
             part.register_forward_hook(self._leave, with_kwargs=True),
         ]
-        _watch(model, self)
+        watch(model, self)
 
     def remove(self) -> None:
         """Take it off the model."""
         for handle in self._handles:
             handle.remove()
         self._handles = []
-        _unwatch(self._model, self)
+        unwatch(self._model, self)
 
     def _given(self, name: str, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
         if name in named:
@@ -187,7 +166,7 @@ class Passes:
 
     def _continued(self, read: Tensor, ids: Tensor | None, cache: Any) -> tuple[Decision | None, int | None]:
         """Return what was decided for a pass; None where it is a prompt, with the first token asked behind a cache."""
-        call = _call(self._model)
+        call = running(self._model)
         if cache is None:
             began = None if call is None or ids is None else call.began.get(self._number)
             if began is None or ids is None or len(ids) != len(began[0]) or ids.shape[1] <= began[0].shape[1]:
@@ -204,7 +183,7 @@ class Passes:
             first = 0 if kept is None else max(0, kept.told - held)
             if kept is None or (first == 0 and tokens > 1) or 0 < first < tokens:
                 return None, first
-        elif tokens > 1 and not _THREAD.continues:
+        elif tokens > 1 and not _SAID.continues:
             mask = self._hand.prompt
             if mask is None or mask.shape != read.shape[:2]:
                 raise UserError(
@@ -222,7 +201,7 @@ class Passes:
         sequences, tokens = read.shape[:2]
         mask = self._hand.prompt if self._hand.prompt is not None and self._by_prompt() else attention
         if not isinstance(mask, Tensor) or mask.ndim != 2:
-            mask = _given_to_generate(self._model, sequences, tokens)
+            mask = given_mask(self._model, sequences, tokens)
         if mask is None:
             mask = torch.ones(sequences, tokens, dtype=torch.long, device=read.device)
         if first is None:
@@ -248,7 +227,7 @@ class Passes:
         hand = self._hand
         if hand.off or hand.fixed or hand.decision is None or self._idle():
             return
-        call = _call(self._model)
+        call = running(self._model)
         cache = self._given("past_key_values", arguments, named)
         if cache is None:
             cache = getattr(output, "past_key_values", None)
@@ -297,62 +276,3 @@ def _places(decision: Decision, before: Tensor, now: Tensor) -> Tensor:
             if any(not torch.equal(value[row], value[other]) for value in decision.values):
                 raise UserError("the cache holds a sequence twice, decided differently: begin again without a cache")
     return rows
-
-
-def _call(model: nn.Module) -> _Call | None:
-    """Return the innermost `generate` of a model that runs in this thread."""
-    return next((one for one in reversed(_THREAD.calls) if one.model is model), None)
-
-
-def _given_to_generate(model: nn.Module, sequences: int, tokens: int) -> Tensor | None:
-    """Return the attention mask that `generate` was given, for all beams, (sequences, tokens); None where none was."""
-    call = _call(model)
-    mask = None if call is None else call.mask
-    if mask is None or mask.ndim != 2 or mask.shape[1] < tokens or sequences % len(mask):
-        return None
-    return mask.repeat_interleave(sequences // len(mask), 0)
-
-
-def generate(self: Any, *arguments: Any, **named: Any) -> Any:
-    """Generate as the model's own `generate` does, as one whole for those that follow its passes.
-
-    Raises `UserError` for `prefill_chunk_size`: who decides by the prompt is to see it whole.
-    """
-    given = [named, *arguments, named.get("generation_config"), getattr(self, "generation_config", None)]
-    sizes = [one.get(_CHUNK) if isinstance(one, dict) else getattr(one, _CHUNK, None) for one in given]
-    if any(size is not None for size in sizes):
-        raise UserError(f"the edits are to see a prompt whole: leave {_CHUNK} out")
-    ids = named.get("input_ids", named.get("inputs", arguments[0] if arguments else None))
-    mask = named.get("attention_mask")
-    call = _Call(self, mask=mask if isinstance(mask, Tensor) else None)
-    call.width = ids.shape[1] if isinstance(ids, Tensor) and ids.ndim == 2 else 0
-    _THREAD.calls.append(call)
-    try:
-        written = vars(self).get(_OWN, type(self).generate.__get__(self))(*arguments, **named)
-    finally:
-        _THREAD.calls.remove(call)
-    sequences = getattr(written, "sequences", written)
-    if isinstance(sequences, Tensor):
-        for kept in call.kept:
-            kept.told = call.offset + sequences.shape[1]
-    return written
-
-
-def _watch(model: nn.Module, follower: Passes) -> None:
-    """Tell `generate` of a model from a bare pass as long as somebody follows its passes."""
-    own = vars(model).get("generate")
-    if getattr(own, "__func__", None) is not generate and hasattr(type(model), "generate"):
-        if own is not None:
-            vars(model)[_OWN] = own
-        vars(model)["generate"] = MethodType(generate, model)  # a method, which a copy of the model binds to itself
-    _WATCHING.setdefault(model, WeakSet()).add(follower)
-
-
-def _unwatch(model: nn.Module, follower: Passes) -> None:
-    """Give a model its `generate` back with the last who follows it."""
-    followers = _WATCHING.get(model, WeakSet())
-    followers.discard(follower)
-    if not followers and getattr(vars(model).get("generate"), "__func__", None) is generate:
-        del vars(model)["generate"]
-        if _OWN in vars(model):
-            vars(model)["generate"] = vars(model).pop(_OWN)

@@ -68,7 +68,9 @@ METHODS = {"lemoe": lemoe, "grace": grace, "defer": defer, "wise": wise, "memoe"
 _MADE: dict[str, tuple[PreTrainedModel, Any]] = {}
 
 
-@pytest.fixture(params=METHODS)
+@pytest.fixture(
+    params=[pytest.param(name, marks=() if name in ("lemoe", "grace") else pytest.mark.thorough) for name in METHODS]
+)
 def made(request: pytest.FixtureRequest) -> tuple[PreTrainedModel, Any]:
     """A model edited by one method; the tests here leave it as it is."""
     if request.param not in _MADE:
@@ -102,6 +104,7 @@ def steps(model: PreTrainedModel, prompt: str, count: int, cache: Any = None) ->
     yield read.logits[:, -1]
 
 
+@pytest.mark.thorough
 def test_the_prompts_of_these_tests_are_served_differently() -> None:
     """Else the tests below would prove nothing: what is kept is not the same for all."""
     kinds = {"lemoe": lambda held: held.last.expert, "grace": lambda held: held.served, "wise": lambda held: held.route}
