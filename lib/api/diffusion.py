@@ -118,6 +118,14 @@ def train(
     """
     if method not in METHODS:
         raise UserError(f"method {method!r} is not known: take one of {', '.join(METHODS)}")
+    counts = {"steps": steps, "diffusion_steps": diffusion_steps, "sampling_steps": sampling_steps}
+    for name, count in {**counts, "most_words": most_words, "tokens": tokens, "seed": seed}.items():
+        if isinstance(count, bool) or not isinstance(count, int) or count < (name != "seed"):
+            raise UserError(f"{name} is {count!r}: give a whole number of {int(name != 'seed')} or more")
+    try:
+        torch.device(device)
+    except RuntimeError as error:
+        raise UserError(f"device {device!r} is not known: take cpu, cuda, cuda:1 or mps") from error
     sources, targets = _read(pairs)
     words = Vocabulary.build([*sources, *targets], most_words)
     window = window or Window(ratio=1.0, extra=max(3, _extra(sources, targets)), most=64)
@@ -140,7 +148,8 @@ def train(
         )
     except ValidationError as error:
         first = error.errors()[0]
-        raise UserError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        where = ".".join(map(str, first["loc"]))
+        raise UserError(f"{where}: {first['msg']}" if where else first["msg"]) from error
     encoded = batches.encode_targets(words, sources, targets, window)
     if not encoded.pairs:
         raise UserError(f"none of {len(sources)} pairs fits the window of at most {window.most} words: widen it")
