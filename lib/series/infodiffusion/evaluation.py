@@ -8,25 +8,63 @@ from numpy.typing import ArrayLike
 
 from lib import intervals, records
 from lib.intervals import Interval
-from lib.series.infodiffusion import cases
+from lib.series.infodiffusion import cases, gates
+from lib.series.infodiffusion.run import WATCHED
 from lib.text import metrics, scores
 from lib.text.pairs import PairSet
 
 COPY, REFERENCE = "copy the source", "reference"
 
 
-def on_test(runs: Mapping[str, records.Record], pairs: PairSet, split: str = "test") -> dict[str, pd.DataFrame]:
+def on_test(
+    runs: Mapping[str, records.Record], pairs: PairSet, split: str = "test", most: int | None = None
+) -> dict[str, pd.DataFrame]:
     """Return the scores per item of every run (title: record), of copying the source, and of the references.
+
+    With `most`, only so many candidates of each item are looked at: 1 is what a single draw yields.
 
     Items are the first test sentences of `pairs`, as many as all runs have written for `split`. Runs of `paper` are
     scored as the released script does. Raises as `scores.compare`, and `ValueError` without any run.
     """
     written = {title: cases.candidates(run, split) for title, run in runs.items()}
     count = min(map(len, written.values()))
-    systems = {title: candidates[:count] for title, candidates in written.items()}
+    systems = {title: [texts[:most] for texts in candidates[:count]] for title, candidates in written.items()}
     sources, references = pairs.sources("test")[:count], pairs.targets("test")[:count]
     systems |= {COPY: [[text] for text in sources], REFERENCE: [[text] for text in references]}
     return scores.compare(systems, references, released=all(run.profile == "paper" for run in runs.values()))
+
+
+def recorded(name: str, model: str, profile: str) -> list[records.Record]:
+    """Return the records of a row on a task, one a training seed, as many as there are; core ones are computed."""
+    every = [cases.case(name, model, seed, profile) for seed in cases.seeds_of(name, model, profile)]
+    return [record for one in every if (record := records.available(one))]
+
+
+def over_seeds(
+    name: str, models: Sequence[str], profile: str, most: int | None = None
+) -> dict[str, list[pd.DataFrame]]:
+    """Return the scores of rows on the test sentences of a task, a table a training seed that all of them have."""
+    runs, pairs = {model: recorded(name, model, profile) for model in models}, cases.task(name, profile).pairs
+    found: dict[str, list[pd.DataFrame]] = {model: [] for model in models}
+    for several in zip(*runs.values(), strict=False):
+        scored = on_test(dict(zip(models, several, strict=True)), pairs, most=most)
+        for model in models:
+            found[model].append(scored[model])
+    return found
+
+
+def testable(name: str, profile: str) -> gates.Task | None:
+    """Return the margins of a task's gate, on validation sentences; None where its rows are not recorded yet."""
+    held_out = cases.task(name, profile).pairs["validation"]
+    held_out = held_out.select(range(min(WATCHED, len(held_out))))
+    copied = float(metrics.bleu(list(held_out["src"]), list(held_out["trg"])).mean())
+    pair = {model: recorded(name, model, profile) for model in cases.PAIR}
+    return gates.of_records(pair, recorded(name, "transformer", profile), copied)
+
+
+def margin(task: gates.Task | None) -> float | None:
+    """Return the number for the gate of a claim, None where it is not recorded."""
+    return None if task is None else task.margin
 
 
 def by_group(values: ArrayLike, pairs: PairSet) -> np.ndarray:

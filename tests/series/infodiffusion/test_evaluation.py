@@ -62,3 +62,19 @@ def test_a_sweep_is_scored_by_sampler_steps_and_item() -> None:
     assert found.loc[(2, 1), "bleu"] == pytest.approx(metrics.bleu([texts[1][0]], [references[1]])[0])
     assert found.loc[(2, 1), "diverse_4"] == pytest.approx(1 / 3)
     assert np.isclose(found.loc[(1, 0), "diverse_4"], 0.0)
+
+
+def test_one_candidate_is_the_first_and_not_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [["a b c d", "a b c e", "a b c e"], ["x y z", "x y w", "x y w"]]
+    rows = [(k, c, text) for k, row in enumerate(texts) for c, text in enumerate(row)]
+    frame = pd.DataFrame(rows, columns=["item", "candidate", "text"]).assign(split="test")
+    run = SimpleNamespace(frames={"outputs": frame}, profile="cpu")
+    pairs = SimpleNamespace(sources=lambda split: ["a b", "x y"], targets=lambda split: ["a b c d", "x y z"])
+    seen = {}
+    monkeypatch.setattr(evaluation.scores, "compare", lambda systems, *a, **k: seen.update(systems, **k) or {})
+    for most, expected in ((1, [["a b c d"], ["x y z"]]), (None, texts)):
+        evaluation.on_test({"model": run}, pairs, most=most)
+        assert seen["model"] == expected
+    assert seen["released"] is False
+    evaluation.on_test({"model": SimpleNamespace(frames={"outputs": frame}, profile="paper")}, pairs)
+    assert seen["released"] is True
