@@ -144,6 +144,7 @@ def case(name: str, model: str, seed: int, profile: str) -> records.Case:
     if (name, model, seed) == (next(iter(TASKS)), PUBLISHED, profiles.profile(profile).diffusion.seeds[0]):
         config = config.model_copy(update={"publish": True})
     core = MODELS[model].core and TASKS[name].core
+    core = core or profiles.profile(profile).diffusion.all_core
     return _trained(f"{SERIES}/{name}/{model}/seed{seed}", config, core, seed, profile)
 
 
