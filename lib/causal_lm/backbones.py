@@ -13,7 +13,6 @@ from lib import files, sources
 from lib.causal_lm import edits
 from lib.errors import UserError
 from lib.sources.hub import import_transformers
-from lib.sources.hub import place as hub_place
 from lib.sources.smollm2 import SMOLLM2, convert_smollm2, converted_identity
 
 if TYPE_CHECKING:
@@ -26,14 +25,13 @@ def load_causal_lm(
 ) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
     """Load a causal language model in eval mode on the CPU, and its tokenizer.
 
-    `name` is `SMOLLM2` (the embedded default), a hub name, which MODEL_DIR may hold, or a folder; `layers` keeps only
-    the first so many blocks under the same final norm and head (the smoke profile: our choice). Raises `UserError` when
-    the model cannot be had.
+    `name` is `SMOLLM2` (the embedded default) or a hub name (or a folder); `layers` keeps only the first so many blocks
+    under the same final norm and head (the smoke profile: our choice). Raises `UserError` when the model cannot be had.
     """
     name = _named(name)
     embedded = name == SMOLLM2
     transformers = import_transformers(offline=embedded)
-    place = convert_smollm2() if embedded else hub_place(name)
+    place = convert_smollm2() if embedded else name
     try:
         config = transformers.AutoConfig.from_pretrained(place, trust_remote_code=False)
         if layers is not None:

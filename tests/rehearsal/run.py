@@ -28,6 +28,7 @@ def stand_ins(root: Path) -> dict[str, str]:
     return {
         "BENCHMARK_DIR": str(root / "files"),
         "MODEL_DIR": str(root / "models"),
+        "BACKBONE": os.pathsep.join(str(root / "models" / name) for name in models.BACKBONES),
         "REPRODUCTION_WORK_ROOT": str(root / "work"),
         "HF_HUB_OFFLINE": "1",
     }
@@ -36,7 +37,7 @@ def stand_ins(root: Path) -> dict[str, str]:
 def rehearse(notebook: Path, variables: Mapping[str, str]) -> tuple[bool, float, str]:
     """Run a notebook as a user would; returns whether it ran to its end, the seconds, and what it printed."""
     line = [sys.executable, "-m", "lib.running.execution", str(notebook), "--profile", str(PROFILE)]
-    kept = {name: value for name, value in os.environ.items() if name not in ("BACKBONE", "REPRODUCTION_RECORDS")}
+    kept = {name: value for name, value in os.environ.items() if name != "REPRODUCTION_RECORDS"}
     began = time.monotonic()
     done = subprocess.run(line, cwd=paths.ROOT, env=kept | variables, capture_output=True, text=True)
     return done.returncode == 0, time.monotonic() - began, f"{done.stdout}{done.stderr}".strip()
