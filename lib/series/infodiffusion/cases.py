@@ -139,7 +139,8 @@ def ablation_seeds(variant: str, profile: str) -> tuple[int, ...]:
 
 
 def case(name: str, model: str, seed: int, profile: str) -> records.Case:
-    """Return the case of one row of Table 1 on one task with one seed."""
+    """Return the case of one row of Table 1 on one task with one seed, see `own_seed`."""
+    seed = own_seed(seed, profile)
     config = configuration(name, model, profile)
     if (name, model, seed) == (next(iter(TASKS)), PUBLISHED, profiles.profile(profile).diffusion.seeds[0]):
         config = config.model_copy(update={"publish": True})
@@ -163,9 +164,15 @@ def swept_row(name: str, model: str, profile: str) -> str:
     return LONG[model] if name == FIGURE_6 and LONG[model] in rows_of(name, profile) else model
 
 
+def own_seed(seed: int, profile: str) -> int:
+    """Return a seed of the profile's: the given one, or where it has others the one at that place, 0 the first."""
+    every = profiles.profile(profile).diffusion.seeds
+    return seed if seed in every or seed >= len(every) else every[seed]
+
+
 def sampling(name: str, model: str, seed: int, profile: str) -> records.Case:
     """Return the case that draws with a trained model in all numbers of steps, by both samplers (Figure 6)."""
-    sizes = profiles.profile(profile).diffusion
+    sizes, seed = profiles.profile(profile).diffusion, own_seed(seed, profile)
     trained = case(name, swept_row(name, model, profile), seed, profile)
     return records.Case(
         name=f"{SERIES}/sampling/{name}/{model}/seed{seed}",
