@@ -20,7 +20,7 @@ export PYTHONUTF8 := 1
 export PYTHONNOUSERSITE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help environment setup reproduce test fuzz check-all lab smoke notebooks prove mutants bench lint lock clean distclean
+.PHONY: help environment setup reproduce test fuzz check-all lab smoke notebooks prove mutants rehearsal bench lint lock clean distclean
 
 help:
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,6 +63,9 @@ mutants: setup ## change losses, routers, metrics and verdicts in 400 places: wh
 		build/mutation/venv/bin/python -m pip install --quiet cosmic-ray==8.7.0; }
 	@build/mutation/venv/bin/python tests/mutation/draw.py build/mutation/drawn.json
 	@$(RUN) tests/mutation/run.py
+
+rehearsal: setup ## every notebook (ONLY=... some) in `paper` on tiny stand-ins for its models and files
+	@$(RUN) -m tests.rehearsal.run $${ONLY:+"$$ONLY"}
 
 bench: setup ## time training, sampling and the choice of candidates against plain code, and what each series costs
 	@$(RUN) -m lib.benchmarks.infodiffusion

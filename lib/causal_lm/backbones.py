@@ -142,12 +142,20 @@ def word_vectors(words: Sequence[str]) -> "torch.Tensor":
 
 
 def chat(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", prompt: str, max_new_tokens: int = 64) -> str:
-    """Answer one user message greedily under the model's chat template; for the demonstration only."""
+    """Answer one user message greedily under the model's chat template, or go on with it where there is none.
+
+    For the demonstration only.
+    """
     import torch
 
     message = [{"role": "user", "content": prompt}]
-    inputs = tokenizer.apply_chat_template(message, add_generation_prompt=True, return_tensors="pt", return_dict=True)
-    inputs = inputs.to(model.device)
+    how = {"return_tensors": "pt", "return_dict": True}
+    templated = getattr(tokenizer, "chat_template", None) is not None
+    inputs = (
+        tokenizer.apply_chat_template(message, add_generation_prompt=True, **how)
+        if templated
+        else tokenizer(prompt, return_tensors="pt", return_token_type_ids=False)
+    ).to(model.device)
     with torch.inference_mode():
         output = model.generate(**inputs, do_sample=False, max_new_tokens=max_new_tokens)
     return tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True).strip()

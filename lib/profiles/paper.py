@@ -59,6 +59,7 @@ PROFILE = Profile(
         curve_points=10,
         optimiser="adamw",
         rate=1e-4,
+        all_core=True,
     ),
     editing=EDITING.model_copy(
         update={
@@ -104,6 +105,7 @@ PROFILE = Profile(
             "student": (768, 12, 12),
             "steps": 7000,
             "rate": 5e-4,
+            "optimiser": "adamw",
         }
     ),
 )

@@ -62,6 +62,7 @@ class DiffusionSizes(Settings):
     curve_points: PositiveInt  # times that training stops to score validation sentences
     optimiser: Literal["muon", "adamw"]
     rate: Rate
+    all_core: bool = False  # every model is a core row of its task
 
 
 class EditingSizes(Settings):
@@ -139,6 +140,7 @@ class DistillationSizes(Settings):
     longer: PositiveInt  # times the steps, in the rows that ask whether the others are too short
     batch: PositiveInt
     rate: Rate
+    optimiser: Literal["muon", "adamw"] = "muon"
     seeds: Seeds
     decoding_seeds: Seeds
     proportions: tuple[NonNegativeFloat, NonNegativeFloat, NonNegativeFloat]  # of cross-entropy, output and middle loss

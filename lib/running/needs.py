@@ -14,6 +14,7 @@ from lib.profiles.fields import SMOLLM2, Profile
 from lib.series.infodiffusion.cases import tasks_named
 from lib.series.infodiffusion.tasks import TASKS
 from lib.series.lemoe import edit_files
+from lib.sources import hub
 from lib.sources.own_files import EDIT_FILES
 from lib.text import suites
 
@@ -106,7 +107,7 @@ def _has_model(name: str) -> bool:
     """Tell whether a model is a folder with weights, is in the hub's cache, or is fetched by `make setup`."""
     if name == SMOLLM2:
         return True
-    folder = Path(name)
+    folder = Path(hub.place(name))
     if folder.is_dir():
         return (folder / "config.json").is_file() and any(folder.glob("*.safetensors"))
     from huggingface_hub import try_to_load_from_cache  # slow to import

@@ -104,7 +104,7 @@ class Gpt2(nn.Module):
 class PretrainedConfig(Settings):
     """Which language model is fine-tuned, and how much of it."""
 
-    name: str = backbones.SMOLLM2  # or a hub name or folder: "gpt2" and "gpt2-large" are the paper's
+    name: str = backbones.SMOLLM2  # or a hub name (MODEL_DIR may hold it) or folder: the paper's are gpt2, gpt2-large
     layers: PositiveInt | None = None  # keep only the first so many (the smoke profile)
     trained_layers: PositiveInt | None = 2  # the uppermost, None: all; the final norm is trained with them
 
@@ -119,7 +119,7 @@ class Pretrained(nn.Module):
         """Load model and tokenizer in float32; `UserError` when it cannot be had or does not fit the configuration."""
         super().__init__()
         self.config = config
-        model, self.tokenizer = backbones.load_causal_lm(config.name, "float32", config.layers)
+        model, self.tokenizer = backbones.load_causal_lm(hub.place(config.name), "float32", config.layers)
         if not model.config.tie_word_embeddings:
             raise UserError(f"{config.name}: its output layer is not tied to its word vectors; choose another model")
         if self.tokenizer.eos_token_id is None:

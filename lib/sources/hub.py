@@ -1,7 +1,18 @@
-"""transformers without its hub: set offline before it is imported, and silent."""
+"""transformers without its hub, set offline before it is imported, and silent; and models that the user has at hand."""
 
 import os
+from pathlib import Path
 from types import ModuleType
+
+
+def place(name: str) -> str:
+    """Return where a model of the hub is: a folder under MODEL_DIR called by the last part of its name, else the name.
+
+    So a record names the model and not the folder of one machine.
+    """
+    root = os.environ.get("MODEL_DIR")
+    folder = Path(root) / name.rpartition("/")[2] if root else None
+    return str(folder) if folder is not None and folder.is_dir() and not Path(name).is_dir() else name
 
 
 def use_offline() -> None:

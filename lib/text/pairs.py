@@ -127,30 +127,59 @@ def subset(pairs: PairSet, train: int, held_out: int | None = None) -> PairSet:
     return replace(pairs, splits=DatasetDict(splits | {"train": pairs["train"].select(first)}))
 
 
-def read_jsonl(path: Path, max_words: int | None = None) -> Dataset:
+def read_jsonl(path: Path) -> Dataset:
     """Read sentence pairs in the layout of the paper's own sets: one JSON object with "src" and "trg" per line.
 
     Blanks inside a sentence become single spaces; further keys are ignored. Raises `UserError` naming file, line and
-    remedy for whatever `json_records` refuses, a missing field, an empty sentence, or one of more than `max_words`
-    words.
+    remedy for whatever `json_records` refuses, a missing field, or an empty sentence.
     """
     records = json_records.read(path, "sentence pairs", '{"src": ..., "trg": ...}')
-    return Dataset(pa.Table.from_pylist([_pair(record, max_words) for record in records]))
+    return Dataset(pa.Table.from_pylist([_pair(record) for record in records]))
 
 
-def read_folder(folder: Path, max_words: int | None = None) -> PairSet:
+def read_folder(folder: Path) -> PairSet:
     """Read a set of the user's own, train.jsonl, valid.jsonl and test.jsonl in `folder`; raises as `read_jsonl`."""
     files_of = {"train": "train.jsonl", "validation": "valid.jsonl", "test": "test.jsonl"}
-    splits = {split: read_jsonl(folder / file, max_words) for split, file in files_of.items()}
+    splits = {split: read_jsonl(folder / file) for split, file in files_of.items()}
     return PairSet(folder.name, DatasetDict(splits), "see the owner of the files", {})
 
 
-def _pair(record: Record, max_words: int | None) -> dict[str, str]:
-    """Return the pair in one record."""
-    row = {}
-    for field in ("src", "trg"):
-        words = record.text(field).split()
-        if max_words is not None and len(words) > max_words:
-            record.refuse(field, f"has {len(words)} words, the model takes {max_words}; shorten it")
-        row[field] = " ".join(words)
-    return row
+def _pair(record: Record) -> dict[str, str]:
+    return {field: " ".join(record.text(field).split()) for field in ("src", "trg")}
+
+
+def shortened(pairs: PairSet, tokens: Callable[[str], int], most: int) -> PairSet:
+    """Return a set whose pairs have at most `most` tokens, source and target together; `dropped` counts those cut.
+
+    Words fall off the end of the longer side, as in DiffuSeq's code, but for the first of each. In validation and test
+    the source alone is cut, to half of `most`: what a model reads must not depend on a reference, nor a score on the
+    cut. `tokens` counts those of a text, at most one a letter.
+    """
+    counts, splits = dict.fromkeys(SPLITS, 0), {}
+    for split in SPLITS:
+        rows = []
+        for source, target in zip(pairs.sources(split), pairs.targets(split), strict=True):
+            if split == "train":
+                kept = _cut([source, target], tokens, most)
+            else:
+                kept = [*_cut([source], tokens, most // 2), target]
+            counts[split] += kept != [source, target]
+            rows.append(dict(zip(("src", "trg"), kept, strict=True)))
+        splits[split] = Dataset(pa.Table.from_pylist(rows))
+    told = {f"shortened in {split}": count for split, count in counts.items()}
+    return replace(pairs, splits=DatasetDict(splits), dropped=pairs.dropped | told)
+
+
+def _cut(texts: list[str], tokens: Callable[[str], int], most: int) -> list[str]:
+    """Return texts without their last words, taken from the longer one, until they have at most so many tokens."""
+    if sum(map(len, texts)) <= most:
+        return texts
+    words = [text.split() for text in texts]
+    lengths = [[tokens(word) for word in side] for side in words]
+    while sum(map(sum, lengths)) > most:
+        sides = [side for side in range(len(texts)) if len(lengths[side]) > 1]
+        if not sides:
+            break
+        lengths[max(sides, key=lambda side: sum(lengths[side]))].pop()
+    kept = [" ".join(side[: len(length)]) for side, length in zip(words, lengths, strict=True)]
+    return kept if kept != [" ".join(side) for side in words] else texts

@@ -114,7 +114,12 @@ def hallucination(number: int) -> dict[str, Any]:
 
 def write_pairs(folder: Path, count: int) -> None:
     """Write the four sets of pairs; one sentence of each is longer than any model's places."""
-    for name, place in (("QQP", "street"), ("Wiki-Auto", "village"), ("CC", "harbour"), ("Quasar-T", "bridge")):
+    for name, place in (
+        ("QQP", "street"),
+        ("Wiki-Auto", "village"),
+        ("CommonsenseConversation", "harbour"),
+        ("Quasar-T", "bridge"),
+    ):
         for start, split in enumerate(("train", "valid", "test")):
             rows = [pair(place, number) for number in range(start * count, (start + 1) * count)]
             rows[1]["src"] = " ".join(f"{word} {place}" for word in itertools.islice(itertools.cycle(_SAID), 80))

