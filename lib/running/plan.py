@@ -128,7 +128,7 @@ def told(profile: str, only: Sequence[str], card: Card, name: str) -> str:
     chosen = profiles.profile(profile)
     planned = listed(profile, only)
     lines = [f"profile {profile}: {chosen.about}", "", *missing(profile, list(planned)), ""]
-    rate = f"{card.operations / 1e12:.0f} x {card.share:g} TFLOP/s, {card.gib:g} GiB"
+    rate = f"{card.operations / 1e12:.3g} x {card.share:g} TFLOP/s, {card.gib:g} GiB"
     lines += [f"computed from the configuration, on one card {name} ({rate}); memory in GiB:", "", table(planned, card)]
     lines += ["", *(f"{series}: {measured(found)}" for series, found in planned.items())]
     return "\n".join(lines)

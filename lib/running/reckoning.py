@@ -280,7 +280,8 @@ def _answering(
     together = config.decoding.batch
     drawn = 5 * tests * (1 + len(config.decoding_seeds))
     tokens = config.data.longest[1]
-    held = loaded + together * sum(config.data.longest) * shape.cached(size)
+    cache = together * sum(config.data.longest) * shape.cached(size)
+    held = max(loaded, size * shape.parameters + cache) if loaded else cache
     trained = memory.total if loaded else memory.gradients + memory.optimiser + memory.activations
     moved = drawn / together * tokens * size * shape.parameters
     return Cost(

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -425,7 +426,7 @@ def test_the_same_graph_runs_on_slurm(project):
     assert "threads: 16" in described["notebook_0_good"]
     # Each case is a job of its own, which asks for memory and minutes, more at each further attempt.
     assert all(asked in described[name] for name in ("cases", "notebook_0_good") for asked in ("mem_mb=", "runtime="))
-    outputs = [line.split("/")[-2:] for line in output.splitlines() if line.endswith(".done")]
+    outputs = [line.split("/")[-2:] for line in output.splitlines() if re.search("output: .*done$", line)]
     assert sorted(outputs) == [["0_toy", "a.done"], ["0_toy", "b.done"]]
     assert "threads" not in described["notebook_2_light"]  # one
     assert all("gpu=1" in described[name] for name in ("cases", "notebook_0_good", "notebook_2_light"))
