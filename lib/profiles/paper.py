@@ -103,6 +103,7 @@ PROFILE = Profile(
             "teacher_layer": 24,  # the upper eight: AdamW's moments of all 32 need 108 GB before anything else
             "teacher_steps": 3500,
             "student": (768, 12, 12),
+            "style": "gpt2_checkpoint",
             "steps": 7000,
             "rate": 5e-4,
             "optimiser": "adamw",

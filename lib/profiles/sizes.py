@@ -133,6 +133,7 @@ class DistillationSizes(Settings):
     teacher_batch: PositiveInt
     teacher_rate: Rate
     student: tuple[PositiveInt, PositiveInt, PositiveInt]  # width, layers, heads
+    style: Literal["gpt2", "gpt2_checkpoint"] = "gpt2"  # of the main student; the latter begins from GPT-2's weights
     ratios: Annotated[
         tuple[tuple[PositiveInt, PositiveInt], ...], Field(min_length=1)
     ]  # layers and widths of the students of Table K3

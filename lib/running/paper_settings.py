@@ -116,8 +116,8 @@ SETTINGS = (
         "4",
         "student's weights at the start",
         "MiniLLM: the GPT-2 checkpoint",
-        paper="afresh over the teacher's tokens, whose vectors are projected",
-        cpu="the same",
+        paper="the blocks of `gpt2`; word vectors are the teacher's, projected, as the tokens are",
+        cpu="afresh; word vectors as in `paper`",
     ),
 )
 
