@@ -28,7 +28,3 @@ def __getattr__(name: str) -> Any:
         "load": editing.load,
         "read_edits": editing.read_edits,
     }[name]
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})

@@ -23,12 +23,12 @@ CLOSE = ["The capital of Japan is", "The symbol of France is", "The money of sil
 CLOSED: dict[str, Any] = {"clamp": 100.0, "kl": 0.0, "decay": 0.0, "prefixes": (), "steps": 60, "texts": SENTENCES * 3}
 EXPERTS = {"steps": 60, "rate": 1e-2, "expert_width": 32}
 METHODS: dict[str, dict[str, Any]] = {
-    "ft": {"steps": 60, "radius": None, "rate": 1e-2},
-    "lora": {"rate": 1e-2, "steps": 40},
+    "ft": {"tuned": True, "steps": 60, "radius": None, "rate": 1e-2},
+    "lora": {"tuned": True, "rate": 1e-2, "steps": 40},
     "rome": {"layer": 1, **CLOSED},
     "memit_mass": {"layers": (1,), "weight": 1e-3, **CLOSED},
-    "grace": {"rate": 0.3},
-    "wise": {"unrelated": UNRELATED, "shard": 10, "steps": 100, "rate": 0.05, "density": 1.0},
+    "grace": {"tuned": True, "rate": 0.3},
+    "wise": {"tuned": True, "unrelated": UNRELATED, "shard": 10, "steps": 100, "rate": 0.05, "density": 1.0},
     "conventional": EXPERTS,
     "lemoe": EXPERTS,
     "lemoe_threshold": {**EXPERTS, "unrelated": [*UNRELATED, *CLOSE], "false_positives": 0.0},

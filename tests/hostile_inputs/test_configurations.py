@@ -107,6 +107,8 @@ def sizes(monkeypatch: pytest.MonkeyPatch, room: str) -> Iterator[Input]:
         if not numbers(field):
             continue
         for value in WRONG:
+            if value == "[]" and field.default == ():  # a size that may be none at all
+                continue
             one = f"{room}.{name}={value}"
             monkeypatch.setenv("REPRODUCTION_SET", one)
             yield Input(one[:60], lambda: profiles.profile("cpu"), (f"{room}.{name}",))

@@ -16,7 +16,7 @@ def test_values_are_those_of_the_profiles() -> None:
     rows = {row[1]: row[3:] for row in paper_settings._rows()}
     paper, cpu = (profiles.PROFILES[name] for name in ("paper", "cpu"))
     assert rows["rate of an expert"] == (str(paper.editing.rate), str(cpu.editing.rate))
-    assert rows["training steps: QQP"] == ("50,000", str(cpu.diffusion.tasks["paraphrase"].training_steps))
+    assert rows["training steps: QQP"] == ("50,000", f"{cpu.diffusion.tasks['paraphrase'].training_steps:,}")
     assert rows["models beside the first"] == ("mistralai/Mistral-7B-v0.1", "none")
     assert rows["T, and over how many rolled-back runs (ours)"][1] == "1 (5), 10 (2), 100 (1)"
 

@@ -67,7 +67,7 @@ def test_what_is_missing_is_told_at_once_and_one_series_needs_no_other(
     assert all(name in str(told.value) for name in ("Quasar-T/test.jsonl", "uinst/11_/valid.jsonl"))
     with pytest.raises(UserError, match=r"3 files of your own are missing: CommonsenseConversation/train.jsonl"):
         needs.require(["1_infodiffusion/sampling/dialogue"], "paper")
-    with pytest.raises(UserError, match="3 files of your own are missing: QQP"):
+    with pytest.raises(UserError, match="3 files of your own are missing: Quasar-T"):
         needs.require(["1_infodiffusion/ablation"], "paper")
     needs.require(["2_beacons"], "paper")
     with pytest.raises(UserError, match=r"5 files of your own are missing: ZsRE/zsre_mend_edit.json"):

