@@ -1,6 +1,6 @@
-"""What editing costs: LEMoE's training step with and without cached prefix, every method's edit and forward pass.
+"""What editing costs: learning against plain code and its bound, experts, the cached prefix, every method's edit.
 
-Run as `python -m lib.benchmarks.lemoe [--quick]`: it prints two tables and writes `build/bench_editing.json`. A
+Run as `python -m lib.benchmarks.lemoe [--quick]`: it prints the tables and writes `build/bench_editing.json`. A
 benchmark, never a test; its numbers hold for the machine that it ran on.
 """
 
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from lib import errors, profiles
-from lib.benchmarks import command
+from lib.benchmarks import command, editing_speed
 from lib.lemoe.adaptor import Adaptor
 from lib.profiles import EditingSizes
 from lib.series.lemoe import cases
@@ -19,6 +19,9 @@ from lib.series.lemoe.rows import METHODS
 from lib.series.lemoe.workbench import Workbench
 
 EDITS, STEPS, PAIRS, PASSES = 10, 3, 5, 7
+LEARNING = {"grace": 10, "lemoe": 10, "wise": 2, "values": 2}  # edits at once: WISE has eleven texts of each, ROME six
+LEARNING_STEPS, TURNS = 20, 3
+MOST_EXPERTS, MOST_COST = 64, 1.05  # a forward pass with so many costs at most so many times one with a single expert
 
 
 def steps(bench: Workbench, sizes: EditingSizes, pairs: int) -> dict[str, Any]:
@@ -50,6 +53,32 @@ def steps(bench: Workbench, sizes: EditingSizes, pairs: int) -> dict[str, Any]:
         "bound": (2 * layers - cut) / (2 * (layers - cut)),
         "pairs": pairs,
     }
+
+
+def learning(bench: Workbench, sizes: EditingSizes, steps: int, turns: int) -> list[dict[str, Any]]:
+    """Time learning against plain code: near the output and at the released layers, in batches and one by one."""
+    edits = cases.edit_set("tuning").edits[: max(LEARNING.values())]
+    irrelevant = [edit.locality[0] for edit in edits if edit.locality is not None]
+    texts = editing_speed.Texts(bench.model, bench.tokenizer, edits, irrelevant, sizes.expert_width, steps)
+    depth, rows = bench.model.config.num_hidden_layers, []
+    for method, count in LEARNING.items():
+        released = min(int(editing_speed.RELEASED[method] * depth), depth - 1)
+        for layer in dict.fromkeys((sizes.upper_layer, released)):
+            rows.append(editing_speed.timed(texts.pair(method, layer, "equal", count), turns))
+        rows.append(editing_speed.timed(texts.pair(method, sizes.upper_layer, "one by one", count), turns))
+    rows.append(editing_speed.timed(texts.pair("grace", sizes.upper_layer, "equal", 1), turns))
+    return rows
+
+
+def experts(bench: Workbench, sizes: EditingSizes, pairs: int, passes: int) -> dict[str, Any]:
+    """Time a forward pass with many experts against one with a single expert, turn about."""
+    edits, config = cases.edit_set("tuning").edits[:EDITS], METHODS["lemoe"].configure(sizes)
+    ratios = []
+    for turn in range(pairs):
+        held = (1, MOST_EXPERTS) if turn % 2 else (MOST_EXPERTS, 1)
+        found = seconds_by_experts(bench, config, held, edits, passes)
+        ratios.append(found[str(MOST_EXPERTS)] / found["1"])
+    return {"held": MOST_EXPERTS, "ratio": statistics.median(ratios), "lowest": min(ratios), "highest": max(ratios)}
 
 
 def methods(bench: Workbench, sizes: EditingSizes, names: Sequence[str], passes: int) -> list[dict[str, Any]]:
@@ -86,6 +115,11 @@ def report(found: dict[str, Any]) -> str:
         f"ratio {step['ratio']:.2f} ({step['lowest']:.2f} to {step['highest']:.2f}, {step['pairs']} pairs), bound "
         f"{step['bound']:.2f}: {step['ratio'] / step['bound']:.0%} of it",
         "",
+        *editing_speed.report(found["learning"], found["learning_steps"]),
+        "",
+        f"a forward pass with {found['experts']['held']} experts: {found['experts']['ratio']:.2f} times that with one "
+        f"({found['experts']['lowest']:.2f} to {found['experts']['highest']:.2f}), aim: at most {MOST_COST}",
+        "",
         f"{'':32}{'s an edit':>10}{'forward, ms':>13}{'added, ms':>11}",
     ]
     lines += [
@@ -99,7 +133,11 @@ def measure(profile: str) -> dict[str, Any]:
     """Measure everything at a profile's size; few methods, once each, in smoke."""
     sizes, quick, bench = profiles.profile(profile).editing, profile == "smoke", cases.workbench(profile)
     names = ("ft", "grace", "lemoe") if quick else [name for name in METHODS if name != "mend"]  # MEND is trained first
+    count = 2 if quick else LEARNING_STEPS
     return {
+        "learning": learning(bench, sizes, count, 1 if quick else TURNS),
+        "learning_steps": count,
+        "experts": experts(bench, sizes, 1 if quick else PAIRS, 1 if quick else PASSES),
         "steps": steps(bench, sizes, 1 if quick else PAIRS),
         "methods": methods(bench, sizes, names, 1 if quick else PASSES),
     }

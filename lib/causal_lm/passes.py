@@ -215,8 +215,11 @@ class Passes:
     def _of_rows(self, kept: _Kept, cache: Any, rows: int, trusted: bool = False) -> Decision:
         """Return what was decided for the rows that a cache has now."""
         self._hand.on_cache = True
+        same = len(kept.decision) == rows
+        if same and trusted:  # every further token of a `generate`: nothing is looked up for it
+            return kept.decision
         keys = _keys(cache)
-        if len(kept.decision) != rows or not (trusted or keys is kept.keys):
+        if not same or keys is not kept.keys:
             if keys is None or kept.keys is None or len(keys) != rows or len(kept.keys) != len(kept.decision):
                 raise UserError("the cache holds other sequences than were read with it: begin again without a cache")
             kept.decision = kept.decision.of(_places(kept.decision, kept.keys, keys))

@@ -8,7 +8,7 @@ for chunk in chunks:
 
 import math
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
@@ -157,7 +157,7 @@ def check_loss(loss: float) -> None:
         raise DivergedError(f"the loss is {loss}: lower the rate, or the steps")
 
 
-class _Seen(NamedTuple):
+class Seen(NamedTuple):
     """A call of a module: its first argument, the others, and its output."""
 
     entering: Any
@@ -185,22 +185,14 @@ def _run(model: "PreTrainedModel", encoded: Encoded, layer: int, site: nn.Module
         return None
     inside = [] if site is None else [site, *found[layer].children()]
     upper = found[layer:] if site is None else found[layer + 1 :]
-    seen: dict[nn.Module, _Seen] = {}
-
-    def note(module: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any], output: Any) -> None:
-        seen[module] = _Seen.of(arguments, named, output)
-
-    with ExitStack() as stack:
-        for module in {*found[max(layer - 1, 0) :], *inside, norm, head}:
-            handle = module.register_forward_hook(note, with_kwargs=True)
-            stack.callback(handle.remove)
+    with watched({*found[max(layer - 1, 0) :], *inside, norm, head}) as seen:
         logits = model(input_ids=encoded.ids, attention_mask=encoded.mask, use_cache=False, logits_to_keep=1).logits
     if any(module not in seen for module in (*found[layer:], norm, head)) or (site is not None and site not in seen):
         return None
     start = inner = output = None
     if site is not None:
         stream = _stream(seen[found[layer]].output)
-        start, inner, output = _residual(found[layer], seen), seen[site].entering, seen[site].output
+        start, inner, output = residual(found[layer], seen), seen[site].entering, seen[site].output
         if start is None or start.shape != output.shape or not torch.equal(start + output, stream):
             return None
     else:
@@ -218,7 +210,21 @@ def _run(model: "PreTrainedModel", encoded: Encoded, layer: int, site: nn.Module
     return Kept(start, inner, output, calls, norm, head)
 
 
-def _residual(block: "Block", seen: dict[nn.Module, _Seen]) -> Tensor | None:
+@contextmanager
+def watched(modules: Iterable[nn.Module]) -> Iterator[dict[nn.Module, Seen]]:
+    """Within this block the last call of each of some modules is noted, as far as there is one."""
+    seen: dict[nn.Module, Seen] = {}
+
+    def note(module: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any], output: Any) -> None:
+        seen[module] = Seen.of(arguments, named, output)
+
+    with ExitStack() as stack:
+        for module in modules:
+            stack.callback(module.register_forward_hook(note, with_kwargs=True).remove)
+        yield seen
+
+
+def residual(block: "Block", seen: dict[nn.Module, Seen]) -> Tensor | None:
     """Return what the feed-forward part's output is added to: what enters the norm before that part, if it is one."""
     part = feed_forward(block)
     feed = seen[part].entering if part in seen else None

@@ -13,6 +13,7 @@ from torch import Tensor
 from lib import seeds
 from lib.errors import UserError
 from lib.registry import Registry
+from lib.sources import hub
 
 if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel, LlamaForCausalLM
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from lib.distillation.vocabularies import Vocabulary
 
 Initialisation = Literal["scratch", "projected"]
+CHECKPOINT = "gpt2"
 SCALE = 0.02  # standard deviation of GPT-2's initial weights
 
 
@@ -121,12 +123,36 @@ def llama(width: int, layers: int, heads: int, positions: int, **shared: Any) ->
     )
 
 
+def gpt2_checkpoint(width: int, layers: int, heads: int, positions: int, **shared: Any) -> "GPT2LMHeadModel":
+    """Return GPT-2 base with the blocks, positions and final norm of its checkpoint; its word vectors are fresh.
+
+    They would belong to GPT-2's own tokens. Raises `UserError` where the checkpoint cannot be had, or is of another
+    shape or shorter.
+    """
+    transformers = hub.import_transformers(offline=False)
+    try:
+        released = transformers.GPT2Model.from_pretrained(hub.place(CHECKPOINT), dtype="float32", use_safetensors=True)
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise UserError(f"{CHECKPOINT}: {reason}: keep a copy in MODEL_DIR or in the hub's cache") from error
+    has = (released.config.n_embd, released.config.n_layer, released.config.n_head)
+    if has != (width, layers, heads) or positions > released.config.n_positions:
+        asked = f"({width}, {layers}, {heads}), {positions} positions"
+        raise UserError(f"{CHECKPOINT} is {has}, {released.config.n_positions} positions, not {asked}: take its shape")
+    made = gpt2(width, layers, heads, positions, **shared)
+    taken = {name: value for name, value in released.state_dict().items() if not name.startswith("wte.")}
+    taken["wpe.weight"] = taken["wpe.weight"][:positions]
+    made.transformer.load_state_dict(taken, strict=False)
+    return made
+
+
 # By the names that a case carries.
 STYLES: Registry[Callable[..., "GPT2LMHeadModel | LlamaForCausalLM"]] = Registry(
     "style of student",
     {
         "gpt2": gpt2,
         "llama": llama,
+        "gpt2_checkpoint": gpt2_checkpoint,
     },
 )
 

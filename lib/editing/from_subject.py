@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from lib.causal_lm.layers import block, blocks, feed_forward, final_norm
 from lib.causal_lm.passes import continuing
+from lib.causal_lm.upper_layers import residual, watched
 from lib.editing.located import Located
 from lib.errors import UserError
 
@@ -61,6 +62,7 @@ class Upper:
         self._kept = [(kept.keys, kept.values) for kept in cache.layers[layer:]]
         self._cache = cache
         self._arguments, self._named = self._entering(ids[:, head:], masks, places[:, head:], cache)
+        self._parted = self._parts()
         scored = [
             (number, len(ids) - row.place - row.targets + step, label)
             for number, (ids, row) in enumerate(zip(used, rows, strict=True))
@@ -121,27 +123,51 @@ class Upper:
 
     def _run(self, delta: Tensor) -> Tensor:
         """Return the hidden states before the final norm, (rows, columns from the subject on, width)."""
+        cached = self._with_cache()
+        if self._parted is not None:
+            before, output = self._parted
+            hidden, rest = before + self._added(output, delta), self.layer + 1
+        else:
+            hidden, rest = self._arguments[0], self.layer
+        handle = self._site.register_forward_hook(lambda _, __, output: self._added(output, delta))
+        try:
+            for upper in blocks(self.model)[rest:]:
+                found = upper(hidden, *cached[0], **cached[1])
+                hidden = found[0] if isinstance(found, tuple) else found
+        finally:
+            handle.remove()
+        return hidden
+
+    def _added(self, output: Tensor, delta: Tensor) -> Tensor:
+        """Return the MLP's output, (rows, columns, width), with what is added at the subjects."""
+        first = output[:, 0] + delta[self.owner].to(output.dtype)
+        return torch.cat([first[:, None], output[:, 1:]], 1)
+
+    def _with_cache(self) -> tuple[list[Any], dict[str, Any]]:
+        """Return a block's other arguments, with the kept keys and values in a cache of their own."""
         from transformers import DynamicCache
 
         cache = DynamicCache()
         for number, (keys, values) in enumerate(self._kept, self.layer):
             cache.update(keys, values, number)
         arguments = [cache if value is self._cache else value for value in self._arguments[1:]]
-        named = {name: cache if value is self._cache else value for name, value in self._named.items()}
+        return arguments, {name: cache if value is self._cache else value for name, value in self._named.items()}
 
-        def add(_: nn.Module, __: Any, output: Tensor) -> Tensor:
-            first = output[:, 0] + delta[self.owner].to(output.dtype)
-            return torch.cat([first[:, None], output[:, 1:]], 1)
+    def _parts(self) -> tuple[Tensor, Tensor] | None:
+        """Return what the edited block puts out without a change: the residual, and the MLP's output added to it.
 
-        hidden = self._arguments[0]
-        handle = self._site.register_forward_hook(add)
-        try:
-            for upper in blocks(self.model)[self.layer :]:
-                found = upper(hidden, *arguments, **named)
-                hidden = found[0] if isinstance(found, tuple) else found
-        finally:
-            handle.remove()
-        return hidden
+        Both are (rows, columns, width); what is below the change is not run again. None where a block is built
+        otherwise (as with a norm after the MLP): then it is run in every step.
+        """
+        edited, (arguments, named) = block(self.model, self.layer), self._with_cache()
+        with watched({self._site, *edited.children()}) as seen:
+            found = edited(self._arguments[0], *arguments, **named)
+        before = residual(edited, seen)
+        if before is None:
+            return None
+        output = seen[self._site].output
+        whole = found[0] if isinstance(found, tuple) else found
+        return (before, output) if torch.equal(before + output, whole) else None
 
 
 class _Caught(Exception):

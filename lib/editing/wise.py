@@ -188,8 +188,7 @@ class Wise(Switchable, Editor):
                     drawn = torch.randint(len(pool), (texts, config.irrelevant), generator=stream)
                 total, found = 0.0, []
                 for upper, numbers in zip(chunks, drawn.split(size), strict=True):
-                    chosen = [pool[number] for number in numbers.flatten()]
-                    target, margin, distances = self._losses(upper, change, chosen, len(before))
+                    target, margin, distances = self._losses(upper, change, pool, numbers, len(before))
                     loss = target / count + margin * (len(numbers) / texts)
                     loss.backward()
                     total += loss.item()
@@ -217,12 +216,12 @@ class Wise(Switchable, Editor):
         return abs(before[-1] - before[-2]) <= config.still and before[-1] <= config.enough
 
     def _losses(
-        self, upper: UpperLayers, change: Tensor, drawn: list[tuple[Tensor, Tensor]], texts: int = 1
+        self, upper: UpperLayers, change: Tensor, pool: Sequence[tuple[Tensor, Tensor]], drawn: Tensor, texts: int = 1
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return the targets' loss, summed, in nats, L_a, and the differences of the edits' texts without gradient.
 
-        `drawn` are the activations of irrelevant texts and the layer's own outputs of them; `texts` is how many texts
-        in a row are of one edit, whose margins' means are its own.
+        `drawn`, (sequences, drawn), numbers the irrelevant texts of `pool`, which holds the activations of each and the
+        layer's own outputs; `texts` is how many texts in a row are of one edit, whose margins' means are its own.
         """
         config, shifts, outputs = self.config, [], []
 
@@ -233,23 +232,33 @@ class Wise(Switchable, Editor):
 
         losses, _, sequence = upper.losses(change=with_change)
         target = target_loss(losses, sequence, len(upper.encoded.ids), config.average)
-        entering = pad_sequence([one for one, _ in drawn], batch_first=True).float()
-        shift, edited = functional.linear(entering, change), shifts[0]
+        edited, norms = shifts[0], self._irrelevant_differences(change, pool, drawn)
         if config.activated:
-            own = pad_sequence([one for _, one in drawn], batch_first=True).float()
-            shift = after_activation(own, shift, self._activation)
             edited = after_activation(outputs[0], edited, self._activation)
-        # Padding is zero, and so is its norm; only the counts need the lengths.
-        counted = torch.tensor([len(text) for text, _ in drawn], device=entering.device)
-        norms = torch.linalg.vector_norm(shift, dim=-1).sum(1) / counted
         edits = difference(edited, upper.encoded.prompt if config.over == "prompt" else upper.encoded.mask)
         bounds = config.alpha, config.beta, config.gamma
         if config.terms == "all":
-            margin = margin_loss(edits, norms.view(len(edits), -1), *bounds)
+            margin = margin_loss(edits, norms, *bounds)
         else:
-            pairs = zip(edits.split(texts), norms.view(len(edits), -1).split(texts), strict=True)
+            pairs = zip(edits.split(texts), norms.split(texts), strict=True)
             margin = torch.stack([margin_loss(one, other, *bounds, "violated") for one, other in pairs]).mean()
         return target, margin, edits.detach()
+
+    def _irrelevant_differences(self, change: Tensor, pool: Sequence[tuple[Tensor, Tensor]], drawn: Tensor) -> Tensor:
+        """Return Delta_act of the irrelevant texts that `drawn` numbers, in its shape.
+
+        Each text is computed once, however often it is drawn (an edit's eleven texts share theirs), and unpadded.
+        """
+        numbers, place = drawn.unique(return_inverse=True)
+        chosen = [pool[number] for number in numbers.tolist()]
+        entering = torch.cat([one for one, _ in chosen]).float()
+        shift = functional.linear(entering, change)
+        if self.config.activated:
+            shift = after_activation(torch.cat([own for _, own in chosen]).float(), shift, self._activation)
+        lengths = torch.tensor([len(one) for one, _ in chosen], device=shift.device)
+        owner = torch.repeat_interleave(torch.arange(len(chosen), device=shift.device), lengths)
+        norms = torch.linalg.vector_norm(shift, dim=-1)
+        return (norms.new_zeros(len(chosen)).index_add(0, owner, norms) / lengths)[place.to(shift.device)]
 
     @torch.no_grad()
     def _activations(self, ids: Tensor, mask: Tensor) -> Tensor:

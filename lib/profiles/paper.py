@@ -105,6 +105,7 @@ PROFILE = Profile(
             "checkpointing": True,
             "teacher_steps": 3500,
             "student": (768, 12, 12),
+            "style": "gpt2_checkpoint",
             "steps": 7000,
             "rate": 5e-4,
             "optimiser": "adamw",

@@ -136,6 +136,7 @@ class DistillationSizes(Settings):
     teacher_frozen: Literal["float32", "bfloat16"] = "float32"  # of its matrices that are not adapted; losses are equal
     checkpointing: bool = False  # the teacher's layers are computed a second time instead of kept
     student: tuple[PositiveInt, PositiveInt, PositiveInt]  # width, layers, heads
+    style: Literal["gpt2", "gpt2_checkpoint"] = "gpt2"  # of the main student; the latter begins from GPT-2's weights
     ratios: Annotated[
         tuple[tuple[PositiveInt, PositiveInt], ...], Field(min_length=1)
     ]  # layers and widths of the students of Table K3

@@ -73,6 +73,8 @@ def _needs(chosen: Profile) -> Iterator[Need]:
         for name in (suites.TRAINING_FILE, *suites.TEST_FILES.values()):
             yield Need("4_hetero_kd", (name,))
     yield Need("4_hetero_kd", (chosen.backbone,), is_model=True)
+    if chosen.distillation.style == "gpt2_checkpoint":
+        yield Need("4_hetero_kd", ("gpt2",), is_model=True)
 
 
 def require(prefixes: Sequence[str], profile: str) -> None:

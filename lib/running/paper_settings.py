@@ -77,8 +77,8 @@ SETTINGS = (
         "1",
         "BERTScore",
         "InfoDiffusion: DeBERTa (xlarge, MNLI)",
-        paper="MiniLM, named beside each score",
-        cpu="the same",
+        paper="the encoder in the folder that `BERTSCORE_MODEL` names (DeBERTa's layer 40), else MiniLM; named",
+        cpu="MiniLM, named beside each score",
     ),
     Setting("2", "precision of trained weights", "not known: ours", "beacons.full_dtype"),
     Setting("2", "lowest adapted layer", "not known: the field adapts all", "beacons.first_layer"),
@@ -116,8 +116,8 @@ SETTINGS = (
         "4",
         "student's weights at the start",
         "MiniLLM: the GPT-2 checkpoint",
-        paper="afresh over the teacher's tokens, whose vectors are projected",
-        cpu="the same",
+        paper="the blocks of `gpt2`; word vectors are the teacher's, projected, as the tokens are",
+        cpu="afresh; word vectors as in `paper`",
     ),
 )
 

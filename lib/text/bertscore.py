@@ -1,29 +1,88 @@
 """A BERTScore-like metric: greedy matching of the contextual vectors of tokens (Zhang et al., 2020)."""
 
+import functools
+import os
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lib.causal_lm import backbones
+from lib.errors import UserError
+from lib.sources import hub
 from lib.text import metrics
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-ENCODER = "all-MiniLM-L6-v2"  # named beside every score: the authors use microsoft/deberta-xlarge-mnli
+# The folder of another encoder: the authors use microsoft/deberta-xlarge-mnli.
+FOLDER = os.environ.get("BERTSCORE_MODEL", "")
+ENCODER = Path(FOLDER).name if FOLDER else "all-MiniLM-L6-v2"  # named beside every score
+LAYERS = {
+    "deberta-xlarge-mnli": 40
+}  # whose states agree best with people, as the metric's authors found; else the last
 
 
 def token_vectors(texts: Iterable[str]) -> dict[str, "Tensor"]:
-    """Return {text: vectors (tokens, 384)} of MiniLM's last layer, each different text encoded once."""
+    """Return {text: vectors (tokens, width)} of the encoder's layer, each different text encoded once.
+
+    The encoder is MiniLM, or the one in the folder that BERTSCORE_MODEL names; `UserError` where that has none.
+    """
     different = list(dict.fromkeys(texts))
-    return dict(zip(different, backbones.encode_tokens(different), strict=True))
+    vectors = _encoded(different) if FOLDER else backbones.encode_tokens(different)
+    return dict(zip(different, vectors, strict=True))
+
+
+def encoder_identity() -> str:
+    """Return what tells the user's encoder from another: a digest of its files; "" for MiniLM."""
+    return backbones.identity(FOLDER) if FOLDER else ""
+
+
+@functools.cache
+def _encoder(folder: str) -> "tuple[PreTrainedTokenizerBase, PreTrainedModel]":
+    transformers = hub.import_transformers(offline=True)
+    try:
+        model = transformers.AutoModel.from_pretrained(folder, dtype="float32", use_safetensors=True)
+        return transformers.AutoTokenizer.from_pretrained(folder), model.eval().requires_grad_(False)
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise UserError(f"BERTSCORE_MODEL={folder}: {reason}: name a folder with an encoder's files") from error
+
+
+def _encoded(texts: Sequence[str], batch_size: int = 64) -> "list[Tensor]":
+    """Return the vectors of each text's tokens, special ones left out, on the CPU; a text is cut at 512 tokens."""
+    import torch
+
+    tokenizer, model = _encoder(FOLDER)
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    layer = min(LAYERS.get(ENCODER, model.config.num_hidden_layers), model.config.num_hidden_layers)
+    order = sorted(range(len(texts)), key=lambda place: len(texts[place]))
+    found = [torch.empty(0)] * len(texts)
+    for start in range(0, len(order), batch_size):
+        chosen = order[start : start + batch_size]
+        batch = tokenizer(
+            [texts[place] for place in chosen],
+            padding=True,
+            truncation=True,
+            max_length=512,
+            return_special_tokens_mask=True,
+            return_tensors="pt",
+        )
+        special = batch.pop("special_tokens_mask").bool()
+        with torch.inference_mode():
+            states = model(**batch.to(model.device), output_hidden_states=True).hidden_states[layer].cpu()
+        ordinary = batch["attention_mask"].cpu().bool() & ~special
+        for row, place in enumerate(chosen):
+            found[place] = states[row][ordinary[row]].clone()
+    return found
 
 
 def bertscore(
     hypotheses: Sequence[str], references: Sequence[str], vectors: "Mapping[str, Tensor] | None" = None
 ) -> np.ndarray:
-    """F1 of greedy token matching over MiniLM's last layer, (n,); no idf weights, no rescaling by a baseline.
+    """F1 of greedy token matching over the encoder's layer, (n,); no idf weights, no rescaling by a baseline.
 
     `vectors` are those of `token_vectors` for all these texts, to encode the texts of several systems only once.
     Raises `ValueError` unless both have the same number of sentences and `vectors` has all of them, and `TypeError` for

@@ -40,6 +40,8 @@ def _identity() -> str:
     """Return the digest of all that decides a score besides its texts."""
     code, reached = reach(entry_of(_compute))
     encoder = {name: sources.identity(name) for name in sources.CARRIERS if name in reached.strings}
+    if own := bertscore.encoder_identity():
+        encoder = {bertscore.ENCODER: own}
     machine = environment.describe()
     return digest([code, encoder, {name: machine[name] for name in environment.NUMERICS}])[:16]
 

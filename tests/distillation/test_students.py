@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from transformers import GPT2LMHeadModel, LlamaForCausalLM
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaForCausalLM
 
 from lib.distillation.students import parameters, projected, student
 from lib.distillation.vocabularies import TrainedVocabulary
@@ -89,3 +89,25 @@ def test_errors_name_the_remedy():
             student("gpt2", 16, 1, 2, VOCABULARY, init, embeddings)
     with pytest.raises(UserError, match=r"no 64 principal axes: take a narrower student"):
         projected(table(), 64)
+
+
+def test_a_student_begins_from_gpt2s_checkpoint_but_for_its_word_vectors(tmp_path, monkeypatch):
+    torch.manual_seed(3)
+    released = GPT2LMHeadModel(GPT2Config(vocab_size=50, n_embd=16, n_layer=2, n_head=2, n_positions=64))
+    released.save_pretrained(tmp_path / "gpt2")
+    monkeypatch.setenv("MODEL_DIR", str(tmp_path))
+    build = {"width": 16, "layers": 2, "heads": 2, "vocabulary": VOCABULARY, "positions": 40}
+    made, fresh = student("gpt2_checkpoint", **build), student("gpt2", **build)
+    theirs = dict(released.transformer.named_parameters())
+    for name, value in made.transformer.named_parameters():
+        if name == "wte.weight":
+            assert torch.equal(value, fresh.transformer.wte.weight)
+        else:
+            assert torch.equal(value, theirs[name][:40] if name == "wpe.weight" else theirs[name])
+    with pytest.raises(UserError, match=r"gpt2 is \(16, 2, 2\), 64 positions, not \(16, 2, 2\), 65 positions"):
+        student("gpt2_checkpoint", **build | {"positions": 65})
+    with pytest.raises(UserError, match="take its shape"):
+        student("gpt2_checkpoint", **build | {"layers": 3})
+    monkeypatch.delenv("MODEL_DIR")
+    with pytest.raises(UserError, match=r"gpt2: .*keep a copy in MODEL_DIR"):
+        student("gpt2_checkpoint", **build)

@@ -80,6 +80,22 @@ def test_losses_and_gradients_of_the_upper_blocks_are_those_of_whole_passes(make
     assert torch.allclose(fewer[1], divergence[chosen], rtol=1e-3, atol=1e-6)
 
 
+@both
+def test_the_block_of_the_change_is_run_once(make) -> None:
+    model, layer = make().requires_grad_(False), 2
+    upper = Upper(model, locate(model, Letters(), EDITS, PREFIXES), layer)
+    runs: list[int] = []
+    hooks = [one.register_forward_hook(lambda *_, n=n: runs.append(n)) for n, one in enumerate(blocks(model))]
+    delta = torch.randn(3, 16, generator=torch.Generator().manual_seed(1))
+    found = upper.losses(torch.zeros(3, 16)), upper.losses(delta)
+    assert runs == [3, 3]
+    for hook in hooks:
+        hook.remove()
+    upper._parted = None  # a block that is built otherwise is run in every step
+    wanted = upper.losses(torch.zeros(3, 16)), upper.losses(delta)
+    assert all(torch.equal(one, two) for one, two in zip(sum(found, ()), sum(wanted, ()), strict=True))
+
+
 @pytest.mark.parametrize("averaged", ["keys", "all"])
 @pytest.mark.parametrize("start", ["mlp", "block"])
 @both

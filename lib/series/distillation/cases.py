@@ -129,7 +129,10 @@ def students(profile: str) -> dict[str, tuple[str, dict[str, Any]]]:
     """Return the students of Table K3 besides the main one: title and changes to its build, by name."""
     sizes = profiles.profile(profile).distillation
     found = {
-        f"gpt2_{layers}x{width}": (f"GPT-2 style, {layers} x {width}", {"layers": layers, "width": width})
+        f"gpt2_{layers}x{width}": (
+            f"GPT-2 style, {layers} x {width}",
+            {"style": "gpt2", "layers": layers, "width": width},
+        )
         for layers, width in sizes.ratios
     }
     width, layers, _ = sizes.student
@@ -207,7 +210,9 @@ def arm_config(row: Method, profile: str, changes: dict[str, Any] | None = None,
     width, layers, heads = sizes.student
     return RunConfig(
         objective=ObjectiveConfig(**told),
-        student=StudentConfig(**{"width": width, "layers": layers, "heads": heads, **row.student}),
+        student=StudentConfig(
+            **{"style": sizes.style, "width": width, "layers": layers, "heads": heads, **row.student}
+        ),
         data=data_config(profile),
         training=TrainingConfig(
             steps=steps, batch=sizes.batch, rate=sizes.rate, optimiser=sizes.optimiser, micro_batches=PARTS

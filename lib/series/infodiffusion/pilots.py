@@ -6,6 +6,7 @@ sampling steps; the difference between the models plays no part.
 """
 
 import argparse
+import math
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ import torch
 
 from lib import files, paths, strict_json
 from lib.diffusion.model import DiffusionModel
+from lib.diffusion.process import RELEASED
 from lib.diffusion.sampling import SamplingConfig
 from lib.seq2seq import decoding
 from lib.series.infodiffusion import cases
@@ -31,7 +33,9 @@ WAYS: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {
     "apart": ({**APART, "timesteps": "skewed"}, {"sharpness": 0.3}),
     "one optimum": ({**ONE, "timesteps": "skewed"}, {"sharpness": 1.0}),
     "one optimum, loss-aware times": ({**ONE, "timesteps": "loss_aware"}, {"sharpness": 1.0}),
+    "one optimum, dropout": ({**ONE, "timesteps": "skewed"}, {"sharpness": 1.0, "dropout": 0.1}),
     "cross entropy alone": ({**ONE, "timesteps": "skewed", "squared_error": 0.0}, {"sharpness": 1.0}),
+    "as released": ({**APART, **RELEASED}, {"sharpness": math.sqrt(128)}),
 }
 WALKS = {
     "ddim": SamplingConfig(sampler="ddim"),

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 SHOWN = 20  # test sentences whose decoding is kept step by step
 
-# Our choices, alike for both models, made on validation (docs/pilots/infodiffusion.json): both losses read one
-# distribution over words, so that they have one optimum. Estimates are then not clamped, which gains nothing.
+# Our choices, alike for both models (docs/infodiffusion.md): both losses read one distribution over words, so that they
+# have one optimum. Estimates are then not clamped, which gained nothing on validation.
 OURS: Mapping[str, Any] = {
     "estimate": "expected",
     "rounding_of": "estimate",

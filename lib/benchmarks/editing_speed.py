@@ -1,0 +1,221 @@
+"""How much sooner edits are learnt than by plain code, beside the bound that counting products gives.
+
+Both sides take the same steps on the same texts, turn about, by the processor's time. "equal" learns the same edits in
+one batch on both sides, "one by one" has the plain code learn them in turn and ours at once.
+"""
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from lib.benchmarks import plain_editing
+from lib.benchmarks.plain_editing import Work
+from lib.causal_lm.edits import Edit
+from lib.causal_lm.encoding import IGNORED, Encoded, encode_edits, prompt_tokens
+from lib.causal_lm.layers import down_projection, matrix
+from lib.editing.grace import Grace, GraceConfig
+from lib.editing.located import Row, locate
+from lib.editing.values import ValueConfig, optimise
+from lib.editing.wise import Wise, WiseConfig
+from lib.lemoe.adaptor import Adaptor, AdaptorConfig
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+AIMS = {"equal": 0.9, "one by one": 5.0}  # of the bound; times as fast
+# Put before prompts by WISE (all) and, with "" first, by ROME (the first five); ten, as many as the release draws.
+PREFIXES = (
+    "I have heard it. ",
+    "You may know this. ",
+    "Because it is so. ",
+    "Yes, that is right. ",
+    "Q: What is it? ",
+    "I was told by a friend who has read it. ",
+    "You will find it in every book on the shelf. ",
+    "Because nobody has asked for a long time now. ",
+    "Yes, and there is more to be said on it. ",
+    "Q: Who could tell us more about this today? ",
+)
+RELEASED = {"grace": 27 / 32, "wise": 27 / 32, "lemoe": 18 / 32, "values": 17 / 48}  # layers, as shares of the depth
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two ways of learning the same edits, and how many fewer products the second could do with at the least."""
+
+    method: str
+    layer: int
+    way: str
+    edits: int
+    plain: Callable[[], object]
+    ours: Callable[[], object]
+    bound: float
+
+
+class Texts:
+    """The model, and the edits and irrelevant texts that are learnt."""
+
+    def __init__(
+        self,
+        model: "PreTrainedModel",
+        tokenizer: "PreTrainedTokenizerBase",
+        edits: Sequence[Edit],
+        irrelevant: Sequence[str],
+        width: int,
+        steps: int,
+    ) -> None:
+        """Take them; `width` is the inner width of LEMoE's experts, `steps` those of every method."""
+        self.model, self.tokenizer, self.edits, self.irrelevant = model, tokenizer, edits, irrelevant
+        self.width, self.steps = width, steps
+
+    def pair(self, method: str, layer: int, way: str, count: int) -> Pair:
+        """Return the two ways of learning the first `count` edits by a method."""
+        edits = self.edits[:count]
+        parts = [edits] if way == "equal" else [[edit] for edit in edits]
+        make = {"grace": self._grace, "lemoe": self._lemoe, "wise": self._wise, "values": self._values}[method]
+        learn, ours, least = make(edits, layer)
+        bound = sum(self._plain_products(method, part, layer) for part in parts) / least
+        return Pair(method, layer, way, count, lambda: [learn(part) for part in parts], ours, bound)
+
+    def _grace(self, edits: Sequence[Edit], layer: int) -> tuple[Callable, Callable, int]:
+        config = GraceConfig.tuned(layer=layer, steps=self.steps, enough=0.0)
+
+        def ours() -> None:
+            editor = Grace(self.model, self.tokenizer, config)
+            editor.edit(edits)
+            editor.restore()
+
+        read = encode_edits(self.model, self.tokenizer, edits)
+        least = Work.of(self.model, layer).least(*_counts(read), self.steps)
+        return lambda part: plain_editing.grace(self.model, self.tokenizer, part, layer, self.steps), ours, least
+
+    def _lemoe(self, edits: Sequence[Edit], layer: int) -> tuple[Callable, Callable, int]:
+        config = AdaptorConfig(layer=layer, steps=self.steps, expert_width=self.width)
+
+        def ours() -> None:
+            adaptor = Adaptor.attach(self.model, config)
+            adaptor.edit(self.tokenizer, edits)
+            adaptor.detach()
+
+        def learn(part: Sequence[Edit]) -> None:
+            plain_editing.lemoe(self.model, self.tokenizer, part, layer, self.steps, self.width)
+
+        read = encode_edits(self.model, self.tokenizer, edits)
+        return learn, ours, Work.of(self.model, layer).least(*_counts(read), self.steps, self._own("lemoe", layer))
+
+    def _wise(self, edits: Sequence[Edit], layer: int) -> tuple[Callable, Callable, int]:
+        config = WiseConfig(layer=layer, steps=self.steps, enough=0.0, still=None, together=len(edits))
+        irrelevant = self.irrelevant[: len(edits)]
+
+        def ours() -> None:
+            editor = Wise(self.model, self.tokenizer, irrelevant, config, PREFIXES)
+            editor.edit(edits)
+            editor.restore()
+
+        def learn(part: Sequence[Edit]) -> None:
+            plain_editing.wise(self.model, self.tokenizer, part, layer, self.steps, PREFIXES, irrelevant)
+
+        read = plain_editing.with_irrelevant(self.model, self.tokenizer, edits, PREFIXES, irrelevant)
+        others, own = sum(len(prompt_tokens(self.tokenizer, text)) for text in irrelevant), self._own("wise", layer)
+        (tokens, scored), work = _counts(read), Work.of(self.model, layer)
+        # An irrelevant text runs to the layer once, and through the side memory in every step.
+        least = work.least(tokens - others, scored, self.steps, own) + others * (
+            (layer + 1) * work.block + self.steps * own
+        )
+        return learn, ours, least
+
+    def _values(self, edits: Sequence[Edit], layer: int) -> tuple[Callable, Callable, int]:
+        config = ValueConfig(steps=self.steps, enough=0.0)
+        rows = [row for edit in self._located(edits) for row in (*edit.texts, edit.essence)]
+        located = self._located(edits)
+        reached = sum(_used(row) - row.place for row in rows)
+        scored = sum(row.targets or 1 for row in rows)
+        below = sum(_used(row) for row in rows)
+        least = Work.of(self.model, layer).least(reached, scored, self.steps, below=below)
+
+        def learn(part: Sequence[Edit]) -> None:
+            plain_editing.values(self.model, self._located(part), layer, self.steps)
+
+        return learn, lambda: optimise(self.model, located, layer, config), least
+
+    def _plain_products(self, method: str, edits: Sequence[Edit], layer: int) -> int:
+        """Return what the plain code multiplies: padding counts, since it is run."""
+        work, own = Work.of(self.model, layer), self._own(method, layer)
+        if method == "values":
+            total = 0
+            for edit in self._located(edits):
+                rows = [*edit.texts, edit.essence]
+                tokens = len(rows) * max(len(row.ids) for row in rows)
+                total += work.plain(tokens, self.steps) + tokens * (work.blocks * work.block + work.head)
+            return total
+        if method == "wise":
+            read = plain_editing.with_irrelevant(self.model, self.tokenizer, edits, PREFIXES, self.irrelevant)
+        else:
+            read = encode_edits(self.model, self.tokenizer, edits)
+        return work.plain(read.ids.numel(), self.steps, own)
+
+    def _own(self, method: str, layer: int) -> int:
+        """Return the products that a method itself adds for a token and step, whoever writes it."""
+        if method == "wise":  # the side memory, and its gradient
+            return 2 * matrix(down_projection(self.model, layer)).numel()
+        if method == "lemoe":  # two maps, their gradients, and that of what is between them
+            return 5 * self.model.config.hidden_size * self.width
+        return 0
+
+    def _located(self, edits: Sequence[Edit]) -> list[Any]:
+        return locate(self.model, self.tokenizer, edits, ("", *(prefix.strip(". ") for prefix in PREFIXES[:5])))
+
+
+def _counts(read: Encoded) -> tuple[int, int]:
+    """Return how many tokens are read, and at how many a target is predicted."""
+    return int(read.mask.sum()), int((read.labels != IGNORED).sum())
+
+
+def _used(row: Row) -> int:
+    """Return how many tokens of a text are read: the last of a target is only predicted."""
+    return len(row.ids) - (row.targets > 0)
+
+
+def timed(pair: Pair, turns: int) -> dict[str, Any]:
+    """Time both ways turn about, in the processor's seconds; the ratio is the median of the turns'."""
+    spent: dict[str, list[float]] = {"plain": [], "ours": []}
+    for turn in range(turns):
+        for name in ("plain", "ours") if turn % 2 else ("ours", "plain"):
+            began = time.process_time()
+            getattr(pair, name)()
+            spent[name].append(time.process_time() - began)
+    ratios = [plain / ours for plain, ours in zip(spent["plain"], spent["ours"], strict=True)]
+    ratio, aim = statistics.median(ratios), AIMS[pair.way]
+    return {
+        "method": pair.method,
+        "layer": pair.layer,
+        "way": pair.way,
+        "edits": pair.edits,
+        "plain_seconds": statistics.median(spent["plain"]),
+        "seconds": statistics.median(spent["ours"]),
+        "ratio": ratio,
+        "lowest": min(ratios),
+        "highest": max(ratios),
+        "bound": pair.bound,
+        "reached": ratio >= (aim * pair.bound if pair.way == "equal" else aim),
+    }
+
+
+def report(rows: Sequence[dict[str, Any]], steps: int) -> list[str]:
+    """Return the table of what was timed, as lines."""
+    lines = [
+        f"edits by plain code and ours, {steps} steps each, processor seconds; aims: {AIMS['equal']:.0%} of the bound "
+        f"on equal batches, {AIMS['one by one']:.0f} times where plain code learns one by one:",
+        f"{'':10}{'layer':>6}{'edits':>6}  {'way':12}{'plain':>8}{'ours':>8}{'ratio':>7}{'bound':>7}"
+        "  of it  lowest to highest",
+    ]
+    for row in rows:
+        name = f"{row['method']:10}{row['layer']:6}{row['edits']:6}  {row['way']:12}"
+        seconds = f"{row['plain_seconds']:8.2f}{row['seconds']:8.2f}{row['ratio']:7.2f}{row['bound']:7.2f}"
+        spread = f"{row['lowest']:.2f} to {row['highest']:.2f}"
+        lines.append(
+            f"{name}{seconds}{row['ratio'] / row['bound']:7.0%}  {spread}{'' if row['reached'] else ', below aim'}"
+        )
+    return lines
