@@ -36,7 +36,18 @@ def token_loss(part: Chosen, weights: Tensor) -> Tensor:
     places, count = target_places(part.encoded), len(weights)
     losses, _, sequence = part.losses()
     weighed = mean_by_sequence(losses * weights[places], sequence, count)
-    return weighed.sum() / mean_by_sequence(weights[places], places[0], count).sum()
+    return weighed.sum() / token_mass(part, weights)
+
+
+def fact_mass(_: Chosen, weights: Tensor) -> Tensor:
+    """Return what `fact_loss` divides by, which parts of a batch add up to the batch's."""
+    return weights.sum()
+
+
+def token_mass(part: Chosen, weights: Tensor) -> Tensor:
+    """Return what `token_loss` divides by, which parts of a batch add up to the batch's."""
+    places = target_places(part.encoded)
+    return mean_by_sequence(weights[places], places[0], len(weights)).sum()
 
 
 def standardised(values: Tensor, mask: Tensor | None = None) -> Tensor:

@@ -5,7 +5,8 @@ tokens = prompts.continued(24, ends, likeliest)           # greedy: a list of id
 tokens = prompts.continued(24, ends, choose, 16, stream)  # 16 samples for each row, in turn
 
 transformers' `generate` reads a prompt again for every sample of it, and takes a batch on until its longest row ends;
-where most responses are short, that is most of the time.
+where most responses are short, that is most of the time. On an accelerator what was written is read back every `EVERY`
+tokens alone, so that it need not be waited for at each; the numbers that are drawn are those of reading at each.
 """
 
 import copy
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 # What is written next, (rows,), after ids (rows, tokens so far) with logits (rows, vocabulary), given numbers drawn
 # uniformly from [0, 1), (rows,).
 Choice = Callable[[Tensor, Tensor, Tensor], Tensor]
+EVERY = 16  # tokens between two looks at which rows have ended, where a look means waiting for the device
 WORTH = 0.8  # rows are taken out of the cache when so few of them go on: a copy has its price
 
 
@@ -66,33 +68,41 @@ class Prompts:
         copies: int = 1,
         stream: torch.Generator | None = None,
         whole: bool = False,
+        every: int | None = None,
     ) -> list[list[int]]:
         """Return the tokens that follow each prompt, `copies` of them in turn for each.
 
         They end with the first that is one of `ends`, or after `longest`. `choose` is asked for the rows that go on,
         and perhaps for a few that do not; its numbers come from `stream` (torch's global one by default), and a row's
-        do not depend on when others end. With `whole` every pass has all rows, as adapters per row need it. Raises
-        `ValueError` for lengths or copies below 1.
+        do not depend on when others end. With `whole` every pass has all rows, as adapters per row need it. Which rows
+        have ended is looked at after `every` tokens (1 on a CPU, else `EVERY`), which changes no token and leaves the
+        stream where it would be. Raises `ValueError` for lengths, copies or `every` below 1.
         """
-        if longest < 1 or copies < 1:
-            raise ValueError(f"longest={longest}, copies={copies}: give at least 1")
+        every = every if every is not None else (1 if self._ids.device.type == "cpu" else EVERY)
+        if min(longest, copies, every) < 1:
+            raise ValueError(f"longest={longest}, copies={copies}, every={every}: give at least 1")
         cache = copy.deepcopy(self._cache)
         cache.batch_repeat_interleave(copies)
         own = (self._ids, self._mask, self._place, self._logits)
         ids, mask, place, logits = (value.repeat_interleave(copies, 0) for value in own)
+        ends = ends.cpu()
         found: list[list[int]] = [[] for _ in ids]
         rows, running = torch.arange(len(ids)), torch.ones(len(ids), dtype=torch.bool)
+        written: list[Tensor] = []  # since the last look
+        before = _state(stream)  # what is drawn from here on may be too much
         for taken in range(1, longest + 1):
             words = choose(ids, logits, torch.rand(len(found), generator=stream)[rows].to(ids.device))
-            for row, goes, word in zip(rows.tolist(), running.tolist(), words.tolist(), strict=True):
-                if goes:
-                    found[row].append(word)
-            running &= ~torch.isin(words.cpu(), ends.cpu())
-            if taken == longest or not running.any():
-                break
+            written.append(words)
+            if len(written) == every or taken == longest:
+                used = _take(found, rows, running, torch.stack(written).cpu(), ends)
+                if used < len(written):  # every row had ended before: what was drawn since is put back
+                    _go_back(stream, before, used, len(found))
+                if taken == longest or not running.any():
+                    break
+                written, before = [], _state(stream)
             ids, mask = torch.cat([ids, words[:, None]], 1), torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
             place = place + 1
-            if not whole and running.sum() <= WORTH * len(rows):
+            if not written and not whole and running.sum() <= WORTH * len(rows):
                 kept = running.nonzero()[:, 0]
                 rows, running, kept = rows[kept], running[kept], kept.to(ids.device)
                 cache.batch_select_indices(kept)
@@ -102,3 +112,33 @@ class Prompts:
             )
             logits = read.logits[:, -1]
         return found
+
+
+def _take(found: list[list[int]], rows: Tensor, running: Tensor, told: Tensor, ends: Tensor) -> int:
+    """Add the tokens `told` (tokens, rows) to what was found, up to each row's end, and note in `running` who ended.
+
+    Returns how many of them were needed: those before the last row ended.
+    """
+    for number, (words, over) in enumerate(zip(told.tolist(), torch.isin(told, ends), strict=True)):
+        for row, goes, word in zip(rows.tolist(), running.tolist(), words, strict=True):
+            if goes:
+                found[row].append(word)
+        running &= ~over
+        if not running.any():
+            return number + 1
+    return len(told)
+
+
+def _state(stream: torch.Generator | None) -> Tensor:
+    """Return where a stream of numbers, or torch's global one, stands."""
+    return torch.get_rng_state() if stream is None else stream.get_state()
+
+
+def _go_back(stream: torch.Generator | None, state: Tensor, draws: int, count: int) -> None:
+    """Bring a stream to where it was, and on by so many draws of `count` numbers."""
+    if stream is None:
+        torch.set_rng_state(state)
+    else:
+        stream.set_state(state)
+    for _ in range(draws):
+        torch.rand(count, generator=stream)

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
+from lib.causal_lm.processes import Portion, Remembering, Team
 from lib.diffusion.process import ProcessConfig
 from lib.seq2seq import draws
-from lib.seq2seq.processes import Portion, Remembering, Team
 
 HISTORY = 10  # losses kept for each t, as released
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lib.causal_lm import sharding
 from lib.causal_lm.layers import blocks
 from lib.distillation import decoding, proportions
 from lib.distillation.batches import Batch, Example, collate
@@ -78,10 +79,13 @@ class Teacher:
     _head: Tensor
     _other: Tensor
 
-    def __init__(self, model: "PreTrainedModel", kept: Tensor, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self, model: "PreTrainedModel", kept: Tensor, dtype: torch.dtype = torch.float32, copied: bool = True
+    ) -> None:
         """Copy a model and cut it down to `kept` (vocabulary,), ids of its own tokenizer in ascending order.
 
-        `dtype` is what it is read in. Raises `UserError` for a model without separate embeddings and head to cut.
+        `dtype` is what it is read in; without `copied` the model itself is cut, which needs half the memory. Raises
+        `UserError` for a model without separate embeddings and head to cut.
         """
         embeddings, head = model.get_input_embeddings(), model.get_output_embeddings()
         if not isinstance(embeddings, nn.Embedding) or not isinstance(head, nn.Linear) or head.bias is not None:
@@ -89,11 +93,11 @@ class Teacher:
         others = torch.ones(head.weight.shape[0], dtype=torch.bool, device=head.weight.device)
         others[kept] = False
         self._other = head.weight.detach()[others].to(dtype)
-        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+        rows, words = (part.weight.detach()[kept] for part in (head, embeddings))  # before the model itself is rounded
+        self.model = (copy.deepcopy(model) if copied else model).eval().requires_grad_(False)
         for value in self.model.parameters():  # not buffers: rounded rotary frequencies would be other positions
             value.data = value.data.to(dtype)
-        rows = head.weight.detach()[kept]
-        self.model.set_input_embeddings(nn.Embedding.from_pretrained(embeddings.weight.detach()[kept].to(dtype)))
+        self.model.set_input_embeddings(nn.Embedding.from_pretrained(words.to(dtype)))
         cut = nn.Linear(rows.shape[1], len(kept), bias=False, device=rows.device, dtype=dtype)
         cut.weight = nn.Parameter(rows.to(dtype), requires_grad=False)
         self.model.set_output_embeddings(cut)
@@ -148,6 +152,8 @@ class Adaptation:
 
     The lower layers, embeddings and head are frozen; the loss is over the model's whole vocabulary, so that the mass on
     tokens that never occur can fall. A batch is seen once or twice, so caching the lower layers would gain nothing.
+    What is trained stays in float32, and so do its gradients and moments: a step of AdamW is less than bf16 can tell
+    from nothing. Only what is frozen may be kept in the precision of the products, where nothing else reads it.
     """
 
     def __init__(
@@ -158,10 +164,12 @@ class Adaptation:
         examples: Sequence[Example],
         pad: int,
         dtype: torch.dtype = torch.float32,
+        frozen: torch.dtype = torch.float32,
     ) -> None:
         """Free the blocks from `layer` on, and the final norm; raises `UserError` for a layer that does not exist.
 
-        `dtype` is that of the products: bf16 takes about half the time.
+        `dtype` is that of the products: bf16 takes about half the time. `frozen` is that of the frozen matrices; where
+        it is that of the products, every loss is the same to the bit. Raises `ValueError` for another precision.
         """
         found = blocks(model)
         if not 0 <= layer < len(found):
@@ -174,6 +182,10 @@ class Adaptation:
             True
         )
         self.module = nn.ModuleDict({"upper": self.upper, "proportions": self.rule})
+        if frozen not in (torch.float32, dtype):
+            raise ValueError(f"frozen={frozen}: take float32, or the precision of the products, {dtype}")
+        if frozen != torch.float32:
+            self._round(frozen)
 
     def prepare(self, step: int, rows: Sequence[int], parts: int) -> list[tuple[Batch, int]]:
         """Return the rows in `parts`, each with the number of response tokens of all; `ValueError` where that is 0."""
@@ -195,9 +207,24 @@ class Adaptation:
         nats = functional.cross_entropy(logits.float(), ids[batch.response], reduction="sum")
         return {"ce": nats / tokens}
 
+    def _round(self, dtype: torch.dtype) -> None:
+        """Keep the frozen linear maps in a lower precision, but for a head whose matrix is that of the embeddings.
+
+        Embeddings and norms stay as they are, so that the stream between the blocks does.
+        """
+        from transformers.pytorch_utils import Conv1D
+
+        words = self._model.get_input_embeddings().weight
+        for module in self._model.modules():
+            if not isinstance(module, nn.Linear | Conv1D) or module.weight.requires_grad or module.weight is words:
+                continue
+            for value in module.parameters():
+                value.data = value.data.to(dtype)
+
     def weights(self) -> dict[str, Tensor]:
         """Return the adapted weights by name, in bf16: the precision that the teacher is read in."""
-        return {name: value.detach().to(torch.bfloat16).cpu() for name, value in self.upper.state_dict().items()}
+        whole = {name: sharding.whole(value.detach()) for name, value in self.upper.state_dict().items()}
+        return {name: value.to(torch.bfloat16).cpu() for name, value in whole.items()}
 
     def take(self, weights: Mapping[str, Tensor]) -> None:
         """Put adapted weights into the model; raises `RuntimeError` where they do not fit."""

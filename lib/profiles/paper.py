@@ -101,6 +101,8 @@ PROFILE = Profile(
             "test": 500,
             "longest": (256, 256),
             "teacher_layer": 24,  # the upper eight: AdamW's moments of all 32 need 108 GB before anything else
+            "teacher_frozen": "bfloat16",
+            "checkpointing": True,
             "teacher_steps": 3500,
             "student": (768, 12, 12),
             "style": "gpt2_checkpoint",

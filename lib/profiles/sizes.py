@@ -132,6 +132,9 @@ class DistillationSizes(Settings):
     teacher_steps: PositiveInt
     teacher_batch: PositiveInt
     teacher_rate: Rate
+    teacher_parts: PositiveInt = 2  # of a step: neighbours are of similar length, so less is padded
+    teacher_frozen: Literal["float32", "bfloat16"] = "float32"  # of its matrices that are not adapted; losses are equal
+    checkpointing: bool = False  # the teacher's layers are computed a second time instead of kept
     student: tuple[PositiveInt, PositiveInt, PositiveInt]  # width, layers, heads
     style: Literal["gpt2", "gpt2_checkpoint"] = "gpt2"  # of the main student; the latter begins from GPT-2's weights
     ratios: Annotated[

@@ -222,20 +222,21 @@ def distillation(case: "Case") -> Cost:
     teacher = shapes.of_model(adapted.backbone, adapted.layers)
     longest = sum(adapted.data.longest)
     examples, tests = adapted.data.examples, adapted.data.test
-    loaded = 2 * 4 * teacher.parameters  # in float32, and a copy before it is cut down and rounded
+    loaded = 4 * teacher.parameters  # in float32, before it is cut down and rounded
     if case.name.endswith("teacher/adapted"):
         training = config.training
         rows = training.batch / training.micro_batches
         trained = teacher.trained(config.layer)
-        cast = 2 * (teacher.parameters - teacher.embeddings)  # autocast's copy of the weights
+        matrices = teacher.parameters - trained - teacher.embeddings  # that are frozen
+        size = _bytes(config.frozen)
+        cast = 2 * (trained + (matrices if size > 2 else 0))  # autocast's copy of the weights
+        scores = shapes.scores(teacher.vocabulary)
+        every = rows * longest * ((teacher.layers - config.layer) * teacher.activations() + scores)
+        least = rows * longest * (teacher.layers * teacher.states() + teacher.activations() + scores)
         memory = replace(
-            adam(trained, 4 * (teacher.parameters - trained) + cast),
-            activations=rows
-            * longest
-            * ((teacher.layers - config.layer) * teacher.activations() + shapes.scores(teacher.vocabulary)),
-            checkpointed=rows
-            * longest
-            * (teacher.layers * teacher.states() + teacher.activations() + shapes.scores(teacher.vocabulary)),
+            adam(trained, 4 * teacher.embeddings + size * matrices + cast),
+            activations=least if training.checkpointing else every,
+            checkpointed=least,
         )
         tokens = training.steps * training.batch * longest
         work = tokens * (teacher.operations() + 2 * teacher.operations(config.layer))

@@ -13,9 +13,9 @@ from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from lib import errors, paths, progress, seeds
-from lib.causal_lm import training_states
+from lib.causal_lm import processes, training_states
 from lib.errors import UserError
-from lib.seq2seq import batches, draws, processes
+from lib.seq2seq import batches, draws
 from lib.seq2seq.blocks import Block
 from lib.seq2seq.counts import Count
 from lib.settings import Settings, Share

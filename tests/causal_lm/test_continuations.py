@@ -59,6 +59,32 @@ def test_every_copy_is_drawn_by_its_own_numbers_whenever_others_end(make):
     assert len({len(row) for row in found}) > 3  # they end at many places
 
 
+@both
+@pytest.mark.parametrize("every", [2, 3, 16])
+@pytest.mark.parametrize("whole", [False, True])
+def test_looking_seldom_at_who_has_ended_changes_no_token_and_no_number(make, every, whole, monkeypatch):
+    """Reading back is counted: once a look, where it was twice a token."""
+    prompts, copies, longest, reads = Prompts(make(), *padded(ROWS)), 3, 12, []
+    read = torch.Tensor.cpu
+    monkeypatch.setattr(torch.Tensor, "cpu", lambda self: reads.append(self) or read(self))
+    ends = torch.tensor([4, 11, 19, 5, 8, 21])
+    told = []
+    for looks in (1, every):
+        stream = torch.Generator().manual_seed(3)
+        torch.manual_seed(5)
+        reads.clear()
+        rows = [
+            prompts.continued(longest, ends, chosen, copies, given, whole, looks) for given in (stream, stream, None)
+        ]
+        tokens = [max(map(len, one)) for one in rows]
+        assert len(reads) == sum(1 + -(-most // looks) for most in tokens)  # and one for the ends
+        told.append((rows, stream.get_state(), torch.get_rng_state()))
+    assert min(tokens) < longest  # some stop in the midst of a look
+    (first, *states), (second, *others) = told
+    assert first == second
+    assert all(torch.equal(*pair) for pair in zip(states, others, strict=True))
+
+
 def chosen(_, logits, uniform):
     return sampled(logits.softmax(-1), uniform)
 
@@ -68,9 +94,9 @@ def test_prompts_can_be_continued_again():
     prompts = Prompts(model, *padded(ROWS))
     once = prompts.continued(6, ENDS, likeliest)
     assert prompts.continued(6, ENDS, likeliest, 2)[::2] == once == prompts.continued(6, ENDS, likeliest)
-    for longest, copies in ((0, 1), (1, 0)):
+    for longest, copies, every in ((0, 1, 1), (1, 0, 1), (1, 1, 0)):
         with pytest.raises(ValueError, match="at least 1"):
-            prompts.continued(longest, ENDS, likeliest, copies)
+            prompts.continued(longest, ENDS, likeliest, copies, every=every)
 
 
 def test_tokens_are_sampled_by_their_chances():

@@ -5,10 +5,10 @@ import math
 import pytest
 import torch
 
+from lib.causal_lm.processes import Portion, Team
 from lib.diffusion.process import ProcessConfig
 from lib.diffusion.timesteps import Timesteps
 from lib.seq2seq import draws
-from lib.seq2seq.processes import Portion, Team
 
 
 def seen(losses: list[list[float]], kind: str = "loss_aware") -> Timesteps:

@@ -2,12 +2,13 @@
 
 import pytest
 import torch
+from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from lib.causal_lm.layers import blocks
 from lib.distillation import decoding
 from lib.distillation.batches import Example, collate, order
 from lib.distillation.teacher import Adaptation, Teacher, states_of
-from lib.distillation.training import TrainingConfig, train
+from lib.distillation.training import State, TrainingConfig, advance, recompute, train
 from lib.errors import UserError
 from tests.tiny_models import both, gpt2, llama
 
@@ -122,6 +123,64 @@ def test_adapting_changes_the_upper_layers_alone_and_learns(make) -> None:
     adapted, taken = (Teacher(m, KEPT, torch.bfloat16).signals(batch) for m in (model, fresh))
     assert torch.equal(adapted.output, taken.output)
     assert not any(value.requires_grad for value in fresh.parameters())
+
+
+def adapted(make, frozen: torch.dtype = torch.float32, **more: object) -> tuple[Adaptation, State]:
+    """Adapt in bf16 products; returns the arm and the state of its training after three steps."""
+    one = Adaptation(make(), KEPT, 2, EXAMPLES, PAD, torch.bfloat16, frozen)
+    state = State(one, TrainingConfig(steps=9, batch=4, rate=1e-2, **more))
+    if state.config.checkpointing:
+        recompute(one.module)
+    one.module.train()
+    state.curve = [advance(state, range(4), step) for step in range(3)]
+    return one, state
+
+
+@both
+def test_what_saves_memory_changes_no_bit(make) -> None:
+    wanted = adapted(make)[1].curve
+    assert adapted(make, torch.bfloat16)[1].curve == wanted
+    assert adapted(make, torch.bfloat16, checkpointing=True)[1].curve == wanted
+    with pytest.raises(ValueError, match=r"frozen=torch\.float16: take float32"):
+        Adaptation(make(), KEPT, 2, EXAMPLES, PAD, torch.bfloat16, torch.float16)
+    with pytest.raises(UserError, match="no layer of the model can be computed again"):
+        recompute(torch.nn.Linear(2, 2))
+
+
+@both
+def test_frozen_layers_hold_no_gradients_and_no_moments(make) -> None:
+    one, state = adapted(make, torch.bfloat16)
+    upper = {id(value) for value in one.upper.parameters()}
+    (optimiser,) = state.optimisers
+    assert {id(value) for value in optimiser.state} == upper
+    assert sum(value.numel() for kept in optimiser.state.values() for value in kept.values() if value.ndim) == 2 * sum(
+        value.numel() for value in one.upper.parameters()
+    )
+    frozen = {name: value for name, value in one._model.named_parameters() if id(value) not in upper}
+    assert frozen
+    assert all(value.grad is None and not value.requires_grad for value in frozen.values())
+    matrices = {value.dtype for name, value in frozen.items() if value.ndim == 2 and ("mlp" in name or "attn" in name)}
+    assert matrices == {torch.bfloat16}
+    assert {value.dtype for value in one.upper.parameters()} == {torch.float32}
+    assert one._model.get_input_embeddings().weight.dtype == torch.float32
+
+
+def test_a_layer_is_computed_twice_where_it_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls, norm = [], LlamaRMSNorm.forward
+    monkeypatch.setattr(LlamaRMSNorm, "forward", lambda self, hidden: calls.append(self) or norm(self, hidden))
+    counts = []
+    for checkpointing in (False, True):
+        calls.clear()
+        adapted(llama, checkpointing=checkpointing)
+        counts.append(len(calls))
+    assert counts == [3 * (2 * 4 + 1), 3 * (2 * 4 + 1 + 2 * 2)]  # norms: two in each of 4 layers; the upper 2 again
+
+
+def test_the_model_itself_is_cut_to_the_same_teacher() -> None:
+    batch = collate(EXAMPLES, PAD)
+    copied, itself = (Teacher(llama(), KEPT, torch.bfloat16, copied=one) for one in (True, False))
+    assert torch.equal(copied.signals(batch).output, itself.signals(batch).output)
+    assert torch.equal(copied.signals(batch).lost, itself.signals(batch).lost)
 
 
 @both

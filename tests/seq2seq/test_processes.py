@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from lib.seq2seq import draws, processes
+from lib.causal_lm import processes
+from lib.seq2seq import draws
 
 ROOT = Path(__file__).parents[2]
 
@@ -44,7 +45,7 @@ def test_a_part_has_the_draws_that_its_sentences_have_in_the_batch() -> None:
 @pytest.mark.thorough
 def test_one_process_never_loads_accelerate() -> None:
     code = (
-        "import sys; from lib.seq2seq import processes; assert type(processes.team('cpu')) is processes.Team;"
+        "import sys; from lib.causal_lm import processes; assert type(processes.team('cpu')) is processes.Team;"
         "assert 'accelerate' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

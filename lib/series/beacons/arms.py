@@ -151,7 +151,7 @@ def by_token(learnt: Learnt) -> WeightedLoss:
         distances, mask = guessed(learnt.bench, learnt.once)
         return reweighting.token_weights(distances, mask, learnt.config.alpha, learnt.config.least_weight)
 
-    return WeightedLoss(weights, reweighting.token_loss)
+    return WeightedLoss(weights, reweighting.token_loss, reweighting.token_mass)
 
 
 def _by_fact(learnt: Learnt, alpha: float, order: Tensor) -> WeightedLoss:
@@ -164,7 +164,7 @@ def _by_fact(learnt: Learnt, alpha: float, order: Tensor) -> WeightedLoss:
         distances = distance.distance(learnt.bench.raw, said, targets)
         return reweighting.weights(distances, alpha, config.least_weight)[order].to(handle.model.device)
 
-    return WeightedLoss(weights, reweighting.fact_loss)
+    return WeightedLoss(weights, reweighting.fact_loss, reweighting.fact_mass)
 
 
 def _check_batches(learnt: Learnt) -> None:

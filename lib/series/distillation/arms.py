@@ -179,7 +179,8 @@ def warmed_up(config: RunConfig, world: World, seed: int) -> "PreTrainedModel":
     vocabulary, examples = world.tokens(config.student.tokenizer)
     arm = Distillation(student, examples, ObjectiveConfig(), vocabulary.pad, vocabulary.end, steps, seed)
     order = batches.order([len(example) for example in world.examples], config.training.batch, steps, seed)
-    training.train(arm, order, config.training, seed, until=round(config.objective.compared_after * steps))
+    until = round(config.objective.compared_after * steps)
+    training.train(arm, order, config.training, seed, until=until, device=world.device)
     return student
 
 

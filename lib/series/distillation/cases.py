@@ -63,8 +63,13 @@ def teacher_config(profile: str) -> TeacherConfig:
         layer=sizes.teacher_layer,
         data=data_config(profile),
         training=TrainingConfig(
-            steps=sizes.teacher_steps, batch=sizes.teacher_batch, rate=sizes.teacher_rate, micro_batches=PARTS
+            steps=sizes.teacher_steps,
+            batch=sizes.teacher_batch,
+            rate=sizes.teacher_rate,
+            micro_batches=sizes.teacher_parts,
+            checkpointing=sizes.checkpointing,
         ),
+        frozen=sizes.teacher_frozen,
         decoding=decoding_config(profile),
         decoding_seeds=sizes.decoding_seeds,
     )

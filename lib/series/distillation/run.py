@@ -111,12 +111,13 @@ class Results:
 def adapt(world: World, seed: int, workspace: Path | None = None) -> tuple[dict[str, Tensor], pd.DataFrame]:
     """Train the upper layers of the world's backbone on the trained sets; returns their weights and the curve."""
     config, model = world.config, world.fresh_backbone()
-    dtype = getattr(torch, config.dtype)  # what it will be read in
-    adaptation = Adaptation(model, world.vocabulary.kept, config.layer, world.examples, world.vocabulary.pad, dtype)
+    dtype, frozen = getattr(torch, config.dtype), getattr(torch, config.frozen)  # the first is what it is read in
+    vocabulary = world.vocabulary
+    adaptation = Adaptation(model, vocabulary.kept, config.layer, world.examples, vocabulary.pad, dtype, frozen)
     order = batches.order(
         [len(example) for example in world.examples], config.training.batch, config.training.steps, seed
     )
-    trained = training.train(adaptation, order, config.training, seed, workspace)
+    trained = training.train(adaptation, order, config.training, seed, workspace, device=world.device)
     return adaptation.weights(), pd.DataFrame(trained.curve)
 
 
@@ -146,7 +147,9 @@ def run(config: RunConfig, world: World, seed: int, workspace: Path | None = Non
         if workspace is not None:  # a resumed training does not come by here again
             files.write_checked(workspace / f"watched_{step}", parquet_bytes(watched[step]))
 
-    trained = training.train(arm, order, config.training, seed, workspace, watch=watch, watch_at=config.watch_at)
+    trained = training.train(
+        arm, order, config.training, seed, workspace, watch=watch, watch_at=config.watch_at, device=world.device
+    )
     for step in set(config.watch_at) - set(watched):
         assert workspace is not None  # without one every step was taken here
         watched[step] = pd.read_parquet(io.BytesIO(files.read_checked(workspace / f"watched_{step}")))
@@ -214,16 +217,15 @@ def cost(config: RunConfig, world: World, steps: int, seed: int = 0, warm_up: in
     """
     arm, _ = arms.build(config, world, seed)
     order = batches.order([len(one) for one in world.examples], config.training.batch, warm_up + steps, seed)
-    parameters = [value for value in arm.module.parameters() if value.requires_grad]
-    optimisers = training.optimisers(arm, config.training)
+    state = training.State(arm, config.training)
     arm.module.train()
     taken = []
     for step, rows in enumerate(order):
         began = time.perf_counter()
-        training.advance(arm, optimisers, parameters, rows, step, config.training)
+        training.advance(state, rows, step)
         taken.append(time.perf_counter() - began)
-    moments = [value for one in optimisers for state in one.state.values() for value in state.values()]
-    held = 2 * sum(value.nbytes for value in parameters) + sum(value.nbytes for value in moments)
+    moments = [value for one in state.optimisers for kept in one.state.values() for value in kept.values()]
+    held = 2 * sum(value.nbytes for value in state.parameters) + sum(value.nbytes for value in moments)
     if config.signals == "live" or config.objective.on_policy:
         held += sum(value.nbytes for value in world.teacher.model.parameters())
     return {"seconds": round(statistics.fmean(taken[warm_up:]), 4), "mib": round(held / 2**20, 1)}

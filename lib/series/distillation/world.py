@@ -53,6 +53,9 @@ class TeacherConfig(Settings):
     decoding: DecodingConfig
     decoding_seeds: tuple[NonNegativeInt, ...]
     dtype: Literal["float32", "bfloat16"] = "bfloat16"  # twice as fast to read; the backbone's own precision
+    # Of the matrices below `layer` and the head while it is adapted: in that of `dtype` they take half the memory, and
+    # the losses are the same to the bit.
+    frozen: Literal["float32", "bfloat16"] = "float32"
 
 
 @dataclass(frozen=True)
@@ -154,7 +157,7 @@ class World:
         """Return the adapted teacher over the restricted vocabulary."""
         model = self.fresh_backbone()
         Adaptation(model, self.vocabulary.kept, self.config.layer, (), self.vocabulary.pad).take(self._upper())
-        return Teacher(model, self.vocabulary.kept, getattr(torch, self.config.dtype))
+        return Teacher(model, self.vocabulary.kept, getattr(torch, self.config.dtype), copied=False)
 
     @property
     def calibration_rows(self) -> list[int]:

@@ -44,6 +44,13 @@ def test_names_are_unique_and_every_arm_gets_the_same_steps(profile) -> None:
         assert case.config.decoding.no_repeat_ngram_size == 0
 
 
+def test_the_teacher_of_a_profile_is_adapted_as_it_says() -> None:
+    paper, cpu = (cases.teacher_config(name) for name in ("paper", "cpu"))
+    assert (paper.layer, paper.dtype, paper.frozen, paper.training.checkpointing) == (24, "bfloat16", "bfloat16", True)
+    assert (cpu.dtype, cpu.frozen, cpu.training.checkpointing) == ("bfloat16", "float32", False)
+    assert paper.training.micro_batches == cpu.training.micro_batches == cases.PARTS
+
+
 def test_ours_is_output_only_and_the_middle_loss() -> None:
     ours, output, middle, sft = (cases.main(name, 0, "cpu") for name in ("ours", "forward_kl", "middle", "sft"))
     assert changes(output, ours) == {"objective.middle": (0.0, 1.0)}
