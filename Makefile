@@ -20,7 +20,7 @@ export PYTHONUTF8 := 1
 export PYTHONNOUSERSITE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help environment setup reproduce test fuzz check-all lab smoke notebooks prove mutants rehearsal bench lint lock clean distclean
+.PHONY: help environment setup reproduce test fuzz check-all lab smoke notebooks prove mutants rehearsal bench lint site lock clean distclean
 
 help:
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -82,14 +82,30 @@ lint: environment ## check style, notebooks too, which room imports which, types
 	@$(RUN) -m mypy
 	@$(RUN) -m lib.running.readme --check
 
+# Made beside .venv, which stays as it is; what changes the lock makes it anew.
+build/site-venv/complete: docs/requirements.lock
+	@rm -rf build/site-venv
+	@"$$PYTHON" -m venv build/site-venv
+	@echo "installing what builds the site into build/site-venv"
+	@build/site-venv/bin/python -m pip install --quiet --disable-pip-version-check --requirement docs/requirements.lock
+	@touch $@
+
+site: build/site-venv/complete ## build the site from the committed outputs into build/site; nothing is run
+	@rm -rf build/site
+	@build/site-venv/bin/python docs/pages.py build/site-source
+	@build/site-venv/bin/python -m sphinx --fail-on-warning --keep-going --quiet --builder html --conf-dir docs build/site-source build/site
+	@echo "open build/site/index.html, or serve it: python -m http.server --directory build/site"
+
 # No hashes: with them pip takes only the registry's torch, a CPU wheel beside it never, and wants CUDA's packages listed too.
-lock: ## write requirements.lock again from pyproject.toml; ARGS=--upgrade for newer versions
+lock: ## write both locks again from pyproject.toml; ARGS=--upgrade for newer versions
 	@"$$PYTHON" -m venv build/uv && build/uv/bin/python -m pip install --quiet uv==0.13.9
 	@cp requirements.lock build/requirements.lock
 	@build/uv/bin/uv pip compile pyproject.toml --extra reproduction --extra notebooks --extra test --universal --python-version 3.11 --quiet $(ARGS) \
 		--no-header --no-annotate --no-emit-index-url --output-file build/requirements.lock
 	@# Without what only the CUDA build of torch needs: torch itself pins that, and the lock accepts the CPU build too.
 	@grep -vE '^(cuda|nvidia|triton)' build/requirements.lock > requirements.lock
+	@build/uv/bin/uv pip compile --group site --universal --python-version 3.11 --quiet $(ARGS) \
+		--no-header --no-annotate --no-emit-index-url --output-file docs/requirements.lock
 
 clean: ## remove build/ and the caches of tools; keeps .venv, sources and trained weights
 	@rm -rf build .snakemake .pytest_cache .ruff_cache .hypothesis
