@@ -155,6 +155,27 @@ def test_bootstrap_p_value_is_dual_to_the_interval():
     assert p == pytest.approx(stats.ttest_1samp(a - b, 0).pvalue, abs=0.05)
 
 
+def test_bootstrap_p_value_takes_the_nearer_tail_on_either_side_of_its_margin():
+    rng = np.random.default_rng(14)
+    a, b = rng.normal(0.5, 1, 60), rng.normal(0, 1, 60)
+    for margin in (0.5 * (a - b).mean(), 1.5 * (a - b).mean()):
+        expected = stats.ttest_1samp(a - b, margin).pvalue
+        assert 0.01 < expected < 0.5
+        assert intervals.paired_bootstrap_p_value(a, b, margin, 4000) == pytest.approx(expected, abs=0.05)
+        assert intervals.paired_bootstrap_p_value(b, a, -margin, 4000) == pytest.approx(expected, abs=0.05)
+
+
+def test_interval_and_p_value_read_the_same_resamples_unless_told_otherwise():
+    rng = np.random.default_rng(15)
+    a, b = rng.normal(0.15, 1, 60), rng.normal(0, 1, 60)
+    drawn = np.random.default_rng(0).integers(0, 60, (10_000, 60))
+    assert intervals.paired_bootstrap_p_value(a, b) == intervals.paired_bootstrap_p_value(a, b, 0.0, len(drawn), 0)
+    assert intervals.paired_bootstrap(a, b) == intervals.paired_bootstrap(a, b, 0.95, len(drawn), 0)
+    assert intervals.mean_interval(a) == intervals.mean_interval(a, 0.95, len(drawn), 0)
+    assert intervals.spearman_interval(a, b) == intervals.spearman_interval(a, b, 0.95, len(drawn), 0)
+    assert intervals.partial_correlation(a, b, []) == intervals.spearman_interval(a, b, 0.95, len(drawn), 0)
+
+
 def test_bootstrap_p_value_is_never_zero():
     assert intervals.paired_bootstrap_p_value([5.0, 6, 7], [0.0, 0, 0], resamples=999) == pytest.approx(2 / 1000)
 

@@ -30,6 +30,15 @@ def test_the_floor_is_what_resampling_items_gives():
     assert intervals.item_floor(ragged) == pytest.approx(resampled(ragged, together=False), rel=0.06)
 
 
+def test_items_of_which_one_seeds_luck_is_anothers_misfortune_count_apart():
+    rng = np.random.default_rng(4)
+    items = rng.normal(0, 1, (3, 40))
+    items -= items.mean(axis=0)  # the items' means over the seeds do not spread: resampled together they tell nothing
+    expected = np.sqrt(sum(seed.var(ddof=1) / 40 for seed in items)) / 3
+    assert intervals.item_floor(items) == pytest.approx(expected)
+    assert intervals.item_floor(items) == pytest.approx(resampled(items, together=False), rel=0.06)
+
+
 def test_equal_seeds_are_as_uncertain_as_their_items():
     items = np.tile(np.repeat([0.0, -1.0], [79, 21]), (3, 1))  # a filter that loses the same 21 of 100 facts each time
     error = 0.21 * 0.79 / 99
@@ -58,6 +67,12 @@ def test_equal_items_take_a_rule_of_succession_from_the_range_and_none_without_o
 def test_bad_items_are_named(items, message):
     with pytest.raises(ValueError, match=message):
         intervals.item_floor(items)
+
+
+@pytest.mark.parametrize("other", [np.zeros((3, 1)), np.zeros((1, 5)), np.zeros((3, 4)), [0.0, 0.0, 0.0]])
+def test_pairs_of_unequal_shapes_are_refused_also_where_they_could_be_stretched(other):
+    with pytest.raises(ValueError, match="equal shapes, got by seed"):
+        Sample.of(np.ones((3, 5)), other)
 
 
 def test_intervals_of_shares_of_ragged_seeds_stay_in_their_range_and_agree_with_p_values():

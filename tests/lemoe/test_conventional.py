@@ -236,6 +236,9 @@ def test_routes_are_recorded_in_training_and_compared_later() -> None:
     assert editor.agreement(EDITS[0][:1]) == 0
     with pytest.raises(UserError, match="was not learnt"):
         editor.agreement([Edit("a", "b")])
+    for wrong in (0, -1, 2.0, None):
+        with pytest.raises(ValueError, match=r"batch_size=.*: give a whole number, at least 1"):
+            editor.routes(asked, batch_size=wrong)
 
 
 def test_a_router_scores_each_expert_by_its_row() -> None:
