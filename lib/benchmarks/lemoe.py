@@ -6,7 +6,7 @@ benchmark, never a test; its numbers hold for the machine that it ran on.
 
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lib import errors, profiles
@@ -55,13 +55,18 @@ def steps(bench: Workbench, sizes: EditingSizes, pairs: int) -> dict[str, Any]:
     }
 
 
-def learning(bench: Workbench, sizes: EditingSizes, steps: int, turns: int) -> list[dict[str, Any]]:
-    """Time learning against plain code: near the output and at the released layers, in batches and one by one."""
-    edits = cases.edit_set("tuning").edits[: max(LEARNING.values())]
+def learning(
+    bench: Workbench, sizes: EditingSizes, counts: Mapping[str, int], steps: int, turns: int
+) -> list[dict[str, Any]]:
+    """Time learning against plain code, `counts` edits at once by method.
+
+    Near the output and at the released layers in one batch on both sides, and where plain code learns one by one.
+    """
+    edits = cases.edit_set("tuning").edits[: max(counts.values())]
     irrelevant = [edit.locality[0] for edit in edits if edit.locality is not None]
     texts = editing_speed.Texts(bench.model, bench.tokenizer, edits, irrelevant, sizes.expert_width, steps)
     depth, rows = bench.model.config.num_hidden_layers, []
-    for method, count in LEARNING.items():
+    for method, count in counts.items():
         released = min(int(editing_speed.RELEASED[method] * depth), depth - 1)
         for layer in dict.fromkeys((sizes.upper_layer, released)):
             rows.append(editing_speed.timed(texts.pair(method, layer, "equal", count), turns))
@@ -133,9 +138,9 @@ def measure(profile: str) -> dict[str, Any]:
     """Measure everything at a profile's size; few methods, once each, in smoke."""
     sizes, quick, bench = profiles.profile(profile).editing, profile == "smoke", cases.workbench(profile)
     names = ("ft", "grace", "lemoe") if quick else [name for name in METHODS if name != "mend"]  # MEND is trained first
-    count = 2 if quick else LEARNING_STEPS
+    count, turns = (1, 1) if quick else (LEARNING_STEPS, TURNS)
     return {
-        "learning": learning(bench, sizes, count, 1 if quick else TURNS),
+        "learning": learning(bench, sizes, dict.fromkeys(LEARNING, 1) if quick else LEARNING, count, turns),
         "learning_steps": count,
         "experts": experts(bench, sizes, 1 if quick else PAIRS, 1 if quick else PASSES),
         "steps": steps(bench, sizes, 1 if quick else PAIRS),
