@@ -11,9 +11,10 @@ import shutil
 import textwrap
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sphinx.application import Sphinx
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -73,7 +74,7 @@ mathjax_path = "mathjax/tex-chtml.js"
 mathjax3_config = {"options": {"enableMenu": False}}
 
 
-def copy_mathjax(app: Sphinx, failure: Exception | None) -> None:
+def copy_mathjax(app: "Sphinx", failure: Exception | None) -> None:
     """Put MathJax beside the other static files once the pages are written."""
     if failure is not None:
         return
@@ -131,7 +132,7 @@ def _inline(text: str) -> str:
     return "".join(parts)
 
 
-def tell_plainly(app: Sphinx, what: str, name: str, told: Any, skip: bool, options: list[str]) -> bool | None:
+def tell_plainly(app: "Sphinx", what: str, name: str, told: Any, skip: bool, options: list[str]) -> bool | None:
     """Change the docstring of an object that gets a place on the API pages; leave out what is private."""
     if not getattr(told, "is_plain", False):
         told.is_plain = True
@@ -139,7 +140,7 @@ def tell_plainly(app: Sphinx, what: str, name: str, told: Any, skip: bool, optio
     return None
 
 
-def setup(app: Sphinx) -> None:
+def setup(app: "Sphinx") -> None:
     """Connect both to Sphinx."""
     app.connect("build-finished", copy_mathjax)
     app.connect("autoapi-skip-member", tell_plainly)

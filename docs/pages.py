@@ -221,14 +221,22 @@ def pair_cards(content: dict[str, Any]) -> Iterator[str]:
 
 
 def notebook(layout: Layout, path: Path) -> None:
-    """Lay out a notebook: its code folded, its links followed, a list of its files at its end."""
+    """Lay out a notebook: its code folded, its links followed, a list of its files at its end.
+
+    A code cell that shows nothing is one with the code cell after it: one fold for both.
+    """
     place = path.relative_to(ROOT).as_posix()
     content = json.loads(json.dumps(layout.read[path]))
+    cells: list[dict[str, Any]] = []
     for cell in content["cells"]:
+        text = "".join(cell["source"])
         if cell["cell_type"] == "code":
-            cell["metadata"] = {"tags": ["hide-input"]}
+            if cells and cells[-1]["cell_type"] == "code" and not cells[-1]["outputs"]:
+                text = f"{cells.pop()['source']}\n\n{text}"
+            cells.append(cell | {"source": text, "metadata": {"tags": ["hide-input"]}})
         else:
-            cell["source"] = layout.linked("".join(cell["source"]), place)
+            cells.append(cell | {"source": layout.linked(text, place)})
+    content["cells"] = cells
     writes = layout.promise(path)["writes"]
     if writes:
         home = Path(place).parent.as_posix()

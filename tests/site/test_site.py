@@ -1,6 +1,7 @@
 """The site: its sources, and what `make site` has built, opened in headless Chromium without a network."""
 
 import functools
+import importlib.util
 import json
 import re
 import shutil
@@ -98,7 +99,10 @@ def test_every_notebook_is_a_page_with_folded_code_and_its_outputs_as_committed(
         before = json.loads(path.read_text(encoding="utf-8"))["cells"]
         after = json.loads((sources / path.relative_to(ROOT)).read_text(encoding="utf-8"))["cells"]
         code = [cell for cell in after if cell["cell_type"] == "code"]
-        assert [cell["outputs"] for cell in code] == [cell["outputs"] for cell in before if cell["cell_type"] == "code"]
+        shown = [cell["outputs"] for cell in before if cell.get("outputs")]
+        assert [cell["outputs"] for cell in code if cell["outputs"]] == shown
+        source = "\n".join("".join(cell["source"]) for cell in before if cell["cell_type"] == "code")
+        assert "\n".join(cell["source"] for cell in code).split() == source.split()
         assert all(cell["metadata"]["tags"] == ["hide-input"] for cell in code)
     assert len(list(sources.rglob("*.ipynb"))) == len(committed)
 
@@ -123,8 +127,23 @@ def test_the_scorecard_has_every_row(sources):
     shown = [line for line in (sources / "scorecard.md").read_text().splitlines() if line.startswith("| ")][1:]
     assert len(shown) == len(rows)
     for row, line in zip(rows, shown, strict=True):
-        assert f"{row['measured']['estimate']:.3f}" in line
+        assert (f"{row['measured']['estimate']:.3f}" if row["measured"] else "–") in line
         assert f"**{row['verdict'].split(' (')[0]}**" in line
+
+
+@pytest.mark.parametrize(
+    ("told", "shown"),
+    [
+        ("x * y of `step`s, p_i | q", r"x \* y of ``step``\ s, p\_i \| q"),
+        ("A list:\n- one `a`\n- two\n  lines\nNo more.", "A list:\n\n- one ``a``\n\n- two\n  lines\n\nNo more."),
+        ("Said.\n\na = load(1)\na.save()  # `x`", "Said.\n\n::\n\n    a = load(1)\n    a.save()  # `x`"),
+    ],
+)
+def test_docstrings_are_shown_as_they_were_written(told, shown):
+    spec = importlib.util.spec_from_file_location("conf", ROOT / "docs/conf.py")
+    conf = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(conf)
+    assert conf.plain_docstring(told) == shown
 
 
 def test_the_lock_of_the_site_pins_what_it_asks_for_and_names_no_index():
