@@ -157,7 +157,7 @@ def _train(
 ) -> None:
     """Take steps down the loss of the target tokens, and what is added to it."""
     labels = read.labels[:, 1:].flatten()
-    with _changed(site, change):
+    with _frozen(model), _changed(site, change):
         for _ in range(steps):
             optimiser.zero_grad()
             logits = model(input_ids=read.ids, attention_mask=read.mask, use_cache=False).logits
@@ -168,6 +168,18 @@ def _train(
                 loss = loss + of_logits(logits)
             loss.backward()
             optimiser.step()
+
+
+@contextmanager
+def _frozen(model: nn.Module) -> Iterator[None]:
+    """Within this block no gradient of the model's own weights is computed."""
+    trained = [value for value in model.parameters() if value.requires_grad]
+    model.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for value in trained:
+            value.requires_grad_()
 
 
 @contextmanager

@@ -26,6 +26,7 @@ def test_the_benchmark_measures_and_gives_the_model_back() -> None:
     assert all(row["seconds"] > 0 and row["bound"] > 1 for row in learnt)
     held = lemoe.experts(found, sizes, 1, 1)
     assert held["ratio"] > 0
+    assert all(value.grad is None for value in found.model.parameters())
     assert all(torch.equal(value, before[name]) for name, value in found.model.named_parameters())
     machine = {"cpu": "a processor", "threads": 2}
     measured = {"learning": learnt, "learning_steps": 1, "experts": held, "steps": told, "methods": rows}
