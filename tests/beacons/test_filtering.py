@@ -137,6 +137,9 @@ def test_numbers_that_are_not_finite_are_refused_by_name(wrong):
         (lambda: filtering.objective_a(d, wrong), "weight"),
         (lambda: filtering.objective_b(d, e, wrong), "weight"),
         (lambda: filtering.objective_a([], 1.0), "distances"),
+        (lambda: filtering.filter_a(d[:, None], 2, 1.0), "distances: one finite number for each fact"),
+        (lambda: filtering.filter_b(e, e, 2, 1.0), "distances: one finite number for each fact"),
+        (lambda: filtering.lowest_loss(d[None], 1), "losses: one finite number for each fact"),
         (lambda: filtering.objective_b([], np.empty((0, 2)), 1.0), "distances"),
     ):
         with pytest.raises(ValueError, match=name):

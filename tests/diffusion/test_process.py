@@ -204,6 +204,18 @@ def test_ddim_keeps_the_noise_and_ancestral_keeps_the_marginal() -> None:
     assert x_s.var(0).flatten().tolist() == pytest.approx([0.3] * 2, rel=0.03)
 
 
+@pytest.mark.parametrize(("late", "early"), [(0.1, 0.2), (0.3, 0.45), (0.1, 0.9), (0.6, 0.8), (1e-4, 1e-3)])
+def test_an_ancestral_step_is_bayes_rule_for_normal_vectors(late: float, early: float) -> None:
+    x0, x_t, epsilon = torch.randn(3, 2, 5, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    abar_t, abar_s = torch.full((2, 5), late, dtype=torch.float64), torch.full((2, 5), early, dtype=torch.float64)
+    shared = math.sqrt(late / early) * (1 - early)  # the covariance of x_s and x_t
+    mean = math.sqrt(early) * x0 + shared / (1 - late) * (x_t - math.sqrt(late) * x0)
+    spread = math.sqrt((1 - early) - shared**2 / (1 - late))
+    assert torch.allclose(process.ancestral_step(x_t, x0, abar_t, abar_s, epsilon), mean + spread * epsilon)
+    wide = mean + math.sqrt(1 - late / early) * epsilon
+    assert torch.allclose(process.ancestral_step(x_t, x0, abar_t, abar_s, epsilon, "fixed_large"), wide)
+
+
 def test_the_prior_is_the_mean_square_of_what_is_left_at_the_end() -> None:
     torch.manual_seed(4)
     model = Denoiser(SHAPE)

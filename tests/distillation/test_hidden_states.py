@@ -55,6 +55,19 @@ def test_debiased_cka_is_that_of_all_quadruples_of_tokens(tokens: int) -> None:
     assert torch.autograd.gradcheck(hidden_states.debiased_cka, (first.requires_grad_(), second))
 
 
+def test_states_that_one_token_stands_far_out_of_are_compared_by_what_is_left() -> None:
+    first, second = states(7, 5), states(7, 5, seed=1)
+    second += first
+    expected = by_quadruples(first, second)
+    for side in (first, second):
+        side *= 3e-3
+    far = torch.zeros(7, 1, dtype=torch.float64)
+    far[2] = 1  # in a dimension of its own: adds to the products of its row alone, which centring takes away
+    ours, theirs = (torch.cat([side, far], 1) for side in (first, second))
+    assert hidden_states.debiased_cka(ours, theirs).item() == pytest.approx(expected, rel=1e-6)
+    assert hidden_states.debiased_cka(ours, ours).item() == pytest.approx(1, rel=1e-6)
+
+
 def of_unrelated(tokens: int, draws: int = 400) -> torch.Tensor:
     pairs = zip(states(draws, tokens, 192, seed=tokens), states(draws, tokens, 576, seed=tokens + 1), strict=True)
     return torch.stack([hidden_states.debiased_cka(one, other) for one, other in pairs])

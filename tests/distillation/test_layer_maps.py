@@ -100,6 +100,11 @@ def test_layers_that_do_not_exist_are_told() -> None:
         layer_maps.check({1: 31}, 30)
     with pytest.raises(UserError, match=r"state 5 of the student, which has 0 .* to 4"):
         layer_maps.check({5: 30}, 30, 4)
+    with pytest.raises(UserError, match="state -1 of the teacher"):
+        layer_maps.check({1: -1}, 30)
+    with pytest.raises(UserError, match="state -1 of the student"):
+        layer_maps.check({-1: 1}, 30, 4)
+    assert layer_maps.check({0: 0, 4: 30}, 30, 4) == {0: 0, 4: 30}
     with pytest.raises(UserError, match="empty layer map"):
         layer_maps.check({}, 30)
     with pytest.raises(UserError, match="the last 5 layers"):

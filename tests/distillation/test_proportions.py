@@ -80,6 +80,17 @@ def test_dynamic_averaging_follows_the_formula_of_the_paper() -> None:
     assert list(rule.weights().values()) == pytest.approx([1, 1])  # both stand still; older losses are forgotten
 
 
+def test_a_window_of_one_step_compares_the_last_two_and_less_than_one_is_refused() -> None:
+    rule = proportions.DynamicAverage({"ce": 1.0, "output": 1.0}, window=1, temperature=1.0)
+    for ce, output in [(8.0, 1.0), (4.0, 1.0), (1.0, 1.0)]:
+        rule.observe({"ce": ce, "output": output})
+    shares = [math.exp(1 / 4), math.exp(1)]
+    assert list(rule.weights().values()) == pytest.approx([2 * share / sum(shares) for share in shares])
+    for wrong in ({"window": 0}, {"temperature": 0.0}, {"temperature": -1.0}, {"temperature": math.inf}):
+        with pytest.raises(ValueError, match="both must be above 0"):
+            proportions.DynamicAverage({"ce": 1.0}, **wrong)
+
+
 def test_the_fixed_point_of_gradnorm_on_a_toy() -> None:
     """Losses that fall alike: weights in inverse proportion to the gradients' norms, in the sum of the start."""
     rule, sizes = proportions.GradNorm(START, rate=0.01), {"ce": 1.0, "output": 4.0, "middle": 0.5}

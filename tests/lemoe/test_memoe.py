@@ -87,6 +87,8 @@ def test_anchors_are_the_longest_known_subject_or_the_whole_prompt(make) -> None
     padded = torch.cat([ids("p b"), ids("a b c")], 1)  # the mask alone says what the prompt is
     found = editor.anchors(padded, torch.tensor([[0, 0, 1, 0, 1]]))
     assert torch.allclose(found[0], mean_of(model, "a c"), atol=1e-5)
+    both_rows = editor.anchors(torch.cat([ids("b b a e"), ids("m k l o")]), torch.ones(2, 4))
+    assert torch.allclose(both_rows, torch.stack([mean_of(model, "a e"), mean_of(model, "k l")]), atol=1e-5)
 
 
 @both

@@ -76,8 +76,9 @@ def test_vectors_that_cannot_be_are_refused(wrong):
     for side, name in ((0, "hypothesis"), (1, "reference")):
         with pytest.raises(ValueError, match=f"{name} holds a number that is not finite"):
             bertscore.greedy_f1(*([bad, good] if side == 0 else [good, bad]))
-    with pytest.raises(ValueError, match="give two of equal width"):
-        bertscore.greedy_f1(torch.ones(2, 3), torch.ones(2, 4))
+    for shapes in ([(2, 3), (2, 4)], [(3,), (2, 3)], [(2, 3), (3,)], [(1, 2, 3), (2, 3)], [(2, 3), (1, 2, 3)]):
+        with pytest.raises(ValueError, match="give two of equal width"):
+            bertscore.greedy_f1(*map(torch.ones, shapes))
     with pytest.raises(ValueError, match="1 texts have none, such as 'b'"):
         bertscore.bertscore(["a"], ["b"], {"a": good})
 

@@ -1,11 +1,12 @@
 """The minimum Bayes risk choice against brute force with nltk."""
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
 
-from lib.text import mbr
+from lib.text import mbr, metrics
 
 texts = st.lists(st.sampled_from(["a", "b", "c", "d"]), max_size=7).map(" ".join)
 
@@ -43,6 +44,13 @@ def test_copies_count_as_often_as_they_occur():
 def test_ties_go_to_the_first():
     assert mbr.choose([["a b", "c d", "e f"], ["", ""], ["only one"]]) == [0, 0, 0]
     assert mbr.choose([["b a", "a b c d", "a b c d"]]) == [1]
+
+
+@pytest.mark.parametrize(("apart", "chosen"), [(3e-13, 0), (3e-12, 1)])
+def test_sums_are_equal_where_twelve_digits_are(apart, chosen, monkeypatch):
+    scores = np.array([[1.0, 0.5, 0.25], [0.5, 1.0, 0.25 + apart], [0.1, 0.1, 1.0]])
+    monkeypatch.setattr(metrics, "pairwise_bleu", lambda texts: scores.copy())
+    assert mbr.choose([["a", "b", "c"]]) == [chosen]
 
 
 def test_no_candidates():
