@@ -93,7 +93,7 @@ build/site-venv/complete: docs/requirements.lock
 site: build/site-venv/complete ## build the site from the committed outputs into build/site; nothing is run
 	@rm -rf build/site
 	@build/site-venv/bin/python docs/pages.py build/site-source
-	@build/site-venv/bin/python -m sphinx --fail-on-warning --keep-going --quiet --builder html --conf-dir docs build/site-source build/site
+	@build/site-venv/bin/python -m sphinx --jobs 2 --fail-on-warning --keep-going --quiet --builder html --conf-dir docs build/site-source build/site
 	@echo "open build/site/index.html, or serve it: python -m http.server --directory build/site"
 
 # No hashes: with them pip takes only the registry's torch, a CPU wheel beside it never, and wants CUDA's packages listed too.
