@@ -123,6 +123,29 @@ def test_universal_logit_is_the_mean_over_the_paired_tokens_of_sorted_difference
     assert found == pytest.approx(sum(values) / len(values), rel=1e-4)
 
 
+def test_without_weight_on_the_teacher_or_without_one_only_the_students_own_loss_is_taken() -> None:
+    one = arm(output=0.0)
+    assert set(one.losses(one.prepare(0, ORDER[0], 1)[0])) == {"ce"}
+    one = arm()
+    assert set(one.losses(one.prepare(0, ORDER[0], 1)[0])) == {"ce", "output"}
+    one._source = None
+    assert set(one.losses(one.prepare(0, ORDER[0], 1)[0])) == {"ce"}
+
+
+def test_no_state_of_the_teachers_is_read_but_those_that_are_compared() -> None:
+    assert arm(pairing="universal_logit")._layers == arm()._layers == []
+    assert arm(middle=1.0)._layers == [2, 4]
+    assert arm(pairing="dual_space")._layers == [TEACHER.layers]
+
+
+def test_the_matrices_are_those_of_attention_and_feed_forward_in_every_block() -> None:
+    one = arm()
+    names = {id(value): name for name, value in one.student.named_parameters()}
+    parts = ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
+    found = sorted(names[id(value)] for value in one.matrices)
+    assert found == sorted(f"transformer.h.{layer}.{part}.weight" for layer in (0, 1) for part in parts)
+
+
 def test_every_token_has_a_text_and_the_special_ones_their_own() -> None:
     texts = token_texts(PAIRS)
     assert texts[2:] == PAIRS.texts[2:]

@@ -62,6 +62,8 @@ def test_an_interval_stays_within_the_range_of_its_measure():
     assert intervals.t_interval([0.9, 1.0, 0.95], bounds=intervals.SHARE).high == 1.0
     assert intervals.t_interval([0.0, 0.05, 0.0], bounds=intervals.SHARE).low == 0.0
     assert intervals.t_interval([0.9, 1.0, 0.95], bounds=(0.0, np.inf)).high > 1.0
+    assert intervals.t_interval([0.9, 1.0, 0.95], bounds=intervals.DIFFERENCE).high == 1.0
+    assert intervals.t_interval([-0.9, -1.0, -0.95], bounds=intervals.DIFFERENCE).low == -1.0
     with pytest.raises(ValueError, match="outside the bounds"):
         intervals.t_interval([1.2, 1.3, 1.4], bounds=intervals.SHARE)
     with pytest.raises(ValueError, match="least and the greatest"):
@@ -94,6 +96,7 @@ def test_equal_items_are_certain_only_without_bounds():
     # Eight ones, joined by a zero and a one: standard deviation sqrt(0.1), error sqrt(0.01); t of 7 at 0.975: 2.364624.
     found = intervals.mean_interval([1.0] * 8, bounds=intervals.SHARE)
     assert found == pytest.approx((1.0, 1.0 - 0.2364624, 1.0))
+    assert intervals.mean_interval([0.0] * 8, bounds=(0.0, np.inf)) == Interval(0.0, 0.0, 0.0)
     assert intervals.mean_interval([0.5] * 8, bounds=intervals.SHARE) == Interval(0.5, 0.5, 0.5)
     assert intervals.paired_bootstrap([1.0] * 5, [0.5] * 5) == Interval(0.5, 0.5, 0.5)
 
@@ -267,6 +270,8 @@ def test_a_confounder_explains_the_correlation_away():
         (lambda: intervals.paired_bootstrap([[1, 2]], [[1, 2]]), "one row"),
         (lambda: intervals.mean_interval([1.0]), "at least 2"),
         (lambda: intervals.holm([0.5, 1.2]), "outside"),
+        (lambda: intervals.holm([0.5, -1e-9]), "outside"),
+        (lambda: intervals.holm_levels([-0.5, 0.5]), "outside"),
         (lambda: intervals.holm([]), "at least 1"),
         (lambda: intervals.spearman_interval([1, 2, 3, 4], [1, 1, 1, 1]), "constant"),
         (lambda: intervals.spearman_interval([1, 2, 3, 4], [1, 2, 3]), "at least 4"),

@@ -1,8 +1,11 @@
 """Run the tests of its module on each drawn mutant, and name those that no test notices (`make mutants`).
 
-Everything but `lib` is imported once; each mutant is a fork in a copy of the project. It goes on where it was stopped.
+Everything but `lib` is imported once; each mutant is a fork in a copy of the project. It goes on where it was stopped,
+and tries again what survived before: the tests may be others now. What its own tests let pass meets every other test
+file that imports the module.
 """
 
+import ast
 import compileall
 import gc
 import hashlib
@@ -28,6 +31,8 @@ WORKERS = int(os.environ.get("MUTATION_WORKERS", "2"))
 # without it. The clock, which runs on while others use the machine, stops only what waits for so many times as long.
 PATIENCE, FACTOR, WAIT = 30.0, 6.0, 20
 NEEDED = 0.95
+# Tests that read records, run notebooks or measure time: they take long, and fail for other reasons in a copy.
+LONG = tuple(f"tests/{room}/" for room in ("series", "running", "notebooks", "benchmarks", "machine", "packaging"))
 
 
 def main() -> int:
@@ -35,8 +40,13 @@ def main() -> int:
     drawn = json.loads((HERE / "drawn.json").read_text(encoding="utf-8"))
     tests = json.loads((ROOT / "tests/mutation/modules.json").read_text(encoding="utf-8"))
     preload()
-    known = {outcome["key"] for outcome in outcomes()}
-    waiting = [mutant for mutant in drawn if key(mutant) not in known]
+    noticed, same = {one for one, survived in outcomes().items() if not survived}, equivalent()
+    survivors = outcomes().keys() - noticed
+    waiting = [
+        mutant
+        for mutant in drawn
+        if key(mutant) not in noticed and not (key(mutant) in survivors and name(mutant) in same)
+    ]
     parts = [waiting[number::WORKERS] for number in range(WORKERS)]
     workers = [
         multiprocessing.get_context("fork").Process(target=work, args=(number, part, tests))
@@ -88,20 +98,52 @@ def work(number: int, mutants: list[dict], tests: dict[str, list[str]]) -> None:
     seconds: dict[str, float] = {}
     for mutant in mutants:
         module = mutant["module"]
-        if module not in seconds:
-            passed, seconds[module] = attempt(tree, tests[module], 600)
-            if not passed:
-                sys.exit(f"{module}: its tests fail without a mutant")
-        path = tree / module
-        original = path.read_bytes()
-        path.write_text(mutant["source"], encoding="utf-8")
-        try:
-            survived, taken = attempt(tree, tests[module], PATIENCE + FACTOR * seconds[module])
-        finally:
-            path.write_bytes(original)
+        survived, taken = True, 0.0
+        for files in (tests[module], others(tree, module, tests[module])):
+            if survived and files:
+                survived, more = tried(tree, mutant, files, seconds)
+                taken += more
+        if math.isinf(seconds[" ".join(tests[module])]):
+            sys.exit(f"{module}: its tests fail without a mutant")
         outcome = {"key": key(mutant), "survived": survived, "seconds": round(taken, 1)}
         with open(OUTCOMES, "a", encoding="utf-8") as stream:
             stream.write(json.dumps(outcome) + "\n")
+
+
+def tried(tree: Path, mutant: dict, tests: list[str], seconds: dict[str, float]) -> tuple[bool, float]:
+    """Return whether tests pass on a mutant, and their time; `seconds` holds what tests took without one.
+
+    It is infinite for tests that fail without one: they tell nothing.
+    """
+    together = " ".join(tests)
+    if together not in seconds:
+        passed, used = attempt(tree, tests, 600)
+        seconds[together] = used if passed else math.inf
+    if math.isinf(seconds[together]):
+        return True, 0.0
+    path = tree / mutant["module"]
+    original = path.read_bytes()
+    path.write_text(mutant["source"], encoding="utf-8")
+    try:
+        return attempt(tree, tests, PATIENCE + FACTOR * seconds[together])
+    finally:
+        path.write_bytes(original)
+
+
+def others(tree: Path, module: str, tests: list[str]) -> list[str]:
+    """Return the test files beside these that import a module, but for those of records and whole runs."""
+    named, found = module.removesuffix(".py").replace("/", "."), []
+    for path in sorted((tree / "tests").rglob("test_*.py")):
+        file = str(path.relative_to(tree))
+        if file in tests or file.startswith(LONG):
+            continue
+        imported: set[str] = set()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                imported |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        if named in imported:
+            found.append(file)
+    return found
 
 
 def attempt(tree: Path, tests: list[str], limit: float) -> tuple[bool, float]:
@@ -144,10 +186,11 @@ def name(mutant: dict) -> str:
     return f"{mutant['module']}: {mutant['before']} -> {mutant['after']}"
 
 
-def outcomes() -> list[dict]:
-    """Return the outcomes so far; a last line that a kill cut off does not count."""
+def outcomes() -> dict[str, bool]:
+    """Return which mutants survived so far, each as it was last tried; a line that a kill cut off does not count."""
     lines = OUTCOMES.read_text(encoding="utf-8").splitlines() if OUTCOMES.is_file() else []
-    return [json.loads(line) for line in lines if line.endswith("}")]
+    found = (json.loads(line) for line in lines if line.endswith("}"))
+    return {outcome["key"]: outcome["survived"] for outcome in found}
 
 
 def equivalent() -> dict[str, str]:
@@ -162,7 +205,7 @@ def equivalent() -> dict[str, str]:
 
 def told(drawn: list[dict]) -> int:
     """Print the survivors and the count of each outcome; return 1 where too many survive."""
-    survived = {outcome["key"] for outcome in outcomes() if outcome["survived"]}
+    survived = {one for one, alive in outcomes().items() if alive}
     same = equivalent()
     count: Counter[str] = Counter()
     for mutant in drawn:

@@ -36,6 +36,32 @@ def test_a_mutant_is_noticed_by_a_failing_test_or_by_its_time(tree: Path, source
         os.waitpid(-1, os.WNOHANG)  # none is left behind
 
 
+def test_what_its_own_tests_let_pass_meets_the_other_tests_that_import_it(tree: Path) -> None:
+    (tree / "tests").mkdir()
+    (tree / "tests/test_own.py").write_text("def test_own():\n    from half import half\n    assert half(4) == 2\n")
+    imports = "if False:\n    from lib import half\n"  # as far as can be read; what runs is the tree's
+    (tree / "tests/test_other.py").write_text(
+        imports + "def test_other():\n    from half import half\n    assert half(8) == 4\n"
+    )
+    (tree / "tests/test_far.py").write_text("def test_far():\n    assert False\n")
+    own, module = ["tests/test_own.py"], "lib/half.py"
+    assert run.others(tree, module, own) == ["tests/test_other.py"]
+    mutant = {"module": module, "source": "def half(x):\n    return x - 2\n"}
+    taken: dict[str, float] = {}
+    assert run.tried(tree, mutant, own, taken)[0]
+    assert not run.tried(tree, mutant, run.others(tree, module, own), taken)[0]
+    assert run.tried(tree, mutant, ["tests/test_far.py"], taken) == (True, 0.0)  # it fails without a mutant, too
+    assert len(taken) == 3
+    assert "x / 2" in (tree / module).read_text()
+
+
+def test_a_mutant_counts_as_it_was_last_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "OUTCOMES", tmp_path / "outcomes.jsonl")
+    lines = [{"key": "a", "survived": True}, {"key": "b", "survived": True}, {"key": "a", "survived": False}]
+    run.OUTCOMES.write_text("\n".join(map(json.dumps, lines)))
+    assert run.outcomes() == {"a": False, "b": True}
+
+
 def test_equivalent_mutants_do_not_count_and_too_many_survivors_fail(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
