@@ -354,9 +354,10 @@ class Adaptor(Switchable, nn.Module):
         ids, mask = router.encoded_texts(self.model, tokenizer, texts)
         found = []
         if self.config.rejection == "locality_loss":
+            whole = self.config.expert == "ffn"
             with self.off():
                 found = [
-                    rejection.states(self.model, self._site[0], *part)
+                    rejection.states(self.model, self.config.layer, "feed_forward" if whole else "down", *part)
                     for part in zip(ids.split(self.config.chunk), mask.split(self.config.chunk), strict=True)
                 ]
         self.rejection.set_unrelated(self._anchors(ids, self.anchors.of_prompts(ids, mask)), found)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lib import seeds
+from lib.causal_lm import layers
 from lib.errors import UserError
 
 if TYPE_CHECKING:
@@ -104,17 +105,20 @@ class Rejection(nn.Module):
 
 
 @torch.no_grad()
-def states(model: "PreTrainedModel", site: nn.Module, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the inputs (tokens, inputs) and outputs (tokens, width) of a part, at the unmasked tokens."""
+def states(
+    model: "PreTrainedModel", layer: int, on: Literal["feed_forward", "down"], ids: Tensor, mask: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return the inputs (tokens, inputs) and outputs (tokens, width) of a layer's part, at the unmasked tokens."""
     seen: list[Tensor] = []
 
-    def note(_: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> None:
-        seen.extend((arguments[0], output))
+    def note(inputs: Tensor, output: Tensor) -> None:
+        seen.extend((inputs, output))
 
-    hook = site.register_forward_hook(note)
+    hooks = layers.hang(layers.block(model, layer), on, note)
     try:
         model.base_model(input_ids=ids, attention_mask=mask, use_cache=False)
     finally:
-        hook.remove()
+        for hook in hooks:
+            hook.remove()
     kept = mask.bool()
     return seen[0][kept], seen[1][kept]

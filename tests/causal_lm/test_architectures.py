@@ -144,6 +144,24 @@ def test_lemoe_edits_generates_and_gives_back(name: str) -> None:
     assert same()
 
 
+@pytest.mark.parametrize("expert", ["ffn", "lora"])
+@pytest.mark.parametrize("name", ALL)
+def test_unrelated_states_are_what_an_expert_reads(name: str, expert: str) -> None:
+    """By the locality loss: also where a part takes the residual stream beside its input, or is no module."""
+    model = made(name)
+    config = AdaptorConfig(layer=1, router_width=8, rate=2e-2, steps=2, expert=expert, rank=4)
+    adaptor, seen = Adaptor.attach(model, config.model_copy(update={"rejection": "locality_loss"})), []
+    adaptor.edit(WORDS, BATCHES[0], UNRELATED)
+    adaptor.experts[0].register_forward_pre_hook(lambda _, given: seen.append(given[0].detach()))
+    for text in UNRELATED:
+        with torch.no_grad(), adaptor.prompt(forced=0):
+            model(ids(text))
+    read = torch.cat([one.flatten(0, -2) for one in seen])
+    far = torch.cdist(adaptor.rejection.states, read, compute_mode="donot_use_mm_for_euclid_dist").amin(1)
+    assert adaptor.rejection.states.shape == read.shape
+    assert far.max() < 1e-4 * read.norm(dim=1).max()
+
+
 def fine_tuning(model: PreTrainedModel) -> Any:
     return FineTuning(model, WORDS, FineTuningConfig(layer=1, steps=4, rate=1e-2))
 
