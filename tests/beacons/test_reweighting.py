@@ -5,6 +5,7 @@ import pytest
 import torch
 from scipy import stats
 
+from lib import seeds
 from lib.beacons import reweighting
 from lib.errors import UserError
 
@@ -57,6 +58,12 @@ def test_permuted_weights_keep_their_values_and_no_fact_its_own(facts):
     assert torch.equal(found, reweighting.permutation(facts, 0))
     if facts > 3:
         assert not torch.equal(found, reweighting.permutation(facts, 1))
+
+
+def test_each_fact_takes_the_weight_of_the_one_drawn_after_it():
+    order = torch.randperm(7, generator=seeds.generator("beacons/permuted_weights", 3)).tolist()
+    found = reweighting.permutation(7, 3).tolist()
+    assert [found[one] for one in order] == [*order[1:], order[0]]
 
 
 def test_refusals():

@@ -10,7 +10,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from lib.causal_lm.edits import Edit
-from lib.causal_lm.layers import activation, block, blocks, down_projection, final_norm, matrix
+from lib.causal_lm.layers import activation, block, blocks, down_projection, feed_forward, final_norm, matrix
 from lib.editing.fine_tuning import FineTuning, FineTuningConfig
 from lib.editing.grace import Grace, GraceConfig
 from lib.editing.moments import second_moments
@@ -146,13 +146,15 @@ def test_lemoe_edits_generates_and_gives_back(name: str) -> None:
 
 @pytest.mark.parametrize("expert", ["ffn", "lora"])
 @pytest.mark.parametrize("name", ALL)
-def test_unrelated_states_are_what_an_expert_reads(name: str, expert: str) -> None:
+def test_unrelated_states_are_what_the_edited_part_reads(name: str, expert: str) -> None:
     """By the locality loss: also where a part takes the residual stream beside its input, or is no module."""
     model = made(name)
     config = AdaptorConfig(layer=1, router_width=8, rate=2e-2, steps=2, expert=expert, rank=4)
     adaptor, seen = Adaptor.attach(model, config.model_copy(update={"rejection": "locality_loss"})), []
     adaptor.edit(WORDS, BATCHES[0], UNRELATED)
-    adaptor.experts[0].register_forward_pre_hook(lambda _, given: seen.append(given[0].detach()))
+    feed, down = feed_forward(block(model, 1)), down_projection(model, 1)
+    part = down if expert == "lora" else block(model, 1).fc1 if feed is None else feed
+    part.register_forward_pre_hook(lambda _, given: seen.append(given[0].detach()))
     for text in UNRELATED:
         with torch.no_grad(), adaptor.prompt(forced=0):
             model(ids(text))

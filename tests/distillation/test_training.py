@@ -8,10 +8,11 @@ import torch
 
 from lib.distillation import students
 from lib.distillation.batches import Example, collate, order
+from lib.distillation.losses import MiddleLoss, Reading, Setting
 from lib.distillation.objective_config import ObjectiveConfig
 from lib.distillation.objectives import Cached, Distillation, Live
 from lib.distillation.teacher import Teacher
-from lib.distillation.teacher_cache import Classes, TeacherCache
+from lib.distillation.teacher_cache import Classes, Signals, TeacherCache
 from lib.distillation.training import DivergedError, TrainingConfig, optimisers, rate_factor, train
 from lib.errors import UserError
 from tests.tiny_models import gpt2, llama
@@ -105,6 +106,18 @@ def test_the_first_losses_are_the_means_over_all_response_tokens(teacher) -> Non
     assert first["ce"] == pytest.approx(nats / count, rel=1e-5)
     assert first["output"] == pytest.approx(divergence / count, rel=1e-5)
     assert "middle" not in first
+
+
+def test_the_middle_loss_of_one_token_is_that_token_and_of_own_responses_zero() -> None:
+    draw = torch.Generator().manual_seed(3)
+    ours, theirs = torch.randn(2, 3, 6, generator=draw), torch.randn(1, 6, generator=draw)
+    places = torch.tensor([[False, False, False], [False, True, False]])
+    loss = MiddleLoss(ObjectiveConfig(middle=1.0, distance="mse", alignment="none"), Setting({1: 2}, 6, 6, 0))
+    said = Signals(torch.zeros(1, 4), None, torch.zeros(1), {2: theirs})
+    read = Reading(torch.zeros(1, 4), {1: ours}, places, said, 1, torch.tensor([0, 1]))
+    one, other = (torch.nn.functional.layer_norm(state, (6,)) for state in (ours[1, 1], theirs[0]))
+    assert loss(read).item() == pytest.approx((one - other).square().mean().item())
+    assert loss(read._replace(own=True)).item() == 0
 
 
 @pytest.mark.parametrize("top_k", [0, 5])

@@ -228,6 +228,30 @@ def test_restoring_is_to_the_bit(make, dtype: torch.dtype) -> None:
     assert editor.memory() == 0
 
 
+def test_restoring_begins_anew_with_the_first_drawn_value() -> None:
+    editor = edited(llama(), steps=1)
+    first = {name: value.clone() for name, value in editor.saved_state()[0].items()}
+    assert editor.saved_state()[1]["arrived"] == 3
+    editor.restore()
+    assert editor.saved_state()[1] == {"labels": [], "arrived": 0}
+    editor.edit(EDITS[:2])
+    editor.edit(EDITS[2:])
+    assert all(torch.equal(value, first[name]) for name, value in editor.saved_state()[0].items())
+
+
+@pytest.mark.parametrize("name", ["keys", "values", "radii"])
+def test_a_codebook_of_another_shape_is_refused(name: str) -> None:
+    tensors, told = edited(llama(), steps=1).saved_state()
+    for wrong in (tensors[name][:2], tensors[name][..., None], torch.cat([tensors[name]] * 2)):
+        editor = Grace(llama(), Letters(), CONFIG)
+        with pytest.raises(ValueError, match=f"{name} are of another shape"):
+            editor.take_state(tensors | {name: wrong}, told)
+        assert editor.is_empty()
+    editor = Grace(llama(), Letters(), CONFIG)
+    editor.take_state(tensors, told)
+    assert (len(editor.codebook), editor.saved_state()[1]) == (3, told)
+
+
 def test_bad_input_is_one_clear_line() -> None:
     with pytest.raises(UserError, match="layer 4 does not exist"):
         Grace(gpt2(), Letters(), CONFIG.model_copy(update={"layer": 4}))

@@ -469,6 +469,62 @@ def test_a_shard_is_full_after_its_edits_however_many_are_trained_at_a_time() ->
         assert (len(wise.side.waiting), wise.side.filled) == (2, 1)
 
 
+@both
+def test_margins_of_violated_terms_are_means_of_each_edits_texts(make) -> None:
+    wise = editor(make(), terms="violated", gamma=9.0)
+    encoded = encode_edits(wise.model, Tokens(), EDITS)
+    upper = UpperLayers(wise.model, encoded, 1, wise._projection)
+    inputs = matrix(wise._projection).shape[1]
+    draw = torch.Generator().manual_seed(2)
+    change = 0.3 * torch.randn(16, inputs, generator=draw)
+    # Every other irrelevant text is moved so little that its term is kept: a mean of two is not that of each.
+    sizes = ((3, 0.01), (5, 1.0), (2, 0.01), (4, 1.0))
+    texts = [size * torch.randn(length, inputs, generator=draw) for length, size in sizes]
+    drawn = [(text, wise._projection(text)) for text in texts]
+    edits = wise._losses(upper, change, drawn)[2]
+    far = torch.stack([(text @ change.T).norm(dim=-1).mean() for text in texts])
+
+    def term(rows: slice) -> float:
+        return margin_loss(edits[rows], far[rows, None], 0.5, 3, 9.0, "violated").item()
+
+    each, pairs = [term(slice(n, n + 1)) for n in range(4)], [term(slice(n, n + 2)) for n in (0, 2)]
+    assert sum(each) / 4 != pytest.approx(sum(pairs) / 2, rel=1e-3)
+    assert wise._losses(upper, change, drawn)[1].item() == pytest.approx(sum(each) / 4, rel=1e-5)
+    assert wise._losses(upper, change, drawn, 2)[1].item() == pytest.approx(sum(pairs) / 2, rel=1e-5)
+
+
+@pytest.mark.parametrize("changes", [{"memories": "retrieve"}, {"shards": 2}, {"shards": 2, "unmerged": "merge"}])
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+def test_memories_that_were_saved_serve_and_go_on_as_before(changes, count: int) -> None:
+    every = {"shard": 1, "shards": 1, "steps": 2, "measured": "group", **changes}
+    wise, other = editor(llama(), **every), editor(llama(), **every)
+    wise.edit(EDITS[:count])
+    tensors, told = wise.side.saved_state()
+    other.side.take_state(matrix(wise._projection).shape, tensors, told)
+    for one, same in zip(wise.side.serving(), other.side.serving(), strict=True):
+        assert torch.equal(one.change, same.change)
+    assert other.side.thresholds() == wise.side.thresholds()
+    for side in (wise.side, other.side):
+        side.open_shard(matrix(wise._projection))
+        side.close_shard()
+    assert all(map(torch.equal, wise.memories, other.memories))
+    again, _ = other.side.saved_state()
+    assert again.keys() == wise.side.saved_state()[0].keys()
+
+
+def test_memories_of_another_shape_or_without_their_mask_are_refused() -> None:
+    wise = editor(llama(), shard=2, shards=9, steps=2)
+    wise.edit(EDITS[:3])
+    tensors, told = wise.side.saved_state()
+    shape, other = matrix(wise._projection).shape, editor(llama()).side
+    for name in ("waiting.0.change", "open", "free"):
+        with pytest.raises(ValueError, match="of another shape"):
+            other.take_state(shape, tensors | {name: tensors[name][:, 1:]}, told)
+    for name in ("open", "free"):
+        with pytest.raises(ValueError, match="of another shape"):
+            other.take_state(shape, {one: value for one, value in tensors.items() if one != name}, told)
+
+
 def test_margins_of_violated_terms_alone() -> None:
     # Kept by a half each: above 5 by 2, below 20 by 8, and apart by 10 short of 2; a term that is kept does not count.
     edits, irrelevant = torch.tensor([12.0, 20.5]), torch.tensor([[4.5], [7.0]])
