@@ -28,3 +28,8 @@ def __getattr__(name: str) -> Any:
         "load": editing.load,
         "read_edits": editing.read_edits,
     }[name]
+
+
+def __dir__() -> list[str]:
+    """Return what the package hands on, for those who look around in a shell."""
+    return list(__all__)

