@@ -31,7 +31,7 @@ def tree(tmp_path: Path) -> Path:
 )
 def test_a_mutant_is_noticed_by_a_failing_test_or_by_its_time(tree: Path, source: str, survives: bool) -> None:
     (tree / "lib/half.py").write_text(source)
-    assert run.attempt(tree, ["test_half.py"], 6)[0] is survives
+    assert run.attempt(tree, ["test_half.py"], 15)[0] is survives
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)  # none is left behind
 
