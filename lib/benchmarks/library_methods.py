@@ -7,7 +7,6 @@ are. Seconds are the processor's.
 """
 
 import argparse
-import re
 import tempfile
 import time
 from collections.abc import Sequence
@@ -20,11 +19,11 @@ from lib.api.editing import METHODS, edit
 from lib.api.saved_edits import TENSORS
 from lib.causal_lm.backbones import SMOLLM2, load_causal_lm
 from lib.errors import DivergedError, UserError
+from lib.reporting import pages
 from lib.series.lemoe.fact_edits import fact_edits
 
 DOCS = paths.ROOT / "docs/library.md"
 FIRST, EDITS, BATCHES = 100, 8, 2  # edits beyond those that any setting was chosen on
-MARKED = re.compile(r"(<!-- begin methods -->\n).*?(<!-- end methods -->)", re.DOTALL)
 
 
 def measure(method: str, tuned: bool, model: Any, tokenizer: Any) -> dict[str, Any]:
@@ -60,9 +59,7 @@ def variants(asked: str) -> list[tuple[str, bool]]:
 
 def renewed(text: str) -> str:
     """Return the docs' text with the table written anew; `UserError` where its markers are missing."""
-    if not MARKED.search(text):
-        raise UserError(f"{paths.relative(DOCS)}: the markers 'begin methods' and 'end methods' are missing")
-    return MARKED.sub(lambda found: f"{found[1]}{methods_table.markdown()}\n{found[2]}", text)
+    return pages.renewed(text, DOCS, {"methods": methods_table.markdown()})
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -4,16 +4,15 @@ Values come from the profiles. Run as `python -m lib.running.paper_settings --wr
 """
 
 import argparse
-import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from lib import paths, profiles
-from lib.errors import UserError, command
+from lib.errors import command
 from lib.files import write_text
+from lib.reporting import pages
 
 PAGE = paths.ROOT / "docs" / "paper_settings.md"
-_BLOCK = re.compile(r"(<!-- begin settings -->\n).*?(<!-- end settings -->)", re.DOTALL)
 
 
 class Setting(NamedTuple):
@@ -153,9 +152,7 @@ def _number(value: Any) -> str:
 
 def renewed(text: str) -> str:
     """Return the page with the table as it is now; `UserError` where its markers are gone."""
-    if not _BLOCK.search(text):
-        raise UserError(f"{paths.relative(PAGE)}: no markers 'begin settings' and 'end settings': put them back")
-    return _BLOCK.sub(lambda found: f"{found[1]}{table()}\n{found[2]}", text)
+    return pages.renewed(text, PAGE, {"settings": table()})
 
 
 def main() -> int:

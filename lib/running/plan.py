@@ -13,6 +13,7 @@ from lib import paths, profiles
 from lib.errors import UserError, command
 from lib.files import write_text
 from lib.records import digests
+from lib.reporting import pages
 from lib.running import case_queue, catalogue, costs, needs, reckoning
 from lib.running.costs import GIB, Card, Cost
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from lib.records import Case
 
 PAGE = paths.ROOT / "docs" / "paper_scale.md"
-BEGIN, END = "<!-- begin plan -->", "<!-- end plan -->"
 ON_PAGE = "h100"  # the card that the page's table is of
 HEAD = (
     "Series",
@@ -141,11 +141,7 @@ def on_page(profile: str = "paper") -> str:
 
 def renewed(text: str) -> str:
     """Return the page with today's table; `UserError` where it has no place for one."""
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise UserError(f"{paths.relative(PAGE)}: no {BEGIN} ... {END}: put these lines back")
-    return f"{before}{BEGIN}\n{on_page()}\n{END}{after}"
+    return pages.renewed(text, PAGE, {"plan": on_page()})
 
 
 def main() -> int:

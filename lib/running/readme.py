@@ -4,14 +4,12 @@ The project's README tells of all notebooks, and that of a series, beside its no
 """
 
 import argparse
-import re
-from functools import partial
 from pathlib import Path
 
 from lib import paths
 from lib.errors import UserError, command
 from lib.files import write_text
-from lib.reporting import tables
+from lib.reporting import pages, tables
 from lib.running import contract, scorecard
 
 READMES = (paths.ROOT / "README.md", *(paths.NOTEBOOKS / series / "README.md" for series in scorecard.PAPERS))
@@ -33,18 +31,7 @@ def notebook_table(folder: Path) -> str:
 def renewed(text: str, readme: Path) -> str:
     """Return a README's text with every generated part written anew; `UserError` where a marker is missing."""
     parts = {"notebooks": notebook_table(readme.parent), "scorecard": scorecard.markdown(readme.parent)}
-    for name, content in parts.items():
-        pattern = re.compile(rf"(<!-- begin {name} -->\n).*?(<!-- end {name} -->)", re.DOTALL)
-        if not pattern.search(text):
-            raise UserError(
-                f"{paths.relative(readme)}: the markers 'begin {name}' and 'end {name}' are missing: put them back"
-            )
-        text = pattern.sub(partial(_filled, content), text)
-    return text
-
-
-def _filled(content: str, found: re.Match[str]) -> str:
-    return f"{found[1]}{content}\n{found[2]}"
+    return pages.renewed(text, readme, parts)
 
 
 def outdated() -> dict[Path, str]:

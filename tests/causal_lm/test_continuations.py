@@ -67,7 +67,7 @@ def test_looking_seldom_at_who_has_ended_changes_no_token_and_no_number(make, ev
     prompts, copies, longest, reads = Prompts(make(), *padded(ROWS)), 3, 24, []
     read = torch.Tensor.cpu
     monkeypatch.setattr(torch.Tensor, "cpu", lambda self: reads.append(self) or read(self))
-    ends = torch.arange(3, 19)  # so many that all rows have ended before the longest, in the midst of a look
+    ends = torch.arange(4, 19)  # so many that all rows have ended before the longest, in the midst of a look
     told = []
     for looks in (1, every):
         stream = torch.Generator().manual_seed(3)
@@ -80,7 +80,7 @@ def test_looking_seldom_at_who_has_ended_changes_no_token_and_no_number(make, ev
         assert len(reads) == sum(1 + -(-most // looks) for most in tokens)  # and one for the ends
         told.append((rows, stream.get_state(), torch.get_rng_state()))
     assert max(tokens) < longest
-    assert every == 2 or any(most % every for most in tokens)  # by 2 the rows of one model end at even places
+    assert any(most % every for most in tokens)
     (first, *states), (second, *others) = told
     assert first == second
     assert all(torch.equal(*pair) for pair in zip(states, others, strict=True))
