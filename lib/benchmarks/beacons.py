@@ -143,7 +143,7 @@ def measure(profile: str) -> dict[str, Any]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark from the command line; returns the exit status."""
-    return command.run("lib.benchmarks.beacons", __doc__.splitlines()[0], "bench_beacons", measure, report, arguments)
+    return command.run("lib.benchmarks.beacons", __doc__, "bench_beacons", measure, report, arguments)
 
 
 if __name__ == "__main__":

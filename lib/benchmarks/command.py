@@ -10,7 +10,7 @@ from lib.machine import environment
 
 def run(
     module: str,
-    about: str,
+    about: str | None,
     stem: str,
     measure: Callable[[str], Mapping[str, Any]],
     report: Callable[[dict[str, Any]], str],
@@ -18,11 +18,12 @@ def run(
 ) -> int:
     """Run the benchmark `python -m module` from the command line; returns the exit status.
 
+    `about` is its module's docstring, of which the first line is shown; None where Python left it out (`-OO`).
     `measure` is given the profile: cpu, or smoke for tiny sizes with --quick. What it returns is written to
     `build/stem.json` or `build/stem_quick.json`, with the profile and the environment that the numbers hold for, and
     printed as `report` tells it.
     """
-    parser = argparse.ArgumentParser(prog=f"python -m {module}", description=about)
+    parser = argparse.ArgumentParser(prog=f"python -m {module}", description=(about or "").partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help=f"tiny sizes, into build/{stem}_quick.json")
     quick = parser.parse_args(arguments).quick
     profile = "smoke" if quick else "cpu"

@@ -69,9 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with tempfile.TemporaryDirectory() as folder:
             return measure(profile, 8 if quick else ROWS, 2 if quick else STEPS, Path(folder))
 
-    return command.run(
-        "lib.benchmarks.distillation", __doc__.splitlines()[0], "bench_distillation", measured, report, arguments
-    )
+    return command.run("lib.benchmarks.distillation", __doc__, "bench_distillation", measured, report, arguments)
 
 
 if __name__ == "__main__":

@@ -272,7 +272,7 @@ def report(found: dict[str, Any]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark from the command line; returns the exit status."""
-    return command.run("lib.benchmarks.infodiffusion", __doc__.splitlines()[0], "bench", measure, report, arguments)
+    return command.run("lib.benchmarks.infodiffusion", __doc__, "bench", measure, report, arguments)
 
 
 if __name__ == "__main__":

@@ -150,7 +150,7 @@ def measure(profile: str) -> dict[str, Any]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark from the command line; returns the exit status."""
-    return command.run("lib.benchmarks.lemoe", __doc__.splitlines()[0], "bench_editing", measure, report, arguments)
+    return command.run("lib.benchmarks.lemoe", __doc__, "bench_editing", measure, report, arguments)
 
 
 if __name__ == "__main__":
