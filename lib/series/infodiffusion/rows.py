@@ -14,7 +14,7 @@ from lib import registry
 from lib.diffusion import sampling, tracing
 from lib.diffusion.denoiser import DenoiserConfig, forward_flops
 from lib.diffusion.model import DiffusionConfig, DiffusionModel, Information, information
-from lib.diffusion.process import RELEASED, ProcessConfig
+from lib.diffusion.process import DIFFUSEQ, OURS, RELEASED, ProcessConfig
 from lib.diffusion.schedule import SCHEDULES
 from lib.registry import Registry
 from lib.seq2seq.decoding import Sampler
@@ -31,14 +31,6 @@ if TYPE_CHECKING:
 
 SHOWN = 20  # test sentences whose decoding is kept step by step
 
-# Our choices, alike for both models (docs/infodiffusion.md): both losses read one distribution over words, so that they
-# have one optimum. Estimates are then not clamped, which gained nothing on validation.
-OURS: Mapping[str, Any] = {
-    "estimate": "expected",
-    "rounding_of": "estimate",
-    "squared_error_of": "estimate",
-    "timesteps": "skewed",
-}
 OTHER_TIMES = "loss_aware"  # of the two rows that, with the pair, cross model and sampler of times
 
 
@@ -259,7 +251,6 @@ def _levenshtein(sizes: "DiffusionSizes") -> dict[str, int]:
     return {**_encoder_decoder(sizes), "most": max(task.window[2] for task in sizes.tasks.values())}
 
 
-_DIFFUSEQ = {"schedule": "sqrt", "self_conditioning": 0.0}
 # The cheapest task on which more sampling steps help; ablations, rivals and times are compared there.
 CHEAPEST = "question_generation"
 
@@ -279,13 +270,13 @@ MODELS: Registry[Row] = Registry(
         "smollm2": FineTunedBackbone(title="SmolLM2-135M, fine-tuned", profiles=("gpu",), rate=2e-4),
         "gpvae": Baseline(title="GPVAE-T5", config=GPVAEConfig, model=GPVAE, shape=_encoder_decoder),
         "levenshtein": Baseline(title="NAR-LevT", config=LevenshteinConfig, model=Levenshtein, shape=_levenshtein),
-        "diffuseq": Diffusion(title="DiffuSeq", core=True, replicated=True, process=_DIFFUSEQ),
+        "diffuseq": Diffusion(title="DiffuSeq", core=True, replicated=True, process=DIFFUSEQ),
         "infodiffusion": Diffusion(title="InfoDiffusion", core=True, replicated=True),
         "diffuseq_times": Diffusion(
             title="DiffuSeq, loss-aware times",
             only=(CHEAPEST,),
             replicated=True,
-            process={**_DIFFUSEQ, "timesteps": OTHER_TIMES},
+            process={**DIFFUSEQ, "timesteps": OTHER_TIMES},
         ),
         "infodiffusion_times": Diffusion(
             title="InfoDiffusion, loss-aware times",
