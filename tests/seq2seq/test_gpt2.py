@@ -59,7 +59,7 @@ def test_text_is_scored_and_sampled_as_by_the_whole_model(
         labels = ids.clone()
         labels[:, : len(prompt)] = -100
         assert found[row].item() == pytest.approx(whole(ids, labels=labels).loss.item(), rel=1e-4)
-    monkeypatch.setattr(nucleus, "nucleus", lambda logits, p, generator: logits.argmax(-1))
+    monkeypatch.setattr(nucleus, "_draw", lambda logits, p, generator: (logits.argmax(-1), torch.tensor(True)))
     drawn = pretrained.sample_text([*SOURCES, SOURCES[0]], 2, 5, torch.Generator())
     for source, texts in zip([*SOURCES, SOURCES[0]], drawn, strict=True):
         inputs = tokenizer(source + "\n", return_tensors="pt")
