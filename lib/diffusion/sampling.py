@@ -59,9 +59,9 @@ def reverse(
     """Draw target word ids (sentences, places) for source ids (sentences, source words), all of one length.
 
     The words of the current estimate of x0 give e, which serves both ends of a step ("latest"); with "carried" the far
-    end keeps the e of the step before (our comparison). Noise is drawn on the generator's device. With `trace`, returns the words of the estimate after every
-    step, (steps, sentences, places). Sampling steps are spread evenly over T. Raises `UserError` for more steps than T,
-    `ValueError` for fewer than one place.
+    end keeps the e of the step before (our comparison). Noise is drawn on the generator's device. With `trace`, returns
+    the words of the estimate after every step, (steps, sentences, places). Sampling steps are spread evenly over T.
+    Raises `UserError` for more steps than T, `ValueError` for fewer than one place.
     """
     if places < 1:
         raise ValueError(f"places={places}: a target has at least one")
