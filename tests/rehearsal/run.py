@@ -36,7 +36,7 @@ def stand_ins(root: Path) -> dict[str, str]:
 
 
 def rehearse(notebook: Path, variables: Mapping[str, str]) -> tuple[bool, float, float, str]:
-    """Run a notebook as a user would; returns whether it ran to its end, its seconds, the processor's, and what it told."""
+    """Run a notebook as a user would; returns whether it ended well, seconds, those of processors, and what it told."""
     line = [sys.executable, "-m", "lib.running.execution", str(notebook), "--profile", str(PROFILE)]
     kept = {name: value for name, value in os.environ.items() if name != "REPRODUCTION_RECORDS"}
     began, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
