@@ -33,7 +33,7 @@ class TrainingConfig(Settings):
     weight_decay: NonNegativeFloat = 0.01
     warm_up: Share = 0.05  # share of the steps
     decay: Literal["cosine", "linear"] = "cosine"  # of the rate, to zero
-    second_moment: Annotated[float, Field(ge=0, lt=1)] = 0.98  # what AdamW keeps of it at a step
+    second_moment: Annotated[float, Field(gt=0, lt=1)] = 0.98  # what AdamW keeps of it at a step
     clip: PositiveFloat | None = 1.0  # most length of a gradient
     average: Share = 0.9999  # most that the average of the weights keeps; earlier (1 + n) / (10 + n)
     precision: Literal["bfloat16", "float32"] = "bfloat16"
