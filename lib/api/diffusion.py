@@ -19,9 +19,10 @@ from safetensors import SafetensorError
 from lib import files, paths, strict_json
 from lib.diffusion.denoiser import DenoiserConfig
 from lib.diffusion.model import DiffusionConfig, DiffusionModel, information
-from lib.diffusion.process import ProcessConfig
+from lib.diffusion.process import DIFFUSEQ, OURS, ProcessConfig
 from lib.diffusion.sampling import SamplingConfig
 from lib.errors import UserError
+from lib.profiles.cpu import DIFFUSION as SIZES
 from lib.seq2seq import batches, decoding, training
 from lib.seq2seq.batches import Window
 from lib.settings import Settings
@@ -31,11 +32,8 @@ from lib.text.vocabulary import Vocabulary
 
 __all__ = ["METHODS", "Writer", "WriterConfig", "load", "train"]
 
-# What the two papers differ in; times are skewed in both unless said otherwise (our choice).
-METHODS: dict[str, dict[str, Any]] = {
-    "infodiffusion": {"timesteps": "skewed"},
-    "diffuseq": {"schedule": "sqrt", "self_conditioning": 0.0, "timesteps": "loss_aware"},
-}
+# What the two papers differ in: the schedule and self-conditioning. All else is alike, as in our tables.
+METHODS: dict[str, dict[str, Any]] = {"infodiffusion": {**OURS}, "diffuseq": {**OURS, **DIFFUSEQ}}
 WEIGHTS, WORDS, CONFIG = "model.safetensors", "vocabulary.json", "config.json"
 
 
@@ -111,10 +109,10 @@ def train(
 ) -> Writer:
     """Train a model on pairs of {"src", "trg"}, or a file of them as JSON lines, and return its writer.
 
-    `diffusion_steps` is T; the default sizes are those of our `cpu` profile, `process` gives further fields of
-    `lib.diffusion.process.ProcessConfig` (lam, schedule, ...). With a `workspace` a run that was killed goes on. Equal
-    arguments give equal weights. Raises `UserError` naming what cannot be: an unknown method or field, a pair without
-    words, no pair that fits the window; `lib.errors.DivergedError` where training diverges.
+    `diffusion_steps` is T; default sizes, losses and sampler are those of our `cpu` tables, `process` gives further
+    fields of `lib.diffusion.process.ProcessConfig` (lam, schedule, ...). With a `workspace` a run that was killed goes
+    on. Equal arguments give equal weights. Raises `UserError` naming what cannot be: an unknown method or field, a pair
+    without words, no pair that fits the window; `lib.errors.DivergedError` where training diverges.
     """
     if method not in METHODS:
         raise UserError(f"method {method!r} is not known: take one of {', '.join(METHODS)}")
@@ -129,15 +127,15 @@ def train(
     sources, targets = _read(pairs)
     words = Vocabulary.build([*sources, *targets], most_words)
     window = window or Window(ratio=1.0, extra=max(3, _extra(sources, targets)), most=64)
-    settings = {"steps": diffusion_steps, "rounding_of": "estimate", **METHODS[method], **process}
+    settings = {"steps": diffusion_steps, **METHODS[method], **process}
     try:
         config = DiffusionConfig(
             shape=DenoiserConfig(
-                vocabulary=len(words), embedding=embedding, width=width, layers=layers, heads=heads, dropout=0.0,
-                embedding_scale=0.3, sharpness=0.3,
+                vocabulary=len(words), embedding=embedding, width=width, layers=layers, heads=heads,
+                dropout=SIZES.dropout, embedding_scale=SIZES.embedding_scale, sharpness=SIZES.sharpness,
             ),
             process=ProcessConfig(**settings),
-            sampling=SamplingConfig(steps=min(sampling_steps, diffusion_steps), sampler="ddim"),
+            sampling=SamplingConfig(steps=min(sampling_steps, diffusion_steps), sampler=SIZES.sampler),
         )  # fmt: skip
         budget = training.TrainingConfig(
             steps=steps,

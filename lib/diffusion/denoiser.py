@@ -1,6 +1,7 @@
 """The network that estimates the clean target embeddings from the noised ones and the source (both models)."""
 
 import math
+from typing import Literal
 
 import torch
 from pydantic import PositiveFloat, PositiveInt
@@ -16,6 +17,7 @@ class DenoiserConfig(Settings):
     """Shape of the network; the defaults are the paper's (BERT base, embeddings of 128)."""
 
     vocabulary: PositiveInt
+    network: Literal["ours", "bert"] = "ours"  # "bert" is the released one: lib.diffusion.bert
     embedding: PositiveInt = 128
     width: PositiveInt = 768
     layers: PositiveInt = 12
@@ -107,5 +109,5 @@ def forward_flops(config: DenoiserConfig) -> float:
     A backward pass costs twice as much. The output layer counts for half of the words: the source has none.
     """
     blocks = config.layers * 12 * config.width**2
-    ends = 3 * config.embedding * config.width
+    ends = 3 * config.embedding * config.width + (2 * config.width**2 if config.network == "bert" else 0)
     return 2 * (blocks + ends + 0.5 * config.embedding * config.vocabulary)

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from lib import seeds
-from lib.diffusion import process, sampling, schedule
-from lib.diffusion.denoiser import Denoiser, DenoiserConfig
+from lib.diffusion import bert, process, sampling, schedule
+from lib.diffusion.denoiser import DenoiserConfig
 from lib.diffusion.timesteps import Timesteps
 from lib.seq2seq import draws
 from lib.settings import Settings
@@ -48,7 +48,7 @@ class DiffusionModel(nn.Module):
         """Build the denoiser; `values` is H of every word, (vocabulary,), as `information` returns it."""
         super().__init__()
         self.config = config
-        self.denoiser = Denoiser(config.shape)
+        self.denoiser = bert.denoiser(config.shape)
         self.timesteps = Timesteps(config.process)
         self.register_buffer("values", values, persistent=False)
 

@@ -13,6 +13,7 @@ from torch.nn import functional
 from lib.diffusion import process, schedule
 from lib.diffusion.denoiser import Denoiser
 from lib.errors import UserError
+from lib.seq2seq import draws
 from lib.seq2seq.counts import Count
 from lib.settings import Settings
 
@@ -58,9 +59,9 @@ def reverse(
     """Draw target word ids (sentences, places) for source ids (sentences, source words), all of one length.
 
     The words of the current estimate of x0 give e, which serves both ends of a step ("latest"); with "carried" the far
-    end keeps the e of the step before (our comparison). With `trace`, returns the words of the estimate after every
-    step, (steps, sentences, places). Sampling steps are spread evenly over T. Raises `UserError` for more steps than T,
-    `ValueError` for fewer than one place.
+    end keeps the e of the step before (our comparison). Noise is drawn on the generator's device. With `trace`, returns
+    the words of the estimate after every step, (steps, sentences, places). Sampling steps are spread evenly over T.
+    Raises `UserError` for more steps than T, `ValueError` for fewer than one place.
     """
     if places < 1:
         raise ValueError(f"places={places}: a target has at least one")
@@ -69,11 +70,11 @@ def reverse(
     vectors = model.vectors()
     source, information = source.to(vectors.device), information.to(vectors.device)
     clean = functional.embedding(source, vectors)
-    x_t = torch.randn(len(source), places, vectors.shape[1], generator=generator).to(vectors)
+    x_t = draws.normal((len(source), places, vectors.shape[1]), generator).to(vectors)
     estimate, carried = torch.zeros_like(x_t), None
     times = torch.linspace(diffusion.steps, 0, config.steps + 1).round().to(vectors.device)
     words: list[Tensor] = []
-    for far, near in itertools.pairwise(times):
+    for step, (far, near) in enumerate(itertools.pairwise(times), start=1):
         t, s = far.expand(len(source)), near.expand(len(source))
         previous = estimate if diffusion.self_conditioning else torch.zeros_like(estimate)
         output = model(clean, x_t, previous, t, diffusion.steps)
@@ -86,8 +87,8 @@ def reverse(
         carried = e
         if config.sampler == "ddim":
             x_t = process.ddim_step(x_t, aim, abar_t, abar_s)
-        elif near > 0:
-            fresh = config.temperature * torch.randn(x_t.shape, generator=generator).to(x_t)
+        elif step < config.steps:  # the last step ends at t = 0, where nothing is drawn any more
+            fresh = config.temperature * draws.normal(x_t.shape, generator).to(x_t)
             x_t = process.ancestral_step(x_t, aim, abar_t, abar_s, fresh, config.variance)
     return torch.stack(words) if trace else words[-1]
 

@@ -6,11 +6,10 @@ import pandas as pd
 import torch
 from pydantic import NonNegativeInt
 
-from lib import seeds
 from lib.diffusion import settling
 from lib.diffusion.model import DiffusionModel
 from lib.diffusion.sampling import SamplingConfig
-from lib.seq2seq import decoding
+from lib.seq2seq import decoding, draws
 from lib.seq2seq.batches import Window
 from lib.seq2seq.counts import Count
 from lib.settings import Settings
@@ -57,7 +56,7 @@ def estimates(
     device = model.values.device
     for number, (length, members) in enumerate(decoding.chunks(encoded, SENTENCES)):
         source = torch.tensor([encoded[m] for m in members], device=device)
-        generator = seeds.generator("tracing", seed, number)
+        generator = draws.stream(device, "tracing", seed, number)
         with torch.autocast(device.type, torch.bfloat16):
             words = model.reverse(source, window.places(length), generator, how, trace=True).cpu()
         for row, member in enumerate(members):

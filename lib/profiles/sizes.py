@@ -48,7 +48,7 @@ class DiffusionSizes(Settings):
     dropout: Annotated[float, Field(ge=0, lt=1)]
     large: tuple[PositiveInt, PositiveInt, PositiveInt]  # width, layers, heads of GPT-2 large
     published_shapes: bool = False  # of the models that are no diffusion: their own defaults instead of ours
-    released_process: bool = False  # of the diffusion models: losses, times, schedule and sampler of the authors' code
+    released_process: bool = False  # of the diffusion models: network, losses, times, schedule and sampler as released
     embedding_scale: PositiveFloat  # norm of a word vector over sqrt(embedding)
     sharpness: PositiveFloat  # scale of the scores of the output layer
     sampling_steps: PositiveInt

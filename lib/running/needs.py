@@ -59,7 +59,7 @@ def _needs(chosen: Profile) -> Iterator[Need]:
             for split in SPLITS:
                 yield Need(f"1_infodiffusion/{task}", (f"{sizes.data}/{split}",))
     if chosen.diffusion.published_shapes:
-        for name in ("gpt2", "gpt2-large"):
+        for name in ("gpt2", "gpt2-large", "t5-base"):
             yield Need("1_infodiffusion", (name,), is_model=True, optional=True)
     backbones = dict.fromkeys((chosen.backbone, *chosen.editing.backbones))
     yield Need("2_beacons", (chosen.backbone,), is_model=True)

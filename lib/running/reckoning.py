@@ -94,7 +94,7 @@ def network(model: str, method: Any) -> Network:
 
 @lru_cache(maxsize=256)
 def _network(model: str, method: str) -> Network:
-    from lib.diffusion.denoiser import Denoiser
+    from lib.diffusion import bert
     from lib.series.infodiffusion.rows import ROWS
 
     row = ROWS[model]
@@ -106,8 +106,10 @@ def _network(model: str, method: str) -> Network:
         return Network(
             trained, 0, shape.vocabulary, shape.width, shape.layers, shape.activations(), forward, 3 * forward
         )
+    if getattr(config, "checkpoint", None):
+        config = config.model_copy(update={"checkpoint": None})  # its shape is that of the configuration
     with torch.device("meta"):
-        built = Denoiser(config.shape) if hasattr(config, "shape") else row.build(config, None)  # type: ignore[arg-type]
+        built = bert.denoiser(config.shape) if hasattr(config, "shape") else row.build(config, None)  # type: ignore[arg-type]
     shape_of = getattr(config, "shape", config)
     parameters = sum(value.numel() for value in built.parameters())
     matrices = sum(value.numel() for name, value in built.named_parameters() if value.ndim == 2 and "block" in name)

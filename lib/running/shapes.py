@@ -140,7 +140,7 @@ def read(config: dict[str, Any], place: str) -> Shape:
 
 
 def block_of_ours(width: int, dropout: bool = True) -> float:
-    """Return the bytes that a block of `lib.seq2seq.blocks` keeps per word under bfloat16 products.
+    """Return the bytes that a block of `lib.seq2seq.blocks`, or of BERT, keeps per word under bfloat16 products.
 
     Numbers of two bytes: what enters each norm, what leaves it, queries, keys and values before and after they are
     turned, the attended and the merged, the feed-forward part before and after its bend; and two masks of dropout.

@@ -7,7 +7,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lib import progress, seeds
+from lib import progress
+from lib.seq2seq import draws
 from lib.seq2seq.batches import Window
 from lib.seq2seq.counts import Count
 from lib.settings import Settings
@@ -50,13 +51,16 @@ def decode(
     seed: int,
     device: str = "cpu",
 ) -> list[list[str]]:
-    """Return `config.candidates` sentences for every source, drawn by `sample`; the reference plays no part."""
+    """Return `config.candidates` sentences for every source, drawn by `sample`; the reference plays no part.
+
+    Each batch has a stream of its own, of the device's generator (see `draws`): a CPU and a GPU write other sentences.
+    """
     encoded = [vocabulary.encode(source) for source in sources]
     found: list[list[str]] = [[] for _ in sources]
     for number, (length, members) in enumerate(progress.bar(chunks(encoded, config.sentences), "decoding")):
         source = torch.tensor([encoded[m] for m in members], device=device).repeat_interleave(config.candidates, 0)
         with torch.autocast(source.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
-            drawn = sample(source, window.places(length), seeds.generator("decoding", seed, number))
+            drawn = sample(source, window.places(length), draws.stream(source.device, "decoding", seed, number))
         for row, ids in enumerate(drawn.tolist()):
             found[members[row // config.candidates]].append(vocabulary.decode(ids))
     return found

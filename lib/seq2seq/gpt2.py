@@ -106,13 +106,13 @@ class PretrainedConfig(Settings):
 
     name: str = backbones.SMOLLM2  # or a hub name (MODEL_DIR may hold it) or folder: the paper's are gpt2, gpt2-large
     layers: PositiveInt | None = None  # keep only the first so many (the smoke profile)
-    trained_layers: PositiveInt | None = 2  # the uppermost, None: all; the final norm is trained with them
+    trained_layers: PositiveInt | None = 2  # the uppermost and the final norm; None: all weights, word vectors too
 
 
 class Pretrained(nn.Module):
     """A causal language model on text: the source, a line end, the target and the tokenizer's end token.
 
-    Word vectors and lower layers are frozen: nothing below the first trained layer keeps what a backward pass needs.
+    Where only upper layers are trained, nothing below the first of them keeps what a backward pass needs.
     """
 
     def __init__(self, config: PretrainedConfig) -> None:
@@ -132,7 +132,7 @@ class Pretrained(nn.Module):
         trained = len(blocks) if config.trained_layers is None else config.trained_layers
         if not 1 <= trained <= len(blocks):
             raise UserError(f"{config.name}: trained_layers={trained}, but it has {len(blocks)}; correct the profile")
-        self.requires_grad_(False)
+        self.requires_grad_(config.trained_layers is None)
         for part in [*blocks[-trained:], *parts[place + 1 :]]:
             part.requires_grad_(True)
 

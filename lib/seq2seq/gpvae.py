@@ -6,6 +6,7 @@ dimensions; the posterior is independent over places and dimensions and reads h 
 """
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,11 +14,13 @@ from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveIn
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lib.errors import UserError
 from lib.seq2seq import draws, nucleus
 from lib.settings import Settings, Share
+from lib.sources import hub
 
 if TYPE_CHECKING:
-    from transformers import EncoderDecoderCache
+    from transformers import EncoderDecoderCache, T5ForConditionalGeneration
 
 # Our choice: the share of independent noise in the prior, which bounds the condition number of K for n words by
 # 1 + 10 n, also where two states are equal.
@@ -38,43 +41,37 @@ class GPVAEConfig(Settings):
     reach: PositiveFloat = 0.5  # r: length scale of the kernel, between states brought to length 1
     beta: NonNegativeFloat = 1.0  # weight of the divergence
     greedy: bool = True  # our choice: the latent alone makes sentences differ; False draws from a nucleus
+    # A T5 that is fine-tuned, and has its own shape: a hub name (MODEL_DIR may hold it) or a folder; None: fresh.
+    checkpoint: str | None = None
 
 
 class GPVAE(nn.Module):
-    """T5 from fresh weights with a stochastic layer between encoder and decoder.
+    """T5, fresh or from a checkpoint, with a stochastic layer between encoder and decoder.
 
     T5's own scales: embeddings start at unit variance, and the output layer, tied to them, reads states divided by
     sqrt(width). Our choices: decoding starts from END, as in the other models here, and the posterior starts at the
     prior's mean and variance.
     """
 
-    def __init__(self, config: GPVAEConfig) -> None:
-        """Build the network with fresh weights from torch's global generator.
+    def __init__(self, config: GPVAEConfig, words: Sequence[str] = ()) -> None:
+        """Build the network with fresh weights from torch's global generator, or load its checkpoint.
 
-        Raises `ValueError` when the heads do not divide the width.
+        A checkpoint has vectors of its own tokens: each of `words`, which are the vocabulary's entries, starts with the
+        mean of its tokens' vectors (our choice). Raises `ValueError` when the heads do not divide the width or there
+        are not as many words as entries, `UserError` for a checkpoint that cannot be had or is no T5 of the first kind.
         """
         super().__init__()
         if config.width % config.heads:
             raise ValueError(f"the width {config.width} must be a multiple of the number of heads, {config.heads}")
-        from transformers import T5Config, T5ForConditionalGeneration  # slow to import
-
+        if config.checkpoint is not None and len(words) != config.vocabulary:
+            raise ValueError(f"{len(words)} words are given for a vocabulary of {config.vocabulary}")
         self.config = config
-        shape = T5Config(
-            vocab_size=config.vocabulary,
-            d_model=config.width,
-            d_kv=config.width // config.heads,
-            d_ff=4 * config.width,
-            num_layers=config.layers,
-            num_heads=config.heads,
-            dropout_rate=config.dropout,
-            pad_token_id=config.pad,
-            eos_token_id=config.end,
-        )
-        self.t5 = T5ForConditionalGeneration(shape)
+        self.t5 = _fresh(config) if config.checkpoint is None else _loaded(config, words)
+        self.width = self.t5.config.d_model
         named = self.t5.named_parameters(prefix="t5")
         # Whose matrices Muon trains: all but the word vectors and the table of relative positions.
         self.hidden = tuple(n for n, p in named if p.ndim == 2 and ".block." in n and "relative" not in n)
-        self.shift, self.log_variance = nn.Linear(config.width, config.width), nn.Linear(config.width, config.width)
+        self.shift, self.log_variance = (nn.Linear(self.width, self.width) for _ in range(2))
         for layer in (self.shift, self.log_variance):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
@@ -95,7 +92,7 @@ class GPVAE(nn.Module):
         states, _ = self._decode(nucleus.shifted(target, self.config.end), z)
         return {
             "likelihood": nucleus.likelihood(states, target, self.config.pad, self._logits),
-            "kl": self.config.beta * divergence / self.config.width,
+            "kl": self.config.beta * divergence / self.width,
         }
 
     @torch.inference_mode()
@@ -140,7 +137,51 @@ class GPVAE(nn.Module):
         return found.last_hidden_state, found.past_key_values
 
     def _logits(self, states: Tensor) -> Tensor:
-        return self.t5.lm_head(states * self.config.width**-0.5).float()
+        return self.t5.lm_head(states * self.width**-0.5).float()
+
+
+def _fresh(config: GPVAEConfig) -> "T5ForConditionalGeneration":
+    from transformers import T5Config, T5ForConditionalGeneration  # slow to import
+
+    return T5ForConditionalGeneration(
+        T5Config(
+            vocab_size=config.vocabulary,
+            d_model=config.width,
+            d_kv=config.width // config.heads,
+            d_ff=4 * config.width,
+            num_layers=config.layers,
+            num_heads=config.heads,
+            dropout_rate=config.dropout,
+            pad_token_id=config.pad,
+            eos_token_id=config.end,
+        )
+    )
+
+
+def _loaded(config: GPVAEConfig, words: Sequence[str]) -> "T5ForConditionalGeneration":
+    """Return the T5 of the checkpoint, in which each of `words` has the mean of its tokens' vectors."""
+    transformers = hub.import_transformers(offline=False)
+    name, place = config.checkpoint, hub.place(str(config.checkpoint))
+    try:
+        told, _ = transformers.PretrainedConfig.get_config_dict(place)  # a T5Config itself says that all are tied
+        tokenizer = transformers.AutoTokenizer.from_pretrained(place)
+        found, report = transformers.T5ForConditionalGeneration.from_pretrained(
+            place, dropout_rate=config.dropout, dtype="float32", use_safetensors=True, output_loading_info=True
+        )
+    except (OSError, ValueError) as error:
+        remedy = "set HF_HUB_OFFLINE=0 and be online, or keep a copy in the hub's cache"
+        raise UserError(f"{name}: cannot be loaded ({str(error).splitlines()[0].rstrip('.')}); {remedy}") from error
+    if report["missing_keys"] or not told.get("tie_word_embeddings", True):
+        raise UserError(f"{name}: not a T5 whose output layer is tied to its word vectors; use t5-base")
+    table = found.get_input_embeddings().weight.detach().clone()
+    # A piece that continues a word is read as a word; of what has no token of its own the vector is that of UNK.
+    pieces = tokenizer([word.removeprefix("##") for word in words], add_special_tokens=False)["input_ids"]
+    pieces[config.pad], pieces[config.end] = [tokenizer.pad_token_id], [tokenizer.eos_token_id]
+    vectors = torch.stack([table[ids or [tokenizer.unk_token_id]].mean(0) for ids in pieces])
+    found.resize_token_embeddings(len(vectors), mean_resizing=False)
+    with torch.no_grad():
+        found.get_input_embeddings().weight.copy_(vectors)
+    return found
 
 
 def _noise(like: Tensor, generator: draws.Stream) -> Tensor:

@@ -2,14 +2,15 @@
 
 import math
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from types import MappingProxyType
+from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from lib import errors, paths, progress, seeds
@@ -31,13 +32,21 @@ class TrainingConfig(Settings):
     matrix_rate: PositiveFloat = 2e-2  # Muon
     weight_decay: NonNegativeFloat = 0.01
     warm_up: Share = 0.05  # share of the steps
-    clip: PositiveFloat = 1.0
+    decay: Literal["cosine", "linear"] = "cosine"  # of the rate, to zero
+    second_moment: Annotated[float, Field(gt=0, lt=1)] = 0.98  # what AdamW keeps of it at a step
+    clip: PositiveFloat | None = 1.0  # most length of a gradient
     average: Share = 0.9999  # most that the average of the weights keeps; earlier (1 + n) / (10 + n)
     precision: Literal["bfloat16", "float32"] = "bfloat16"
     # What saves memory and changes no result: the words that pass the network at once (None: a whole batch), and the
     # layers' inner states computed a second time instead of kept.
     micro_tokens: PositiveInt | None = None
     checkpointing: bool = False
+
+
+# DiffuSeq's code: its rate falls from the first step on, and nothing else holds the weights back.
+RELEASED: Mapping[str, Any] = MappingProxyType(
+    {"warm_up": 0.0, "decay": "linear", "second_moment": 0.999, "weight_decay": 0.0, "clip": None}
+)
 
 
 class DivergedError(errors.DivergedError, UserError):
@@ -62,7 +71,7 @@ def optimisers(model: nn.Module, config: TrainingConfig) -> list[torch.optim.Opt
     rest = [p for n, p in named.items() if n not in set(matrices) and p.requires_grad]
     decay = config.weight_decay
     found: list[torch.optim.Optimizer] = [
-        torch.optim.AdamW(rest, config.rate, betas=(0.9, 0.98), weight_decay=decay, fused=True)
+        torch.optim.AdamW(rest, config.rate, betas=(0.9, config.second_moment), weight_decay=decay, fused=True)
     ]
     if matrices:
         # adjust_lr_fn="match_rms_adamw" would tie the rate to AdamW's; the original scale keeps two plain numbers.
@@ -72,11 +81,12 @@ def optimisers(model: nn.Module, config: TrainingConfig) -> list[torch.optim.Opt
 
 
 def rate_factor(step: int, config: TrainingConfig) -> float:
-    """Return the share of the peak rate at a step: linear warm-up, then a cosine to zero."""
-    warm = max(1, round(config.warm_up * config.steps))
+    """Return the share of the peak rate at a step: linear warm-up, then a cosine or a line to zero."""
+    warm = max(1 if config.decay == "cosine" else 0, round(config.warm_up * config.steps))
     if step < warm:
         return (step + 1) / warm
-    return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, config.steps - warm)))
+    share = (step - warm) / max(1, config.steps - warm)
+    return 1 - share if config.decay == "linear" else 0.5 * (1 + math.cos(math.pi * share))
 
 
 def train(
@@ -227,7 +237,7 @@ def advance(
     terms = gradients(state, config, source, target, draw)
     if not math.isfinite(loss := sum(terms.values())):
         raise DivergedError(f"the loss is {loss} at step {draw[1] + 1}; the last good weights are kept")
-    norm = torch.nn.utils.clip_grad_norm_(state.model.parameters(), config.clip)
+    norm = torch.nn.utils.clip_grad_norm_(state.model.parameters(), config.clip or math.inf)
     if not torch.isfinite(norm):
         raise DivergedError(f"the gradient is {norm.item()} at step {draw[1] + 1}; the last good weights are kept")
     for optimiser in state.optimisers:

@@ -97,7 +97,7 @@ class Transformer(nn.Module):
 
     def _enter(self, words: Tensor, first: int) -> Tensor:
         vectors = self.words(words) * math.sqrt(self.config.width)
-        return self.dropout(vectors + positions(first, words.shape[1], self.config.width).to(vectors))
+        return self.dropout(vectors + positions(first, words.shape[1], self.config.width, words.device).to(vectors))
 
 
 class Attention(nn.Module):
@@ -164,8 +164,8 @@ class Layer(nn.Module):
         return hidden + self.dropout(fed), kept
 
 
-def positions(first: int, words: int, width: int) -> Tensor:
+def positions(first: int, words: int, width: int, device: torch.device | str = "cpu") -> Tensor:
     """Return sines and cosines (words, width) of the places from `first` on, wavelengths from 2 pi to 20,000 pi."""
-    place = torch.arange(first, first + words)[:, None]
-    angles = place * 10_000.0 ** (-torch.arange(0, width, 2) / width)
+    place = torch.arange(first, first + words, device=device)[:, None]
+    angles = place * 10_000.0 ** (-torch.arange(0, width, 2, device=device) / width)
     return torch.stack([angles.sin(), angles.cos()], -1).flatten(1)

@@ -8,6 +8,8 @@ import torch
 
 from lib.api import diffusion
 from lib.errors import UserError
+from lib.profiles import cpu
+from lib.series.infodiffusion.rows import ROWS
 
 WORDS = ("red", "green", "blue", "white", "black")
 PAIRS = [{"src": f"{one} {other}", "trg": f"{other} {one}"} for one in WORDS for other in WORDS]
@@ -36,6 +38,23 @@ def test_equal_arguments_give_equal_weights_and_other_seeds_others(method: str) 
         "infodiffusion": ("information", True),
         "diffuseq": ("sqrt", False),
     }[method]
+
+
+def test_the_methods_differ_in_schedule_and_self_conditioning_alone_and_are_those_of_our_tables() -> None:
+    sizes = {**TINY, "steps": 1, "layers": 4, "heads": 4, "width": 256, "embedding": 128, "diffusion_steps": 200}
+    table, pair = cpu.DIFFUSION.model_copy(update={"sampling_steps": 5}), {}
+    for method in ("infodiffusion", "diffuseq"):
+        trained = diffusion.train(PAIRS, method=method, **sizes)  # type: ignore[arg-type]  # of the two
+        pair[method] = trained.model.config
+        assert pair[method] == ROWS[method].configure(table, len(trained.words), trained.words.end)
+    one, other = (pair[name].model_dump() for name in pair)
+    assert {name for name in one["process"] if one["process"][name] != other["process"][name]} == {
+        "schedule",
+        "self_conditioning",
+    }
+    assert [one[name] for name in ("shape", "sampling", "information")] == [
+        other[name] for name in ("shape", "sampling", "information")
+    ]
 
 
 def test_a_saved_writer_writes_the_same(writer: diffusion.Writer, tmp_path: Path) -> None:

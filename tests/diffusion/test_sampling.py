@@ -10,7 +10,7 @@ from lib.diffusion import process, sampling, schedule
 from lib.diffusion.denoiser import Denoiser, DenoiserConfig
 from lib.diffusion.model import DiffusionConfig, DiffusionModel
 from lib.errors import UserError
-from lib.seq2seq import decoding
+from lib.seq2seq import decoding, draws
 from lib.seq2seq.batches import Window
 from lib.text.vocabulary import Vocabulary
 
@@ -46,6 +46,27 @@ def test_equal_seeds_give_equal_sentences() -> None:
     assert draw(TEXTS) == draw(TEXTS)
     assert draw(TEXTS) != draw(TEXTS, seed=1)
     assert draw(TEXTS, sampler="ancestral") == draw(TEXTS, sampler="ancestral")
+
+
+def test_noise_is_drawn_on_the_device_by_its_own_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    streams, devices, stream, randn = [], [], draws.stream, torch.randn
+
+    def noting_streams(device: torch.device, purpose: str, *numbers: int) -> torch.Generator:
+        streams.append((device, purpose, *numbers))
+        return stream(device, purpose, *numbers)
+
+    def noting_noise(*shape: object, **how: object) -> torch.Tensor:
+        devices.extend([how.get("device")] if "generator" in how else [])
+        return randn(*shape, **how)
+
+    plain = draw(TEXTS[:1], sampler="ancestral", seed=3)
+    monkeypatch.setattr(draws, "stream", noting_streams)
+    monkeypatch.setattr(torch, "randn", noting_noise)
+    assert draw(TEXTS[:1], sampler="ancestral", seed=3) == plain
+    assert streams == [(torch.device("cpu"), "decoding", 3, 0)]
+    assert devices == [torch.device("cpu")] * 4  # x_T and three steps; the last one draws nothing
+    drawn = stream("cpu", "decoding", 3, 0).get_state()
+    assert torch.equal(drawn, seeds.generator("decoding", 3, 0).get_state())  # a CPU's stream is what it was
 
 
 def test_no_sentence_is_longer_than_the_window_of_its_source() -> None:

@@ -35,7 +35,6 @@ BACKBONES = ("Llama-2-7b-hf", "Mistral-7B-v0.1")
 
 def write_all(folder: Path) -> Path:
     """Write every checkpoint under the last part of its hub name; returns the folder."""
-    texts = factbook.passages("moments")[:40]
     write_llama(folder / BACKBONES[0])
     write_llama(folder / BACKBONES[1], MistralConfig, MistralForCausalLM)
     gpt2 = GPT2TokenizerFast(
@@ -48,8 +47,7 @@ def write_all(folder: Path) -> Path:
     bert = BertTokenizerFast.from_pretrained(words.parent)
     shape = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
     _save(folder / "bert-base-uncased", _seeded(BertModel, BertConfig(vocab_size=len(bert), **shape)), bert)
-    t5 = like_t5(texts)
-    _save(folder / "t5-base", _t5(len(t5)), t5)
+    write_t5(folder / "t5-base")
     write_deberta(folder / "deberta-xlarge-mnli")
     return folder
 
@@ -58,6 +56,13 @@ def write_llama(folder: Path, config: type = LlamaConfig, kind: type = LlamaForC
     """Write a model of Llama's kind with its tokenizer; returns its folder."""
     tokenizer = like_sentencepiece(factbook.passages("moments")[:40], vocabulary)
     _save(folder, _llama(config, kind, len(tokenizer)), tokenizer)
+    return folder
+
+
+def write_t5(folder: Path) -> Path:
+    """Write a T5 with its tokenizer; returns its folder."""
+    tokenizer = like_t5(factbook.passages("moments")[:40])
+    _save(folder, _t5(len(tokenizer)), tokenizer)
     return folder
 
 

@@ -4,6 +4,7 @@ All lies under build/rehearsal/, nothing is published. What runs is told noteboo
 """
 
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -34,13 +35,15 @@ def stand_ins(root: Path) -> dict[str, str]:
     }
 
 
-def rehearse(notebook: Path, variables: Mapping[str, str]) -> tuple[bool, float, str]:
-    """Run a notebook as a user would; returns whether it ran to its end, the seconds, and what it printed."""
+def rehearse(notebook: Path, variables: Mapping[str, str]) -> tuple[bool, float, float, str]:
+    """Run a notebook as a user would; returns whether it ended well, seconds, those of processors, and what it told."""
     line = [sys.executable, "-m", "lib.running.execution", str(notebook), "--profile", str(PROFILE)]
     kept = {name: value for name, value in os.environ.items() if name != "REPRODUCTION_RECORDS"}
-    began = time.monotonic()
+    began, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(line, cwd=paths.ROOT, env=kept | variables, capture_output=True, text=True)
-    return done.returncode == 0, time.monotonic() - began, f"{done.stdout}{done.stderr}".strip()
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    processor = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return done.returncode == 0, time.monotonic() - began, processor, f"{done.stdout}{done.stderr}".strip()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,8 +54,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     root.mkdir(parents=True, exist_ok=True)
     variables, stopped = stand_ins(root), []
     for book in sorted(contract.below(only), key=lambda book: book.reads_verdicts):
-        ran, seconds, told = rehearse(book.notebook, variables)
-        print(f"{'runs ' if ran else 'STOPS'}  {book.name}  {seconds:.0f} s", flush=True)
+        ran, seconds, processor, told = rehearse(book.notebook, variables)
+        print(
+            f"{'runs ' if ran else 'STOPS'}  {book.name}  {seconds:.0f} s, {processor:.0f} s of processors", flush=True
+        )
         if not ran:
             stopped.append(book.name)
             print("       " + "\n       ".join(told.splitlines()[-4:]), flush=True)

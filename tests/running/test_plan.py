@@ -81,7 +81,7 @@ def test_what_is_missing_is_told_at_once_and_one_series_needs_no_other(
     needs.require(["1_infodiffusion/paraphrase", "4_hetero_kd/main"], "paper")
     needs.require([], "cpu")
     lines = "\n".join(plan.missing("paper", list(catalogue.SERIES)))
-    assert "1_infodiffusion: 11 of 14 files and models are missing" in lines
+    assert "1_infodiffusion: 12 of 15 files and models are missing" in lines
     assert "QQP" not in lines
     assert "2 of 8 files and models are missing:\n    model meta-llama/Llama-2-7b-hf, for 4_hetero_kd" in lines
 

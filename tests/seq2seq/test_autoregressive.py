@@ -89,12 +89,12 @@ def test_sampling_word_by_word_sees_the_distribution_of_the_full_forward(
     target = torch.randint(3, 11, target.shape, generator=torch.Generator().manual_seed(2))  # nothing ends early
     seen = []
 
-    def scripted(logits: Tensor, p: float, generator: torch.Generator) -> Tensor:
+    def scripted(logits: Tensor, p: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         assert p == 0.9
         seen.append(logits.log_softmax(-1))
-        return target[:, len(seen) - 1]
+        return target[:, len(seen) - 1], torch.tensor(True)
 
-    monkeypatch.setattr(nucleus, "nucleus", scripted)
+    monkeypatch.setattr(nucleus, "_draw", scripted)
     assert torch.equal(model.sample(source, 6, torch.Generator()), target)
     for row in range(4):
         again = full_logits(model, source[row : row + 1], target[row : row + 1])

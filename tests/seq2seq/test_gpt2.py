@@ -59,7 +59,7 @@ def test_text_is_scored_and_sampled_as_by_the_whole_model(
         labels = ids.clone()
         labels[:, : len(prompt)] = -100
         assert found[row].item() == pytest.approx(whole(ids, labels=labels).loss.item(), rel=1e-4)
-    monkeypatch.setattr(nucleus, "nucleus", lambda logits, p, generator: logits.argmax(-1))
+    monkeypatch.setattr(nucleus, "_draw", lambda logits, p, generator: (logits.argmax(-1), torch.tensor(True)))
     drawn = pretrained.sample_text([*SOURCES, SOURCES[0]], 2, 5, torch.Generator())
     for source, texts in zip([*SOURCES, SOURCES[0]], drawn, strict=True):
         inputs = tokenizer(source + "\n", return_tensors="pt")
@@ -70,3 +70,11 @@ def test_text_is_scored_and_sampled_as_by_the_whole_model(
 def test_more_trained_layers_than_there_are() -> None:
     with pytest.raises(UserError, match="trained_layers=3, but it has 2"):
         Pretrained(PretrainedConfig(layers=2, trained_layers=3))
+
+
+def test_without_a_number_of_layers_all_weights_are_trained_word_vectors_too() -> None:
+    whole, upper = (Pretrained(PretrainedConfig(layers=2, trained_layers=trained)) for trained in (None, 2))
+    assert all(value.requires_grad for value in whole.parameters())
+    assert not upper.body.get_input_embeddings().weight.requires_grad
+    whole.losses_of_text(SOURCES, TARGETS)["likelihood"].mean().backward()
+    assert all(value.grad is not None for value in whole.parameters())

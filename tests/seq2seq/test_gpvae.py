@@ -1,5 +1,6 @@
 """GPVAE-T5: the prior and its divergence, the loss against a derivation, sampling with the cache, a toy learnt."""
 
+import json
 import math
 
 import pytest
@@ -7,10 +8,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.distributions import MultivariateNormal, Normal, kl_divergence
+from transformers import AutoTokenizer, T5ForConditionalGeneration
 from transformers.modeling_outputs import BaseModelOutput
 
+from lib.errors import UserError
 from lib.seq2seq import gpvae
 from lib.seq2seq.gpvae import GPVAE, GPVAEConfig
+from tests.rehearsal import models
 
 SHAPE = {"vocabulary": 11, "width": 16, "layers": 2, "heads": 2, "dropout": 0.0}
 cases = given(st.integers(0, 10_000), st.integers(1, 7), st.integers(1, 5))
@@ -238,3 +242,45 @@ def test_it_learns_to_copy_and_runs_in_bfloat16():
     for name, value in short.items():
         assert value.dtype == torch.float32
         assert value.mean().item() == pytest.approx(plain[name].mean().item(), rel=0.1, abs=0.01)
+
+
+WORDS = ("<pad>", "<end>", "<unk>", "country", "##ment", "of the", "\u00e7")  # the last has no token of its own
+
+
+def test_a_checkpoint_lends_its_blocks_and_each_word_the_mean_of_its_tokens(tmp_path):
+    place = str(models.write_t5(tmp_path))
+    model = GPVAE(GPVAEConfig(vocabulary=len(WORDS), checkpoint=place, dropout=0.25), WORDS)
+    whole, tokenizer = T5ForConditionalGeneration.from_pretrained(place), AutoTokenizer.from_pretrained(place)
+    own = {name: value for name, value in whole.named_parameters() if name != "shared.weight"}
+    found = dict(model.t5.named_parameters())
+    assert set(found) == {"shared.weight", *own}
+    assert all(torch.equal(found[name], value) for name, value in own.items())
+    table, vectors = whole.shared.weight, model.t5.shared.weight
+    assert model.t5.lm_head.weight is vectors
+    assert vectors.shape == (len(WORDS), 16)
+    assert torch.equal(vectors[:2], table[[tokenizer.pad_token_id, tokenizer.eos_token_id]])
+    for number, text in ((3, "country"), (4, "ment"), (5, "of the")):
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        assert torch.allclose(vectors[number], table[ids].mean(0), atol=1e-6)
+    assert {layer.p for layer in model.modules() if isinstance(layer, torch.nn.Dropout)} == {0.25}
+
+    source, target = torch.tensor([[3, 4, 5]]), torch.tensor([[5, 3, 1, 0]])
+    terms = model.train().losses(source, target, seeded())
+    sum(terms.values()).mean().backward()
+    assert all(value.grad is not None and value.grad.isfinite().all() for value in model.parameters())
+    drawn = model.eval().sample(source.expand(4, -1), 5, seeded())
+    assert drawn.shape == (4, 5)
+    assert drawn.max() < len(WORDS)
+
+
+def test_a_checkpoint_that_cannot_serve_is_one_line(tmp_path):
+    config = GPVAEConfig(vocabulary=len(WORDS), checkpoint=str(tmp_path / "none"))
+    with pytest.raises(UserError, match="cannot be loaded"):
+        GPVAE(config, WORDS)
+    untied = models.write_t5(tmp_path / "untied")
+    told = json.loads((untied / "config.json").read_text())
+    (untied / "config.json").write_text(json.dumps(told | {"tie_word_embeddings": False}))
+    with pytest.raises(UserError, match="tied to its word vectors"):
+        GPVAE(config.model_copy(update={"checkpoint": str(untied)}), WORDS)
+    with pytest.raises(ValueError, match="2 words are given for a vocabulary of 7"):
+        GPVAE(config, WORDS[:2])

@@ -323,6 +323,15 @@ def test_rate_warms_up_and_falls_to_zero() -> None:
     assert 0 < rates[-1] < 0.001
 
 
+def test_the_released_rate_falls_along_a_line_from_the_first_step() -> None:
+    config = training.TrainingConfig(steps=50, **training.RELEASED)
+    rates = [training.rate_factor(step, config) for step in range(50)]
+    assert rates == pytest.approx([1 - step / 50 for step in range(50)])
+    weight = torch.nn.Linear(1, 1)
+    (group,) = training.optimisers(weight, config)[0].param_groups
+    assert (group["betas"], group["weight_decay"]) == ((0.9, 0.999), 0.0)
+
+
 def test_every_pair_is_seen_once_in_an_epoch_and_epochs_differ() -> None:
     texts = [" ".join(WORDS[: 3 + i % 4]) for i in range(64)]
     encoded = batches.encode_targets(Vocabulary.build(texts), texts, texts, batches.Window(1.0, 2))

@@ -87,6 +87,7 @@ def configuration(name: str, model: str, profile: str) -> RunConfig:
             checkpointing=sizes.checkpointing and row.checkpoints,
             optimiser=sizes.optimiser,
             rate=row.rate or sizes.rate,
+            **row.trained(sizes),
         ),
         decoding=decoding.DecodingConfig(candidates=sizes.ablation_candidates if ablation else sizes.candidates),
         keep=model in PAIR,  # the sampling sweeps need them again

@@ -14,9 +14,10 @@ from lib import registry
 from lib.diffusion import sampling, tracing
 from lib.diffusion.denoiser import DenoiserConfig, forward_flops
 from lib.diffusion.model import DiffusionConfig, DiffusionModel, Information, information
-from lib.diffusion.process import RELEASED, ProcessConfig
+from lib.diffusion.process import DIFFUSEQ, OURS, RELEASED, ProcessConfig
 from lib.diffusion.schedule import SCHEDULES
 from lib.registry import Registry
+from lib.seq2seq import training
 from lib.seq2seq.decoding import Sampler
 from lib.seq2seq.gpt2 import FineTuned, Gpt2, Gpt2Config, PretrainedConfig
 from lib.seq2seq.gpvae import GPVAE, GPVAEConfig
@@ -31,14 +32,6 @@ if TYPE_CHECKING:
 
 SHOWN = 20  # test sentences whose decoding is kept step by step
 
-# Our choices, alike for both models (docs/infodiffusion.md): both losses read one distribution over words, so that they
-# have one optimum. Estimates are then not clamped, which gained nothing on validation.
-OURS: Mapping[str, Any] = {
-    "estimate": "expected",
-    "rounding_of": "estimate",
-    "squared_error_of": "estimate",
-    "timesteps": "skewed",
-}
 OTHER_TIMES = "loss_aware"  # of the two rows that, with the pair, cross model and sampler of times
 
 
@@ -92,6 +85,10 @@ class Row(registry.Row, ABC):
         """Return the training steps that a task has for this kind of row."""
         return task.baseline_steps
 
+    def trained(self, sizes: "DiffusionSizes") -> Mapping[str, Any]:
+        """Return the fields of the training that the row has of its own."""
+        return {}
+
     def traced(self, sizes: "DiffusionSizes") -> dict[str, int]:
         """Return the fields of a run's configuration that say how much `watch` looks at."""
         return {}
@@ -122,11 +119,11 @@ class Diffusion(Row):
     def configure(self, sizes: "DiffusionSizes", vocabulary: int, end: int) -> DiffusionConfig:
         """Return the configuration; `end` plays no part."""
         shape = ("embedding", "width", "layers", "heads", "dropout", "embedding_scale", "sharpness")
-        settings, walk = {**OURS, **self.process}, {"sampler": sizes.sampler}
+        network, settings, walk = "ours", {**OURS, **self.process}, {"sampler": sizes.sampler}
         if sizes.released_process:
-            settings, walk = {**RELEASED, **_released_schedule(self.process)}, dict(sampling.RELEASED)
+            network, settings, walk = "bert", {**RELEASED, **_released_schedule(self.process)}, dict(sampling.RELEASED)
         return DiffusionConfig(
-            shape=DenoiserConfig(vocabulary=vocabulary, **{key: getattr(sizes, key) for key in shape}),
+            shape=DenoiserConfig(vocabulary=vocabulary, network=network, **{key: getattr(sizes, key) for key in shape}),
             process=ProcessConfig(steps=sizes.diffusion_steps, **settings),
             sampling=sampling.SamplingConfig(steps=sizes.sampling_steps, **walk),
             information=self.values,
@@ -143,6 +140,10 @@ class Diffusion(Row):
     def budget(self, task: "TaskSizes") -> int:
         """Return the training steps of the diffusion models."""
         return task.training_steps
+
+    def trained(self, sizes: "DiffusionSizes") -> Mapping[str, Any]:
+        """Return the released schedule of the rate where the rest is as released."""
+        return training.RELEASED if sizes.released_process else {}
 
     def traced(self, sizes: "DiffusionSizes") -> dict[str, int]:
         """Return how many sentences are decoded in view, and in how many steps."""
@@ -217,6 +218,22 @@ class FromCheckpoint(Baseline):
 
 
 @dataclass(frozen=True, kw_only=True)
+class FromT5(Baseline):
+    """GPVAE, which the paper fine-tunes from T5, and which starts afresh at other sizes."""
+
+    checkpoint: str
+
+    def configure(self, sizes: "DiffusionSizes", vocabulary: int, end: int) -> GPVAEConfig:
+        """Return a shape, and which checkpoint is fine-tuned where published shapes are wanted."""
+        found: GPVAEConfig = super().configure(sizes, vocabulary, end)  # type: ignore[assignment]  # its own
+        return found.model_copy(update={"checkpoint": self.checkpoint}) if sizes.published_shapes else found
+
+    def build(self, method: GPVAEConfig, vocabulary: Vocabulary) -> GPVAE:
+        """Return the model; a fresh one needs no vocabulary."""
+        return GPVAE(method, () if method.checkpoint is None else vocabulary.words)
+
+
+@dataclass(frozen=True, kw_only=True)
 class FineTunedBackbone(Row):
     """The embedded causal language model, fine-tuned in its upper layers; a CPU is too slow for it."""
 
@@ -259,7 +276,6 @@ def _levenshtein(sizes: "DiffusionSizes") -> dict[str, int]:
     return {**_encoder_decoder(sizes), "most": max(task.window[2] for task in sizes.tasks.values())}
 
 
-_DIFFUSEQ = {"schedule": "sqrt", "self_conditioning": 0.0}
 # The cheapest task on which more sampling steps help; ablations, rivals and times are compared there.
 CHEAPEST = "question_generation"
 
@@ -277,15 +293,17 @@ MODELS: Registry[Row] = Registry(
             title="GPT2-large", config=Gpt2Config, model=Gpt2, shape=_large, checkpoint="gpt2-large"
         ),
         "smollm2": FineTunedBackbone(title="SmolLM2-135M, fine-tuned", profiles=("gpu",), rate=2e-4),
-        "gpvae": Baseline(title="GPVAE-T5", config=GPVAEConfig, model=GPVAE, shape=_encoder_decoder),
+        "gpvae": FromT5(
+            title="GPVAE-T5", config=GPVAEConfig, model=GPVAE, shape=_encoder_decoder, checkpoint="t5-base"
+        ),
         "levenshtein": Baseline(title="NAR-LevT", config=LevenshteinConfig, model=Levenshtein, shape=_levenshtein),
-        "diffuseq": Diffusion(title="DiffuSeq", core=True, replicated=True, process=_DIFFUSEQ),
+        "diffuseq": Diffusion(title="DiffuSeq", core=True, replicated=True, process=DIFFUSEQ),
         "infodiffusion": Diffusion(title="InfoDiffusion", core=True, replicated=True),
         "diffuseq_times": Diffusion(
             title="DiffuSeq, loss-aware times",
             only=(CHEAPEST,),
             replicated=True,
-            process={**_DIFFUSEQ, "timesteps": OTHER_TIMES},
+            process={**DIFFUSEQ, "timesteps": OTHER_TIMES},
         ),
         "infodiffusion_times": Diffusion(
             title="InfoDiffusion, loss-aware times",

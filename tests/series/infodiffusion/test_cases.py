@@ -135,6 +135,7 @@ def test_the_paper_profile_takes_the_published_shapes() -> None:
     transformer = method("transformer")
     assert (transformer.width, transformer.layers, transformer.vocabulary, transformer.end) == (512, 6, 30522, 102)
     assert (method("gpvae").width, method("gpvae").layers) == (768, 12)
+    assert method("gpvae").checkpoint == "t5-base"
     # GPT-2 is fine-tuned from the real checkpoints, all its layers.
     assert method("gpt2_base") == PretrainedConfig(name="gpt2", trained_layers=None)
     assert method("gpt2_large") == PretrainedConfig(name="gpt2-large", trained_layers=None)
@@ -143,13 +144,15 @@ def test_the_paper_profile_takes_the_published_shapes() -> None:
 def test_the_paper_profile_takes_the_released_process() -> None:
     sizes = profiles.profile("paper").diffusion
     made = {name: MODELS[name].configure(sizes, 30522, 102) for name in cases.PAIR}
-    for method in made.values():
+    for method_name, method in made.items():
         process, walk = method.process, method.sampling
         assert (process.timesteps, process.rounding_of, process.x0_noise) == ("loss_aware", "clean", "released")
         assert (process.averaged_over, process.squared_error, process.rounding) == ("both", 1, 1)
         assert (process.estimate, process.squared_error_of) == ("network", "output")
         assert (walk.sampler, walk.clamp, walk.variance, walk.temperature) == ("ancestral", "nearest", "fixed_large", 1)
         assert walk.steps == process.steps == 2000
+        assert method.shape.network == "bert"
+        assert MODELS[method_name].trained(sizes) == training.RELEASED
         # A word's score is the product of its vector with the estimate.
         assert method.shape.sharpness / (method.shape.embedding_scale**2 * 128**0.5) == pytest.approx(1)
     assert made["diffuseq"].process.schedule == "sqrt_released"
