@@ -96,24 +96,21 @@ class _Reading(torch.autograd.Function):
             direct = _beside(of_mean.to(dtype), high, (loss - middle - high).to(dtype))
             of_estimate = torch.empty_like(others)
         of_words = torch.zeros(columns.shape, dtype=rest.dtype, device=rest.device)
-        slopes = table if direct is None or table is None else torch.empty_like(table)
-        for some in chunks(len(estimate), len(vectors), estimate.device):
-            if table is not None and direct is None:
-                break
-            q = _apart(estimate[some], vectors, bias, target[some])[0] if table is None else table[some]
-            slope = q
-            if direct is not None:
-                slope = (direct[some] @ columns.T).mul_(q)
-                of_estimate[some] = slope @ vectors
-            if table is None:
-                of_words += slope.T @ inner[some]
+        if table is not None and direct is None:
+            of_words += table.T @ inner
+        else:
+            slopes = None if table is None else torch.empty_like(table)
+            for some in chunks(len(estimate), len(vectors), estimate.device):
+                slope = q = _apart(estimate[some], vectors, bias, target[some])[0] if table is None else table[some]
                 if direct is not None:
-                    of_words[:, :size] += q.T @ direct[some, :size]
-            else:
-                slopes[some] = slope
-        if table is not None:
-            of_words += slopes.T @ inner
-            if direct is not None:
+                    slope = torch.mm(direct[some], columns.T, out=None if slopes is None else slopes[some]).mul_(q)
+                    of_estimate[some] = slope @ vectors
+                if slopes is None:
+                    of_words += slope.T @ inner[some]
+                    if direct is not None:
+                        of_words[:, :size] += q.T @ direct[some, :size]
+            if slopes is not None:
+                of_words += slopes.T @ inner
                 of_words[:, :size] += table.T @ direct[:, :size]
         of_estimate = torch.addcmul(of_estimate, at_target[:, None], of_target)
         own = at_target[:, None] * estimate
