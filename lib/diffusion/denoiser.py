@@ -8,7 +8,7 @@ from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lib.diffusion.rounding import negative_log_likelihood
+from lib.diffusion import rounding
 from lib.seq2seq.blocks import Block, rotary_angles
 from lib.settings import Settings, Share
 
@@ -58,13 +58,14 @@ class Denoiser(nn.Module):
         """Score every word for estimates (..., embedding): the output layer tied to the word vectors."""
         return functional.linear(estimate * self._factor(), vectors, self.bias)
 
-    def rounding(self, estimate: Tensor, vectors: Tensor, target: Tensor) -> Tensor:
-        """Return -log p(target | estimate) in nats, of the shape of `target`, whose scores are those of `logits`.
+    def read(self, estimate: Tensor, vectors: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Return -log p(target | estimate) in nats, of the shape of `target`, and the mean word vector as `expected`.
 
-        The scores of all words are never held for all places at once.
+        The scores are those of `logits`; they are never held for all words and all places at once.
         """
         scaled = (estimate * self._factor()).flatten(0, -2)
-        return negative_log_likelihood(scaled, vectors, self.bias, target.flatten()).view(target.shape)
+        loss, mean = rounding.read(scaled, vectors, self.bias, target.flatten())
+        return loss.view(target.shape), mean.view(estimate.shape)
 
     def _factor(self) -> float:
         # A perfect estimate scores sharpness * sqrt(embedding), whatever the scale of the word vectors.
@@ -73,7 +74,15 @@ class Denoiser(nn.Module):
 
     def expected(self, scores: Tensor, vectors: Tensor) -> Tensor:
         """Return the mean word vector (..., embedding) under the softmax of `scores` (..., vocabulary), in float32."""
-        return (scores.softmax(-1).to(vectors.dtype) @ vectors).float()
+        return (scores.softmax(-1) @ vectors).float()
+
+    @torch.no_grad()
+    def mean_word(self, estimate: Tensor, vectors: Tensor) -> Tensor:
+        """Return `expected` of the `logits` of estimates, (sentences, words, embedding) each, and no gradient."""
+        rows = estimate.flatten(0, -2)
+        parts = rounding.chunks(len(rows), len(vectors), rows.device)
+        means = [self.expected(self.logits(rows[some], vectors), vectors) for some in parts]
+        return torch.cat(means).view(estimate.shape)
 
     def forward(
         self, source: Tensor, noised: Tensor, previous: Tensor, t: Tensor, steps: int, both: bool = False

@@ -98,13 +98,13 @@ def losses(
         with torch.no_grad():
             previous = model(given, noised, previous, t, config.steps)
             if config.estimate == "expected":
-                previous = model.expected(model.logits(previous, vectors), vectors)
+                previous = model.mean_word(previous, vectors)
     output = model(given, noised, previous, t, config.steps, both=both)
     if both:
         x0, e, target = torch.cat([given, x0], 1), torch.cat([e_given, e], 1), torch.cat([source, target], 1)
-    rounding = model.rounding(output if config.rounding_of == "estimate" else x0, vectors, target)
+    rounding, mean = model.read(output if config.rounding_of == "estimate" else x0, vectors, target)
     if config.squared_error_of == "estimate" and config.estimate == "expected":
-        output = model.expected(model.logits(output, vectors), vectors)
+        output = mean if config.rounding_of == "estimate" else model.read(output, vectors, target)[1]
     if config.x0_noise == "released":
         aim = torch.where((t == 1)[:, None, None], aim, x0)
     last = noise_schedule.abar(config.schedule, torch.full_like(t, config.steps), config.steps, e, config.lam)

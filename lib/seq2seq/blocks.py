@@ -88,7 +88,9 @@ class _TurnedAttention(torch.autograd.Function):
         gradient = gradient.transpose(1, 2).reshape(sentences * heads, words, head)
         of_weights = torch.bmm(gradient, value.mT)
         of_scores = torch.ops.aten._softmax_backward_data(of_weights, weights, -1, weights.dtype)
-        of_turned = torch.stack([torch.bmm(of_scores, key), torch.bmm(of_scores.mT, query)]).view_as(turned[:2])
+        of_turned = torch.empty_like(turned[:2])
+        for part, (left, right) in zip(of_turned, ((of_scores, key), (of_scores.mT, query)), strict=True):
+            torch.bmm(left, right, out=part.view_as(query))
         of_mixed = turned.new_empty(sentences, words, 3, heads, head)
         parts = of_mixed.permute(2, 0, 3, 1, 4)
         _turn(of_turned, cosine, -sine, parts[:2])  # back

@@ -108,12 +108,15 @@ def test_flops_count_every_matrix_product() -> None:
     )
 
 
-def test_the_losses_and_gradients_are_those_of_the_plain_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("how", [{}, {"estimate": "expected", "squared_error_of": "estimate"}])
+def test_the_losses_and_gradients_are_those_of_the_plain_parts(
+    how: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In float32, to 1e-5: word vectors by `normalize`, torch's cross entropy, and attention left to autograd."""
     torch.manual_seed(0)
-    how = ProcessConfig(steps=50, timesteps="uniform", rounding_of="estimate", self_conditioning=1.0)
+    process = ProcessConfig(steps=50, timesteps="uniform", rounding_of="estimate", self_conditioning=1.0, **how)
     model = DiffusionModel(
-        DiffusionConfig(shape=SHAPE, process=how, sampling=SamplingConfig(steps=2)), torch.arange(20.0)
+        DiffusionConfig(shape=SHAPE, process=process, sampling=SamplingConfig(steps=2)), torch.arange(20.0)
     )
     source, target = torch.randint(3, 20, (6, 4)), torch.randint(3, 20, (6, 7))
 
@@ -128,14 +131,16 @@ def test_the_losses_and_gradients_are_those_of_the_plain_parts(monkeypatch: pyte
         turned = blocks.rotate(query, angles), blocks.rotate(key, angles)
         return functional.scaled_dot_product_attention(*turned, value).transpose(1, 2)
 
-    def plain_rounding(
+    def plain_reading(
         self: Denoiser, estimate: torch.Tensor, vectors: torch.Tensor, ids: torch.Tensor
-    ) -> torch.Tensor:
-        return functional.cross_entropy(self.logits(estimate, vectors).transpose(1, 2), ids, reduction="none")
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        scores = self.logits(estimate, vectors)
+        loss = functional.cross_entropy(scores.transpose(1, 2), ids, reduction="none")
+        return loss, self.expected(scores, vectors)
 
     ours = found()
     monkeypatch.setattr(blocks, "turned_attention", plain_attention)
-    monkeypatch.setattr(Denoiser, "rounding", plain_rounding)
+    monkeypatch.setattr(Denoiser, "read", plain_reading)
     monkeypatch.setattr(Denoiser, "vectors", lambda self: functional.normalize(self.words, dim=-1) * 0.3 * math.sqrt(8))
     for mine, plain in zip(ours, found(), strict=True):
         assert torch.allclose(mine, plain, rtol=1e-5, atol=1e-5 * float(plain.abs().max()))
