@@ -135,7 +135,9 @@ def train(
                 dropout=SIZES.dropout, embedding_scale=SIZES.embedding_scale, sharpness=SIZES.sharpness,
             ),
             process=ProcessConfig(**settings),
-            sampling=SamplingConfig(steps=min(sampling_steps, diffusion_steps), sampler=SIZES.sampler),
+            sampling=SamplingConfig(
+                steps=min(sampling_steps, diffusion_steps), sampler=SIZES.sampler, clamp=SIZES.clamp
+            ),
         )  # fmt: skip
         budget = training.TrainingConfig(
             steps=steps,

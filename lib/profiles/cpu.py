@@ -39,6 +39,7 @@ DIFFUSION = DiffusionSizes(
     sharpness=1.0,
     sampling_steps=20,
     sampler="ancestral",
+    clamp="nearest",
     candidates=10,
     traced_steps=50,
     traced_pairs=200,

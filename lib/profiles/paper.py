@@ -51,6 +51,7 @@ PROFILE = Profile(
         sharpness=math.sqrt(128),  # the score of a word is the product of the vectors
         sampling_steps=2000,
         sampler="ancestral",
+        clamp="nearest",
         candidates=10,
         traced_steps=2000,
         traced_pairs=500,

@@ -53,6 +53,7 @@ class DiffusionSizes(Settings):
     sharpness: PositiveFloat  # scale of the scores of the output layer
     sampling_steps: PositiveInt
     sampler: Literal["ddim", "ancestral"]
+    clamp: Literal["none", "nearest"]  # the nearest word vector in the place of every estimate
     candidates: PositiveInt  # for MBR; diversity uses the first 3
     traced_steps: PositiveInt  # sampling steps of the settling statistics
     traced_pairs: PositiveInt

@@ -24,7 +24,6 @@ LONGEST = 30.0  # minutes that no case may take
 # pair, and of one sampling step of one sentence.
 TRAINING = {"paraphrase": 0.35, "simplification": 0.42, "dialogue": 0.30, "question_generation": 0.29}
 SAMPLING = {"paraphrase": 0.0023, "simplification": 0.0030, "dialogue": 0.0021, "question_generation": 0.0013}
-BOTH_LOSSES = 1.25  # a step whose two losses read one distribution over words, to one whose losses stand apart
 # A training step of another row, to one of the pair.
 RIVALS = {"gru": 0.4, "transformer": 0.7, "gpt2_base": 1.1, "gpt2_large": 2.1, "gpvae": 0.8, "levenshtein": 1.1}
 
@@ -41,7 +40,7 @@ def minutes(case: records.Case) -> float:
     looks = len(config.watch_at) * WATCHED * (walk + 1)
     written = (config.test_pairs + config.whole_verses) * config.decoding.candidates * walk
     traced = config.shown * walk + config.traced_pairs * config.traced_steps
-    return (config.training.steps * step * BOTH_LOSSES + sample * (looks + written + traced)) / 60
+    return (config.training.steps * step + sample * (looks + written + traced)) / 60
 
 
 def _sweep(config: SweepConfig) -> float:

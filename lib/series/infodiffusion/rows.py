@@ -119,7 +119,7 @@ class Diffusion(Row):
     def configure(self, sizes: "DiffusionSizes", vocabulary: int, end: int) -> DiffusionConfig:
         """Return the configuration; `end` plays no part."""
         shape = ("embedding", "width", "layers", "heads", "dropout", "embedding_scale", "sharpness")
-        network, settings, walk = "ours", {**OURS, **self.process}, {"sampler": sizes.sampler}
+        network, settings, walk = "ours", {**OURS, **self.process}, {"sampler": sizes.sampler, "clamp": sizes.clamp}
         if sizes.released_process:
             network, settings, walk = "bert", {**RELEASED, **_released_schedule(self.process)}, dict(sampling.RELEASED)
         return DiffusionConfig(

@@ -18,8 +18,8 @@ def test_a_way_is_the_same_for_both_models(way: str) -> None:
 
 def test_a_row_takes_the_place_of_its_like(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(pilots, "FILE", tmp_path / "docs" / "pilots.json")
-    row = {"task": "a", "model": "b", "way": "c", "training_steps": 5, "minutes": 1.0}
-    for change in ({}, {"way": "d"}, {"minutes": 2.0}):
+    row = {"task": "a", "model": "b", "way": "c", "training_steps": 5, "seed": 0, "minutes": 1.0}
+    for change in ({}, {"way": "d"}, {"seed": 1}, {"minutes": 2.0}):
         pilots.keep(row | change)
     told = strict_json.parse(pilots.FILE.read_text(), "pilots")
-    assert told["rows"] == [row | {"way": "d"}, row | {"minutes": 2.0}]
+    assert told["rows"] == [row | {"way": "d"}, row | {"seed": 1}, row | {"minutes": 2.0}]
