@@ -64,7 +64,7 @@ class BertDenoiser(Denoiser):
         self.norm = nn.LayerNorm(width, eps=1e-12)
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(BertLayer(config) for _ in range(config.layers))
-        self.leave = nn.Sequential(nn.Linear(width, width), nn.Tanh(), nn.Linear(width, config.embedding))
+        self.outside, self.leave = nn.Linear(width, width), nn.Linear(width, config.embedding)
         self.bias = nn.Parameter(torch.zeros(config.vocabulary))
 
     def vectors(self) -> Tensor:
@@ -85,7 +85,8 @@ class BertDenoiser(Denoiser):
         hidden = self.dropout(self.norm(hidden))
         for block in self.blocks:
             hidden = block(hidden, None)  # its places are among what enters
-        return self.leave(hidden if both else hidden[:, source.shape[1] :]).float()
+        left = hidden if both else hidden[:, source.shape[1] :]
+        return self.leave(self.outside(left).tanh()).float()
 
 
 def time_features(fraction: Tensor, size: int = 128) -> Tensor:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from lib import intervals, records
+from lib import intervals, profiles, records
 from lib.intervals import Interval
 from lib.series.infodiffusion import cases, gates
 from lib.series.infodiffusion.run import WATCHED
@@ -23,15 +23,17 @@ def on_test(
 
     With `most`, only so many candidates of each item are looked at: 1 is what a single draw yields.
 
-    Items are the first test sentences of `pairs`, as many as all runs have written for `split`. Runs of `paper` are
-    scored as the released script does. Raises as `scores.compare`, and `ValueError` without any run.
+    Items are the first test sentences of `pairs`, as many as all runs have written for `split`. Runs of `paper`, or of
+    a profile that starts from it, are scored as the released script does. Raises as `scores.compare`, and `ValueError`
+    without any run.
     """
     written = {title: cases.candidates(run, split) for title, run in runs.items()}
     count = min(map(len, written.values()))
     systems = {title: [texts[:most] for texts in candidates[:count]] for title, candidates in written.items()}
     sources, references = pairs.sources("test")[:count], pairs.targets("test")[:count]
     systems |= {COPY: [[text] for text in sources], REFERENCE: [[text] for text in references]}
-    return scores.compare(systems, references, released=all(run.profile == "paper" for run in runs.values()))
+    released = all(profiles.origin(run.profile) == "paper" for run in runs.values())
+    return scores.compare(systems, references, released=released)
 
 
 def recorded(name: str, model: str, profile: str) -> list[records.Record]:

@@ -1,5 +1,6 @@
 """From sentences to numbers: plateaus, order correlations and groups, on cases worked out by hand."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -64,7 +65,7 @@ def test_a_sweep_is_scored_by_sampler_steps_and_item() -> None:
     assert np.isclose(found.loc[(1, 0), "diverse_4"], 0.0)
 
 
-def test_one_candidate_is_the_first_and_not_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_candidate_is_the_first_and_not_the_best(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     texts = [["a b c d", "a b c e", "a b c e"], ["x y z", "x y w", "x y w"]]
     rows = [(k, c, text) for k, row in enumerate(texts) for c, text in enumerate(row)]
     frame = pd.DataFrame(rows, columns=["item", "candidate", "text"]).assign(split="test")
@@ -76,5 +77,9 @@ def test_one_candidate_is_the_first_and_not_the_best(monkeypatch: pytest.MonkeyP
         evaluation.on_test({"model": run}, pairs, most=most)
         assert seen["model"] == expected
     assert seen["released"] is False
-    evaluation.on_test({"model": SimpleNamespace(frames={"outputs": frame}, profile="paper")}, pairs)
-    assert seen["released"] is True
+    (tmp_path / "mine.toml").write_text('from = "paper"\nabout = "my own"\n')
+    monkeypatch.setenv("REPRODUCTION_PROFILE", str(tmp_path / "mine.toml"))
+    for name in ("paper", "mine"):
+        seen.clear()
+        evaluation.on_test({"model": SimpleNamespace(frames={"outputs": frame}, profile=name)}, pairs)
+        assert seen["released"] is True
