@@ -69,6 +69,7 @@ rehearsal: setup ## every notebook (ONLY=... some) in `paper` on tiny stand-ins 
 
 bench: setup ## time training, sampling and the choice of candidates against plain code, and what each series costs
 	@$(RUN) -m lib.benchmarks.infodiffusion
+	@$(RUN) -m lib.benchmarks.diffusion_parts
 	@$(RUN) -m lib.benchmarks.beacons
 	@$(RUN) -m lib.benchmarks.lemoe
 	@$(RUN) -m lib.benchmarks.distillation

@@ -26,7 +26,8 @@ from lib.series.infodiffusion import cases
 from lib.series.infodiffusion.run import Experiment
 from lib.text import mbr, metrics
 
-PRECISIONS = {"ours": torch.bfloat16, "reference": torch.float32}
+# Of the reference the first is the official code's precision, the second ours, which leaves the passes alone to differ.
+PRECISIONS = {"ours": torch.bfloat16, "reference": torch.float32, "equal": torch.bfloat16}
 WARM_UPS = 2
 SEED = 0
 CANDIDATES = 10
@@ -72,6 +73,11 @@ class Measured:
         return statistics.median(flops * w * p / rate for w, p in zip(self.words, self.passes, strict=True))
 
 
+def now() -> float:
+    """Return seconds of the one thread that computes, so that other programs do not count, or else the clock's."""
+    return time.thread_time() if torch.get_num_threads() == 1 else time.perf_counter()
+
+
 class Side:
     """One of the two models, in training: it times its own steps."""
 
@@ -90,9 +96,9 @@ class Side:
         advance = partial(training.advance, self.state, self.config, source, target, (SEED, number))
         actions: dict[str, Callable[[], object]] = {"training": advance, "sampling": draw}
         for kind, action in actions.items():
-            self.passes, began = 0, time.perf_counter()
+            self.passes, began = 0, now()
             action()
-            seconds = time.perf_counter() - began
+            seconds = now() - began
             if kept:
                 found = self.kinds[kind]
                 found.seconds.append(seconds)
@@ -130,19 +136,22 @@ def compare(ours: Sequence[float], reference: Sequence[float]) -> dict[str, floa
 def steps(run: Experiment, pairs: int, matrix: int) -> dict[str, Any]:
     """Measure `pairs` training and sampling steps of ours, alternately with the reference's on the same batch.
 
-    Both begin with equal weights, draw the same noise and have the same optimisers. The batches are the first of a
-    training; the reference pads them to the longest. The peak of the process is read after the warm-up of ours, which
-    comes first, and after the reference's. Shares are of the rate of a product
-    of two matrices of `matrix` rows and columns in the side's own precision.
+    All begin with equal weights, draw the same noise and have the same optimisers. The batches are the first of a
+    training; the reference pads them to the longest, in float32 and ("equal") in the precision of ours. The peak of the
+    process is read after the warm-up of each side, ours first. Shares are of the rate of a product of two matrices of
+    `matrix` rows and columns in the side's own precision.
     """
     encoded, config = run.encode(), run.config.training
     longest = max(encoded.groups)
     places = longest, run.config.window.places(longest)
     torch.manual_seed(SEED)
     model = run.build()
-    plain = ReferenceModel(model.config, model.values, places, run.data.vocabulary.pad)
-    plain.load_state_dict(model.state_dict())
-    sides = {"ours": Side(model, config), "reference": Side(plain, config.model_copy(update={"precision": "float32"}))}
+    sides = {"ours": Side(model, config)}
+    for name in list(PRECISIONS)[1:]:
+        plain = ReferenceModel(model.config, model.values, places, run.data.vocabulary.pad)
+        plain.load_state_dict(model.state_dict())
+        precision = str(PRECISIONS[name]).removeprefix("torch.")
+        sides[name] = Side(plain, config.model_copy(update={"precision": precision}))
     drawn = batches.order(encoded, config.tokens, SEED, 0)[: WARM_UPS + pairs]
     ids = [tuple(part[rows] for part in encoded.groups[length]) for length, rows in drawn]
     memory = {}
@@ -153,8 +162,12 @@ def steps(run: Experiment, pairs: int, matrix: int) -> dict[str, Any]:
     for number in progress.bar(range(WARM_UPS, len(ids)), "steps"):
         for side in sides.values():
             side.step(*ids[number], number)
-    flops = forward_flops(model.config.shape)
-    rates = {name: speed.matrix_rate(dtype, size=matrix) for name, dtype in PRECISIONS.items()}
+    shape = model.config.shape
+    flops = forward_flops(shape)
+    if model.config.process.estimate == "expected":  # one more product over the words of the target
+        flops += shape.embedding * shape.vocabulary
+    measured_rates = {dtype: speed.matrix_rate(dtype, size=matrix) for dtype in set(PRECISIONS.values())}
+    rates = {name: measured_rates[dtype] for name, dtype in PRECISIONS.items()}
     found: dict[str, Any] = {
         "source_places": places[0],
         "target_places": places[1],
@@ -163,8 +176,9 @@ def steps(run: Experiment, pairs: int, matrix: int) -> dict[str, Any]:
         "peak_memory_mib": memory | {"end": environment.peak_memory()},
     }
     for kind in ("training", "sampling"):
-        ours, reference = (side.kinds[kind] for side in sides.values())
+        ours, reference, equal = (side.kinds[kind] for side in sides.values())
         found[kind] = compare(ours.seconds, reference.seconds)
+        found[kind]["equal_precision"] = compare(ours.seconds, equal.seconds)
         found[kind]["words"], found[kind]["pairs"] = ours.words, len(ours.words)
         for name, side in sides.items():
             measured = side.kinds[kind]
@@ -242,10 +256,12 @@ def report(found: dict[str, Any]) -> str:
         f"{'':22}{'ours':>12}{'reference':>12}{'ratio':>8}  lowest to highest of the pairs",
     ]
     for kind in ("training", "sampling"):
-        one = told[kind]
+        one, equal = told[kind], told[kind]["equal_precision"]
         lines += [
             f"{kind + ' step, s':22}{one['ours_seconds']:12.4f}{one['reference_seconds']:12.4f}{one['ratio']:8.2f}"
             f"  {one['lowest']:.2f} to {one['highest']:.2f} ({one['pairs']} pairs)",
+            f"{'  both in bfloat16':22}{equal['ours_seconds']:12.4f}{equal['reference_seconds']:12.4f}"
+            f"{equal['ratio']:8.2f}  {equal['lowest']:.2f} to {equal['highest']:.2f}",
             f"{'  bound, s':22}{one['ours_bound_seconds']:12.4f}{one['reference_bound_seconds']:12.4f}",
             f"{'  words a second':22}{one['ours_words_a_second']:12.0f}{one['reference_words_a_second']:12.0f}",
             f"{'  share of matrix rate':22}{one['ours_share_of_matrix_rate']:12.1%}"

@@ -5,6 +5,7 @@ so equal weights must give equal losses. Padding is what lies beyond the window 
 """
 
 import itertools
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -19,12 +20,11 @@ from lib.seq2seq.blocks import Block, rotary_angles, rotate
 
 PROCESS = {
     "rounding_of": "estimate",
-    "estimate": "network",
-    "squared_error_of": "output",
     "timesteps": "skewed",
     "x0_noise": "none",
     "averaged_over": "target",
 }
+READ = {"network": "output", "expected": "estimate"}  # what the squared error reads, by what the estimate is
 SAMPLING = {"sampler": "ddim", "information": "latest", "clamp": "none"}
 
 
@@ -64,12 +64,32 @@ def masked_block(block: Block, hidden: Tensor, angles: tuple[Tensor, Tensor], ke
     return hidden + block.contract(functional.gelu(block.expand(block.norm_feed_forward(hidden))))
 
 
+def padded(parts: Sequence[Tensor], places: tuple[int, int]) -> tuple[list[Tensor], Tensor]:
+    """Return source vectors and any number of target vectors (sentences, words, embedding) with zeros up to `places`.
+
+    Beside them which places are no padding, (sentences, source and target places), as `ReferenceDenoiser` takes it.
+    """
+    sizes = (places[0], *(places[1] for _ in parts[1:]))
+    whole = [functional.pad(part, (0, 0, 0, most - part.shape[1])) for part, most in zip(parts, sizes, strict=True)]
+    return whole, _used((parts[0].shape[1], parts[1].shape[1]), places, len(parts[0]))
+
+
+def _used(used: tuple[int, int], places: tuple[int, int], sentences: int) -> Tensor:
+    row = torch.cat([torch.arange(full) < words for words, full in zip(used, places, strict=True)])
+    return row.expand(sentences, -1)
+
+
 def known(config: DiffusionConfig) -> DiffusionConfig:
-    """Return a configuration with the settings that the reference knows in the place of its own."""
+    """Return a configuration with the settings that the reference knows in the place of its own.
+
+    The estimate may be the network's, whose output the squared error then reads, or the mean word vector, which it then
+    reads itself.
+    """
+    process = {**PROCESS, "squared_error_of": READ[config.process.estimate]}
     return config.model_copy(
         update={
             "shape": config.shape.model_copy(update={"dropout": 0.0}),
-            "process": config.process.model_copy(update=PROCESS),
+            "process": config.process.model_copy(update=process),
             "sampling": config.sampling.model_copy(update=SAMPLING),
         }
     )
@@ -87,7 +107,7 @@ class ReferenceModel(nn.Module):
         """
         super().__init__()
         if config != known(config):
-            raise ValueError(f"the reference knows {PROCESS} and {SAMPLING} only, without dropout")
+            raise ValueError(f"the reference knows {PROCESS}, {READ} and {SAMPLING} only, without dropout")
         self.config, self.pad = config, pad
         self.source_places, self.target_places = places
         self.denoiser = ReferenceDenoiser(config.shape)
@@ -108,9 +128,11 @@ class ReferenceModel(nn.Module):
         previous = torch.zeros_like(x0)
         if conditioned:
             with torch.no_grad():
-                previous = denoiser(clean, noised, previous, t, config.steps, kept)
-        estimate = denoiser(clean, noised, previous, t, config.steps, kept)
-        scores = denoiser.logits(estimate, vectors)
+                output = denoiser(clean, noised, previous, t, config.steps, kept)
+                previous = self._estimate(output, denoiser.logits(output, vectors), vectors)
+        output = denoiser(clean, noised, previous, t, config.steps, kept)
+        scores = denoiser.logits(output, vectors)
+        estimate = self._estimate(output, scores, vectors)
         wrong = functional.cross_entropy(scores.transpose(1, 2), target, reduction="none")
         last = schedule.abar(config.schedule, torch.full_like(t, config.steps), config.steps, e, config.lam)
         squared = ((estimate - x0) ** 2).mean(-1) / self.config.shape.embedding_scale**2
@@ -134,13 +156,18 @@ class ReferenceModel(nn.Module):
         for far, near in itertools.pairwise(times):
             t, s = far.expand(len(source)), near.expand(len(source))
             previous = estimate if config.self_conditioning else torch.zeros_like(estimate)
-            estimate = self.denoiser(clean, x_t, previous, t, config.steps, kept)
-            guess = self.denoiser.logits(estimate, vectors).argmax(-1)
+            output = self.denoiser(clean, x_t, previous, t, config.steps, kept)
+            scores = self.denoiser.logits(output, vectors)
+            guess, estimate = scores.argmax(-1), self._estimate(output, scores, vectors)
             guess = guess.where(kept[:, self.source_places :], self.pad)
             e = schedule.relative_information(self.values[guess])
             abar_t, abar_s = (schedule.abar(config.schedule, u, config.steps, e, config.lam) for u in (t, s))
             x_t = process.ddim_step(x_t, estimate, abar_t, abar_s)
         return guess[:, :places]
+
+    def _estimate(self, output: Tensor, scores: Tensor, vectors: Tensor) -> Tensor:
+        """Return the network's output, or the mean word vector under its scores."""
+        return scores.softmax(-1) @ vectors if self.config.process.estimate == "expected" else output
 
     def _padded(self, ids: Tensor, places: int) -> Tensor:
         return functional.pad(ids, (0, places - ids.shape[1]), value=self.pad)
@@ -151,6 +178,4 @@ class ReferenceModel(nn.Module):
         return functional.pad(drawn, (0, 0, 0, self.target_places - places))
 
     def _kept(self, source: Tensor, places: int) -> Tensor:
-        sizes = ((source.shape[1], self.source_places), (places, self.target_places))
-        row = torch.cat([torch.arange(full) < used for used, full in sizes])
-        return row.expand(len(source), -1)
+        return _used((source.shape[1], places), (self.source_places, self.target_places), len(source))

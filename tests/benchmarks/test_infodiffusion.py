@@ -1,6 +1,7 @@
 """The reference of the benchmark computes what ours computes, so that only the time differs."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from lib import paths, profiles
-from lib.benchmarks import infodiffusion
+from lib.benchmarks import diffusion_parts, equal_bleu, infodiffusion
 from lib.benchmarks.reference_denoiser import ReferenceModel, known
+from lib.diffusion import sampling
 from lib.diffusion.denoiser import DenoiserConfig
 from lib.diffusion.model import DiffusionConfig, DiffusionModel
 from lib.diffusion.process import ProcessConfig
@@ -26,7 +28,10 @@ PLACES = 6, 9  # of source and target, padding included
 LENGTHS = [(1, 4), (3, 6), (6, 9)]  # the last one needs no padding
 
 
-def both(conditioned: float = 0.5, **shape: float) -> tuple[DiffusionModel, ReferenceModel]:
+ESTIMATES = ["network", "expected"]
+
+
+def both(conditioned: float = 0.5, estimate: str = "network", **shape: float) -> tuple[DiffusionModel, ReferenceModel]:
     """Ours and the reference with equal weights, all of them away from their first values."""
     torch.manual_seed(0)
     layout = {"vocabulary": 13, "embedding": 6, "width": 16, "layers": 2, "heads": 2, "dropout": 0.0}
@@ -36,6 +41,8 @@ def both(conditioned: float = 0.5, **shape: float) -> tuple[DiffusionModel, Refe
             steps=40,
             timesteps="skewed",
             rounding_of="estimate",
+            estimate=estimate,
+            squared_error_of={"network": "output", "expected": "estimate"}[estimate],
             self_conditioning=conditioned,
             squared_error=0.8,
             rounding=1.7,
@@ -58,14 +65,23 @@ def ids(source_words: int, places: int, sentences: int = 5) -> tuple[Tensor, Ten
     return source, target
 
 
+def unbiased(model: DiffusionModel | ReferenceModel) -> None:
+    """Set the last biases to 0, whose direction would decide every word."""
+    for bias in (model.denoiser.norm.bias, model.denoiser.leave.bias, model.denoiser.bias):
+        nn.init.zeros_(bias)
+
+
 def stream() -> torch.Generator:
     return torch.Generator().manual_seed(5)
 
 
+@pytest.mark.parametrize("estimate", ESTIMATES)
 @pytest.mark.parametrize("conditioned", [0.0, 1.0])
 @pytest.mark.parametrize(("source_words", "places"), LENGTHS)
-def test_equal_weights_give_equal_losses_and_gradients(source_words: int, places: int, conditioned: float) -> None:
-    ours, reference = both(conditioned)
+def test_equal_weights_give_equal_losses_and_gradients(
+    source_words: int, places: int, conditioned: float, estimate: str
+) -> None:
+    ours, reference = both(conditioned, estimate)
     source, target = ids(source_words, places)
     one, other = (model.losses(source, target, stream()) for model in (ours, reference))
     assert list(one) == list(other)
@@ -89,17 +105,18 @@ def test_the_estimate_is_ours_whatever_stands_in_the_padding(source_words: int, 
         assert torch.allclose(padded[:, :places], ours.denoiser(*cut, t, 40), atol=1e-4)
 
 
+@pytest.mark.parametrize("estimate", ESTIMATES)
 @pytest.mark.parametrize("conditioned", [0.0, 1.0])
 @pytest.mark.parametrize(("source_words", "places"), LENGTHS)
-def test_equal_draws_give_equal_sentences(source_words: int, places: int, conditioned: float) -> None:
-    ours, reference = both(conditioned)
+def test_equal_draws_give_equal_sentences(source_words: int, places: int, conditioned: float, estimate: str) -> None:
+    ours, reference = both(conditioned, estimate, sharpness=1.0)
     for model in (ours, reference):
-        nn.init.zeros_(model.denoiser.leave.bias)  # or its direction would decide every word
-        nn.init.zeros_(model.denoiser.bias)
+        unbiased(model)
     source, _ = ids(source_words, places, sentences=20)
     drawn = [model.reverse(source, places, stream(), ours.config.sampling) for model in (ours, reference)]
     assert torch.equal(*drawn)
-    assert len(drawn[0].unique()) > 1  # not one word everywhere
+    if (estimate, conditioned) != ("expected", 1.0):  # fed back, the mean of untrained words draws all to one
+        assert len(drawn[0].unique()) > 1
 
 
 def test_the_reference_refuses_what_it_does_not_know() -> None:
@@ -173,6 +190,7 @@ def test_the_quick_benchmark_writes_what_it_prints(
     for kind in ("training", "sampling"):
         assert told[kind]["pairs"] == 1
         assert told[kind]["ratio"] == told[kind]["lowest"] == told[kind]["highest"] > 0
+        assert f"{told[kind]['equal_precision']['reference_seconds']:.4f}" in printed
         assert f"{told[kind]['ours_words_a_second']:.0f}" in printed
         assert f"{told[kind]['ours_bound_seconds']:.4f}" in printed
     assert found["mbr"]["same"]
@@ -195,3 +213,62 @@ def test_both_sides_train_alike(tiny: Experiment) -> None:
     assert sides[1].kinds["sampling"].passes == [1] * 5
     for (name, mine), plain in zip(ours.named_parameters(), reference.parameters(), strict=True):
         assert torch.allclose(mine, plain, atol=1e-4), name
+
+
+@pytest.mark.parametrize("part", ["reading", "attention"])
+@pytest.mark.parametrize("estimate", ESTIMATES)
+def test_a_step_without_a_part_computes_the_same(part: str, estimate: str) -> None:
+    found = []
+    for without in (False, True):
+        model, _ = both(1.0, estimate)
+        if without:
+            diffusion_parts.PARTS[part].without(model)
+            kinds = {type(model.denoiser), *(type(block) for block in model.denoiser.blocks)}
+            assert kinds & {diffusion_parts.PlainReading, diffusion_parts.PlainBlock}
+        torch.manual_seed(3)
+        terms = model.losses(*ids(3, 6), stream())
+        sum(terms.values()).mean().backward()
+        found.append([*terms.values(), *(value.grad for value in model.parameters())])
+    for mine, plain in zip(*found, strict=True):
+        assert torch.allclose(mine, plain, rtol=1e-4, atol=1e-6)
+
+
+def test_parts_are_measured_on_equal_words(tiny: Experiment) -> None:
+    source, target = diffusion_parts.padded((torch.ones(2, 3), torch.ones(2, 4)), (5, 6), 7)
+    assert (source.shape, target.shape) == ((2, 5), (2, 6))
+    assert (source[:, 3:] == 7).all()
+    found = diffusion_parts.measure_parts(tiny, 1)
+    assert set(found) == set(diffusion_parts.PARTS)
+    assert all(one["ratio"] > 0 for one in found.values())
+    assert len(diffusion_parts.report({"parts": found}).splitlines()) == 1 + len(found)
+
+
+@pytest.mark.parametrize("estimate", ESTIMATES)
+def test_the_released_walk_is_that_of_our_sampler_with_the_plain_network(estimate: str) -> None:
+    """Padding, mask and float32 change no word."""
+    ours, _ = both(0.5, estimate, sharpness=1.0)
+    unbiased(ours)
+    source, _ = ids(3, 6, sentences=8)
+    process = ours.config.process.model_copy(update={"steps": 12})
+    how = sampling.SamplingConfig(steps=12, **sampling.RELEASED)
+    expected = sampling.reverse(ours.eval().denoiser, process, how, source, 6, ours.values, stream())
+    assert torch.equal(equal_bleu.released(ours, PLACES, 12)(source, 6, stream()), expected)
+    assert len(expected.unique()) > 1
+
+
+def test_equal_bleu_is_reached_by_the_quickest_walk_that_is_not_below() -> None:
+    ways = [{"bleu": 0.2, "seconds": 1.0}, {"bleu": 0.31, "seconds": 3.0}, {"bleu": 0.3, "seconds": 2.0}]
+    assert equal_bleu.fewest(ways, 0.3) == ways[2]
+    assert equal_bleu.fewest(ways, 0.32) is None
+
+
+def test_both_walks_are_timed(tiny: Experiment) -> None:
+    texts = tiny.data.splits["train"][0]
+    run = replace(tiny, data=replace(tiny.data, splits={**tiny.data.splits, "test": (texts, texts)}))
+    sizes = equal_bleu.Sizes(sentences=3, released_steps=4, steps=(1, 2))
+    told = equal_bleu.compare(run, run.build().eval(), sizes, 0)
+    assert [way["steps"] for way in told["ours"]] == [1, 2]
+    assert told["released"]["seconds"] > 0
+    for equal, ratio in ((told["ours"][0], 3.0), (None, None)):
+        found = {"task": "made up", "equal_bleu": {**told, "equal": equal, "ratio": ratio}}
+        assert len(equal_bleu.report(found).splitlines()) == 6
