@@ -16,9 +16,9 @@ def _embedded(
 DIFFUSION = DiffusionSizes(
     tasks={
         "paraphrase": _embedded(2000, 500, (1.0, 3, 64), whole_verses=100),
-        "simplification": _embedded(2000, 200, (1.0, 3, 64)),
+        "simplification": _embedded(3000, 200, (1.0, 3, 64)),
         "dialogue": _embedded(2000, 200, (1.0, 3, 64), "replies"),
-        "question_generation": _embedded(2000, 200, (1.0, 3, 64)),
+        "question_generation": _embedded(3000, 200, (1.0, 3, 64)),
     },
     seeds=(0, 1, 2),
     ablation_steps=600,
