@@ -7,12 +7,14 @@ edited.save("edits"); edited.undo()
 edited = load("edits", model, tokenizer)
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+import torch
 from pydantic import ValidationError
 
 from lib import paths
@@ -22,6 +24,7 @@ from lib.api.editing_methods import METHODS, Method, first_problem
 from lib.api.methods_table import about, table
 from lib.api.reading_edits import read_edits
 from lib.api.saved_edits import Content
+from lib.causal_lm import holds
 from lib.causal_lm.edits import Edit, Given, as_edits, check
 from lib.causal_lm.edits import texts as as_texts
 from lib.causal_lm.encoding import check_tokenizer, encode_edits, tokens
@@ -37,14 +40,26 @@ if TYPE_CHECKING:
 __all__ = ["METHODS", "Edit", "Edited", "Method", "edit", "load", "read_edits"]
 
 
+@contextmanager
+def _learning() -> Iterator[None]:
+    """Let methods take gradients, also where a user has switched them off, as for inference."""
+    with torch.inference_mode(False), torch.enable_grad():
+        yield
+
+
 class Edited:
     """A model with edits on it: `model` answers as edited until `undo`, or until the `with` block is left."""
 
-    def __init__(self, method: str, editor: Editor, identity: dict[str, Any], bench: Bench) -> None:
-        """Take an editor that has not edited yet; `edit` and `load` are the ways to get here."""
+    def __init__(
+        self, method: str, editor: Editor, identity: dict[str, Any], bench: Bench, beneath: bool = False
+    ) -> None:
+        """Take an editor that has not edited yet; `edit` and `load` are the ways to get here.
+
+        `beneath` tells whether there were other edits on the model already.
+        """
         self.method, self.editor = method, editor
         self.model, self.tokenizer = editor.model, editor.tokenizer
-        self._identity, self._bench = identity, bench
+        self._identity, self._bench, self._beneath = identity, bench, beneath
         self._batches: list[list[Edit]] = []
         self._answers: scoring.Before = {}
         self._undone = False
@@ -54,6 +69,7 @@ class Edited:
         """Return all edits so far, in their order."""
         return [edit for batch in self._batches for edit in batch]
 
+    @_learning()
     def add(self, edits: Iterable[Given]) -> Self:
         """Learn a further batch on top of those before, whole or not at all.
 
@@ -63,6 +79,7 @@ class Edited:
         batch = as_edits(edits)
         if not batch:
             raise UserError("no edits: give at least one")
+        _check_targets(batch)
         encode_edits(self.model, self.tokenizer, batch, METHODS[self.method].subject)  # raises before anything is run
         asked = [edit for edit in batch if edit.locality is not None and edit.locality not in self._answers]
         with self.editor.without_edits():
@@ -82,12 +99,16 @@ class Edited:
         found = scoring.summary(scoring.score(self.editor, self.edits, self._answers))
         return {name: None if np.isnan(found[name.title()]) else found[name.title()] for name in ("rel", "gen", "loc")}
 
-    def save(self, folder: Path | str) -> None:
+    def save(self, folder: Path | str, overwrite: bool = False) -> None:
         """Write the edits into a folder: edits.safetensors, config.json and a card, README.md (which names the edits).
 
-        The model itself is not saved. Raises `UserError` after `undo` and where the folder cannot be written to.
+        The model itself is not saved. Raises `UserError` after `undo`, where other edits are or were on the model too,
+        and where the folder cannot be written to or, unless `overwrite`, holds such files but no saved edits.
         """
         self._check_open()
+        own = (self.editor, getattr(self.editor, "adaptor", None))
+        if self._beneath or any(one() not in own for one in holds.holders(self.model)):
+            raise UserError("other edits are or were on the model too, and would be missing: save those of one `edit`")
         method = METHODS[self.method]
         tensors, state = self.editor.saved_state()
         content = Content(
@@ -102,7 +123,7 @@ class Edited:
             state=state,
         )
         card = saved_edits.card(method.title, self.method, method.about, method.limits, content, self.scores())
-        saved_edits.write(_folder(folder), tensors, content, card)
+        saved_edits.write(_folder(folder), tensors, content, card, overwrite)
 
     def undo(self) -> None:
         """Give the model back as it was before the first edit, to the bit; a second time nothing happens."""
@@ -133,6 +154,7 @@ class Edited:
             raise UserError("the edits are undone: call `edit` or `load` again")
 
 
+@_learning()
 def edit(
     model: "PreTrainedModel",
     tokenizer: "PreTrainedTokenizerBase",
@@ -168,8 +190,8 @@ def edit(
     check_tokenizer(tokenizer)
     if not batch:
         raise UserError("no edits: give at least one")
-    if model.training:
-        raise UserError("the model is in training mode: call model.eval() first")
+    _check_mode(model)
+    _check_targets(batch)
     for one in batch:
         check(one, row.subject)
     given = {"texts": texts, "unrelated": unrelated, "tuning": tuning}
@@ -188,11 +210,11 @@ def edit(
         else (),
     )
     trained = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    identity = saved_edits.identity(model)
+    identity, beneath = saved_edits.identity(model), bool(holds.holders(model))
     editor = None
     try:
         editor = row.build(bench)
-        return Edited(method, editor, identity, bench).add(batch)
+        return Edited(method, editor, identity, bench, beneath).add(batch)
     except BaseException:
         if editor is not None:
             editor.restore()
@@ -204,6 +226,7 @@ def edit(
 edit.__doc__ = f"{edit.__doc__}\n    {about()}\n\n    " + table().replace("\n", "\n    ") + "\n    "
 
 
+@_learning()
 def load(folder: Path | str, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> Edited:
     """Put saved edits on the unedited model that they were made for; logits, and further edits, are those of before.
 
@@ -213,6 +236,7 @@ def load(folder: Path | str, model: "PreTrainedModel", tokenizer: "PreTrainedTok
     folder = _folder(folder)
     blocks(model)
     check_tokenizer(tokenizer)
+    _check_mode(model)
     content, tensors = saved_edits.read(folder)
     place = paths.relative(folder)
     trained = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
@@ -222,6 +246,8 @@ def load(folder: Path | str, model: "PreTrainedModel", tokenizer: "PreTrainedTok
         config = method.settings(**content.settings)
         batches = [as_edits(batch) for batch in content.batches]
         saved_edits.check_model(folder, content, model)
+        if holds.holders(model):
+            raise UserError(f"{place}: other edits are on the model: undo them first")
         if content.tokenizer != saved_edits.tokens_digest(tokenizer, batches):
             raise UserError(f"{place}: made with another tokenizer: load the one that belongs to the model")
         prefixes = content.state.get("prefixes")
@@ -246,6 +272,22 @@ def load(folder: Path | str, model: "PreTrainedModel", tokenizer: "PreTrainedTok
     edited._batches = batches
     edited._answers = {(prompt, answer): tuple(found) for prompt, answer, found in content.answers}
     return edited
+
+
+def _check_targets(batch: Sequence[Edit]) -> None:
+    """Raise `UserError` for a prompt with two targets, of which at most one can be learnt."""
+    found: dict[str, str] = {}
+    for one in batch:
+        if found.setdefault(one.prompt, one.target) != one.target:
+            both = f"{found[one.prompt]!r} and {one.target!r}"
+            raise UserError(f"{one.prompt!r} has two targets, {both}: keep one, or `add` the later one afterwards")
+
+
+def _check_mode(model: "PreTrainedModel") -> None:
+    if model.training:
+        raise UserError("the model is in training mode: call model.eval() first")
+    if any(parameter.is_inference() for parameter in model.parameters()):
+        raise UserError("the model was made in inference mode, so it takes no gradients: load it outside of that")
 
 
 def _texts(given: Iterable[str] | None, name: str, shipped: Any) -> list[str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch.utils.data import Dataset
 
-from lib.causal_lm.encoding import leading, pair_tokens
+from lib.causal_lm.encoding import leading, pair_parts
 from lib.distillation.batches import Example
 from lib.errors import UserError
 
@@ -74,8 +74,8 @@ def encode(
     found = []
     for number, row in enumerate(rows, start=1):
         prompt, whole = _texts(tokenizer, row, number)
-        asked, told = pair_tokens(tokenizer, prompt, whole[len(prompt) :], special=False)
-        first = [] if "messages" in row else leading(tokenizer, prompt)  # a template has its own
+        first, asked, told = pair_parts(tokenizer, prompt, whole[len(prompt) :])
+        first = [] if "messages" in row else first  # a template has its own
         response = [one for one in told if one != tokenizer.eos_token_id]
         if not asked or not response:
             raise UserError(f"row {number}: no token of the prompt or of the response is left: give both some text")

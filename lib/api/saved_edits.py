@@ -83,8 +83,15 @@ def tokens_digest(tokenizer: "PreTrainedTokenizerBase", batches: list[list[Edit]
     return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
 
 
-def write(folder: Path, tensors: dict[str, Tensor], content: Content, card: str) -> None:
-    """Write the three files together or not at all; `UserError` where the folder cannot be written to."""
+def write(folder: Path, tensors: dict[str, Tensor], content: Content, card: str, overwrite: bool = False) -> None:
+    """Write the three files together or not at all; `UserError` where the folder cannot be written to.
+
+    So for a folder without saved edits in which the others' names are taken, unless `overwrite`: they are a model's, or
+    somebody's own.
+    """
+    taken = [name for name in (CONFIG, CARD) if (folder / name).exists()]
+    if taken and not overwrite and not (folder / TENSORS).exists():
+        raise UserError(f"{paths.relative(folder / taken[0])}: not of saved edits: give another folder")
     # Copies: a file holds no two tensors of one memory.
     held = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     whole = safetensors.torch.save(held, {"format": "pt"})

@@ -54,7 +54,7 @@ def edit(options: argparse.Namespace) -> Told:
     began = time.perf_counter()
     edited = _settled(lambda: editing.edit(model, tokenizer, edits, options.method, **given, **settings))
     seconds = time.perf_counter() - began
-    edited.save(folder)
+    edited.save(folder, overwrite=True)  # `out_folder` has asked
     scores = {name: finite(value) for name, value in edited.scores().items()}
     after = [_answer(model, tokenizer, prompt, options.longest) for prompt in prompts]
     answered = zip(prompts, before, after, strict=True)

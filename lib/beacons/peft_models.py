@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lib.beacons.adapters import AdapterConfig, Parts, projections
+from lib.causal_lm import caches
 from lib.causal_lm.layers import blocks
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ class Prefix:
         """Hook a prefix of `length` virtual tokens onto a model, drawn by the peft library, times `PREFIX_SPREAD`."""
         import peft
 
-        self._length = length
+        self._length, self._cache = length, caches.name(model)
         self._wrapped = wrapped(model, peft.PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=length))
         self.parameters = dict(self._wrapped.prompt_encoder.named_parameters())
         with torch.no_grad():
@@ -111,9 +112,9 @@ class Prefix:
         self, _: nn.Module, arguments: tuple[Tensor, ...], named: dict[str, Any]
     ) -> tuple[tuple[Tensor, ...], dict[str, Any]]:
         ids = arguments[0] if arguments else named["input_ids"]
-        past: Cache | None = named.get("past_key_values")
+        past: Cache | None = named.get(self._cache)
         if past is None or past.get_seq_length() == 0:
-            named["past_key_values"] = self._filled(past, len(ids))
+            named[self._cache] = self._filled(past, len(ids))
         if named.get("attention_mask") is not None:
             mask = named["attention_mask"]
             named["attention_mask"] = torch.cat([mask.new_ones(len(ids), self._length), mask], dim=1)

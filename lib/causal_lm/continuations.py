@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from lib.causal_lm import caches
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
@@ -57,7 +59,7 @@ class Prompts:
         places = (self._mask.cumsum(1) - 1).clamp(min=0)
         last = torch.tensor([ids.shape[1] - 1], device=ids.device)  # not a slice: those are slow to multiply on a CPU
         read = model(input_ids=ids, attention_mask=self._mask, position_ids=places, use_cache=True, logits_to_keep=last)
-        self._cache, self._logits, self._place = read.past_key_values, read.logits[:, -1], places[:, -1:]
+        self._cache, self._logits, self._place = caches.of(read), read.logits[:, -1], places[:, -1:]
 
     @torch.inference_mode()
     def continued(
@@ -83,6 +85,7 @@ class Prompts:
             raise ValueError(f"longest={longest}, copies={copies}, every={every}: give at least 1")
         cache = copy.deepcopy(self._cache)
         cache.batch_repeat_interleave(copies)
+        held = caches.argument(self._model, cache)
         own = (self._ids, self._mask, self._place, self._logits)
         ids, mask, place, logits = (value.repeat_interleave(copies, 0) for value in own)
         ends = ends.cpu()
@@ -107,9 +110,7 @@ class Prompts:
                 rows, running, kept = rows[kept], running[kept], kept.to(ids.device)
                 cache.batch_select_indices(kept)
                 ids, mask, place = ids[kept], mask[kept], place[kept]
-            read = self._model(
-                input_ids=ids[:, -1:], attention_mask=mask, position_ids=place, past_key_values=cache, use_cache=True
-            )
+            read = self._model(input_ids=ids[:, -1:], attention_mask=mask, position_ids=place, use_cache=True, **held)
             logits = read.logits[:, -1]
         return found
 

@@ -67,47 +67,61 @@ def tokens(tokenizer: "PreTrainedTokenizerBase", text: str, special: bool = Fals
         raise TypeError(f"tokenizer of type {kind} gives no input_ids for {text!r} ({error}): give another") from error
 
 
-def leading(tokenizer: "PreTrainedTokenizerBase", text: str = "a") -> list[int]:
-    """Return the special tokens that a tokenizer puts before a text; none before a text without tokens.
+def parts(tokenizer: "PreTrainedTokenizerBase", text: str) -> tuple[list[int], list[int]]:
+    """Return the special tokens that a tokenizer puts before a text, and the text's own ids; none for no own ids.
 
     Raises `TypeError` as `tokens`, and `ValueError` for a tokenizer that puts them within a text.
     """
-    plain, whole = tokens(tokenizer, text), tokens(tokenizer, text, special=True)
+    plain = tokens(tokenizer, text)
     if not plain:
-        return []
+        return [], []
+    whole = tokens(tokenizer, text, special=True)
     for start in range(len(whole) - len(plain) + 1):
         if whole[start : start + len(plain)] == plain:
-            return whole[:start]
+            return whole[:start], plain
     kind = type(tokenizer).__name__
     raise ValueError(f"tokenizer of type {kind} puts special tokens within a text: give one that puts them around it")
+
+
+def leading(tokenizer: "PreTrainedTokenizerBase", text: str = "a") -> list[int]:
+    """Return the special tokens that a tokenizer puts before a text; none before one without ids; raises as `parts`."""
+    return parts(tokenizer, text)[0]
 
 
 def prompt_tokens(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
     """Return the ids that a model is to be called with to go on with a text: special tokens before it, none after it.
 
-    Raises as `leading`.
+    Raises as `parts`.
     """
-    return leading(tokenizer, text) + tokens(tokenizer, text)
+    first, own = parts(tokenizer, text)
+    return first + own
 
 
-def pair_tokens(
-    tokenizer: "PreTrainedTokenizerBase", prompt: str, target: str, special: bool = True
-) -> tuple[list[int], list[int]]:
-    """Return the ids of a prompt, as `prompt_tokens`, and of the target that follows it (see the top of the module).
+def pair_parts(
+    tokenizer: "PreTrainedTokenizerBase", prompt: str, target: str
+) -> tuple[list[int], list[int], list[int]]:
+    """Return `parts` of a prompt, and the ids of the target that follows it (see the top of the module)."""
+    first, own = parts(tokenizer, prompt)
+    return first, own, _target(lambda text: tokens(tokenizer, text), own, prompt, target)
 
-    Without `special`, none is put before the prompt: for texts that have theirs, as those of a chat template. Raises as
-    `leading`.
-    """
-    before, after = divided(lambda text: tokens(tokenizer, text), prompt, target)
-    return (leading(tokenizer, prompt) if special else []) + before, after
+
+def pair_tokens(tokenizer: "PreTrainedTokenizerBase", prompt: str, target: str) -> tuple[list[int], list[int]]:
+    """Return the ids of a prompt, as `prompt_tokens`, and of the target that follows it; raises as `parts`."""
+    first, own, after = pair_parts(tokenizer, prompt, target)
+    return first + own, after
 
 
 def divided(read: Callable[[str], list[int]], prompt: str, target: str) -> tuple[list[int], list[int]]:
     """Return the ids of a prompt, and of the target after it, by what reads a text without special tokens."""
     before = read(prompt)
+    return before, _target(read, before, prompt, target)
+
+
+def _target(read: Callable[[str], list[int]], before: list[int], prompt: str, target: str) -> list[int]:
+    """Return the ids of a target after its prompt, whose own ids are `before`."""
     if after := _after(before, read(prompt + target)):
-        return before, after
-    return before, _after(read(f"{prompt}\n"), read(f"{prompt}\n{target}")) or read(target)
+        return after
+    return _after(read(f"{prompt}\n"), read(f"{prompt}\n{target}")) or read(target)
 
 
 def _after(before: list[int], both: list[int]) -> list[int]:
@@ -148,7 +162,7 @@ def encode(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", asked
     rows = []
     for prompt, target in asked:
         before, after = pair_tokens(tokenizer, prompt, target)
-        if not tokens(tokenizer, prompt):
+        if not before:
             raise UserError("an edit has an empty prompt: give one")
         if not after:
             raise UserError(f"the edit {prompt!r} has an empty target: give one")

@@ -52,7 +52,7 @@ def blocks(model: "PreTrainedModel") -> Any:  # an `nn.ModuleList`, which does n
     model of transformers.
     """
     found: Any = _first(trunk(model), BLOCKS)
-    if not any(_feed_forward(one) is not None or _down(one) is not None for one in found):
+    if not any(feed_forward(one) is not None or _down(one) is not None for one in found):
         name = type(model).__name__
         if any("mixer" in dict(one.named_children()) for one in found):
             raise UserError(f"{name}: no layers with a feed-forward part: a state-space model cannot be edited")
@@ -78,9 +78,9 @@ def block(model: "PreTrainedModel", layer: int) -> "Block":
     return found[layer]
 
 
-def feed_forward(block: "Block") -> nn.Module | None:
+def feed_forward(block: nn.Module) -> nn.Module | None:
     """Return the feed-forward part of a block; None where the block itself holds its linear maps (OPT)."""
-    return _feed_forward(block)
+    return _first(block, FEED_FORWARD)
 
 
 def down_projection(model: "PreTrainedModel", layer: int) -> "LinearMap":
@@ -98,7 +98,7 @@ def hang(block: "Block", on: Literal["feed_forward", "down"], function: Reading,
     The part is a block's feed-forward part or its down projection; with `prepend` the function comes before others.
     OPT's feed-forward part is no module, and its maps see all tokens in a row: they are parted here.
     """
-    feed, down = _feed_forward(block), _down(block)
+    feed, down = feed_forward(block), _down(block)
     assert down is not None
     if feed is not None:
         part = feed if on == "feed_forward" else down
@@ -138,7 +138,7 @@ def activation(model: "PreTrainedModel", layer: int) -> Any:
         if isinstance(found := getattr(model.config, name, None), str):
             return ACT2FN[found]
     one = block(model, layer)
-    for part in (_feed_forward(one), one):
+    for part in (feed_forward(one), one):
         if (module := _first(part, ("act", "act_fn", "gelu_impl", "activation_fn"))) is not None:
             return module
     raise UserError(f"{type(model).__name__}: its activation function is not found under {', '.join(names)}")
@@ -158,13 +158,9 @@ def _first(part: Any, names: tuple[str, ...]) -> Any:
     return None
 
 
-def _feed_forward(block: nn.Module) -> nn.Module | None:
-    return _first(block, FEED_FORWARD)
-
-
 def _down(block: nn.Module) -> nn.Module | None:
     """Return what stands for the down projection in a block, whatever it is; None where nothing does."""
-    feed = _feed_forward(block)
+    feed = feed_forward(block)
     return _first(block if feed is None else feed, DOWN)
 
 
@@ -185,7 +181,7 @@ def _unfit(model: "PreTrainedModel", block: nn.Module) -> str | None:
     down = _down(block)
     if down is None:
         return "has no feed-forward part whose last linear map is known: choose another layer"
-    inside = list((_feed_forward(block) or block).modules())
+    inside = list((feed_forward(block) or block).modules())
     if any(_is_wrapped(part) for part in inside):
         return "is wrapped by peft: merge its adapter first (`merge_and_unload`)"
     weights = [value for part in inside if isinstance(value := getattr(part, "weight", None), Tensor)]

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from lib.causal_lm import caches
 from lib.causal_lm.generating import NUMBERS, given_mask, running, unwatch, watch
 from lib.causal_lm.layers import trunk
 from lib.errors import UserError
@@ -126,7 +127,7 @@ class Passes:
         self._number = next(NUMBERS)
         part = trunk(model)
         names = list(inspect.signature(part.forward).parameters)
-        asked = ("input_ids", "past_key_values", "attention_mask")
+        asked = ("input_ids", *caches.NAMES, "attention_mask")
         self._order = {name: names.index(name) for name in asked if name in names}
         self._handles = [
             part.register_forward_pre_hook(self._enter, with_kwargs=True),
@@ -147,6 +148,11 @@ class Passes:
         place = self._order.get(name, len(arguments))
         return arguments[place] if place < len(arguments) else None
 
+    def _cache(self, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        """Return the cache that a pass was given, under whichever name; None where none was."""
+        given = (self._given(name, arguments, named) for name in caches.NAMES)
+        return next((one for one in given if one is not None), None)
+
     def _enter(self, _: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
         """Find what was decided for a pass, or have it decided."""
         hand = self._hand
@@ -158,7 +164,7 @@ class Passes:
         if hand.off or hand.fixed or self._idle():
             return
         hand.decision, hand.mask, hand.on_cache = None, None, False
-        found, first = self._continued(read, ids, self._given("past_key_values", arguments, named))
+        found, first = self._continued(read, ids, self._cache(arguments, named))
         if found is None:
             hand.mask = self._asked(read, self._given("attention_mask", arguments, named), first)
             found = self._begin(ids, hand.mask)
@@ -231,9 +237,9 @@ class Passes:
         if hand.off or hand.fixed or hand.decision is None or self._idle():
             return
         call = running(self._model)
-        cache = self._given("past_key_values", arguments, named)
+        cache = self._cache(arguments, named)
         if cache is None:
-            cache = getattr(output, "past_key_values", None)
+            cache = caches.of(output)
         if cache is None and isinstance(output, tuple):
             cache = next((one for one in output if hasattr(one, "get_seq_length")), None)
         if cache is None:

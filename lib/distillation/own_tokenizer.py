@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lib.causal_lm.layers import blocks, down_projection
+from lib.causal_lm.layers import blocks, down_projection, final_norm
 from lib.distillation import batches, proportions
 from lib.distillation import other_tokenizers as others
 from lib.distillation.batches import Batch, Example
@@ -22,7 +22,7 @@ from lib.distillation.losses import LOSSES, MiddleLoss, OutputLoss, Reading, Set
 from lib.distillation.objective_config import ObjectiveConfig
 from lib.distillation.objectives import Source
 from lib.distillation.other_tokenizers import Side
-from lib.distillation.teacher import Teacher, final_norm, on, states_of
+from lib.distillation.teacher import Teacher, on, states_of
 from lib.distillation.teacher_cache import Signals
 from lib.distillation.vocabularies import END, PAD, Vocabulary
 from lib.errors import UserError
@@ -233,7 +233,8 @@ class TwoSpaces(OwnTokenizer):
         """Return the teacher's side: the state before its final norm, which is applied here, and its embeddings."""
         model = self._teacher.model
         with torch.no_grad():
-            norm = final_norm(model)
-            states = norm(said.states[self._teacher.layers].to(norm.weight.dtype)).float()
-            side = self._side(batch, states, model.get_input_embeddings().weight.float(), model)
+            words = model.get_input_embeddings().weight
+            norm = final_norm(model) or nn.Identity()  # OPT of 350M parameters has none
+            states = norm(said.states[self._teacher.layers].to(words.dtype)).float()
+            side = self._side(batch, states, words.float(), model)
         return Side(side.states, side.read, side.predicted, side.labels, side.lengths, side.head.float())

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lib.causal_lm import sharding
-from lib.causal_lm.layers import blocks
+from lib.causal_lm.layers import blocks, final_norm
 from lib.distillation import decoding, proportions
 from lib.distillation.batches import Batch, Example, collate
 from lib.distillation.teacher_cache import Signals
@@ -23,9 +23,8 @@ from lib.errors import UserError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-    from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
-__all__ = ["Adaptation", "Teacher", "final_norm", "on", "states_of"]
+__all__ = ["Adaptation", "Teacher", "on", "states_of"]
 
 
 @contextmanager
@@ -60,11 +59,6 @@ def states_of(model: "PreTrainedModel", layers: Sequence[int]) -> Iterator[dict[
             )
             stack.callback(handle.remove)
         yield seen
-
-
-def final_norm(model: "PreTrainedModel") -> "LlamaRMSNorm | nn.LayerNorm":
-    """Return the norm between the last block and the head, of models in Llama's or GPT-2's style."""
-    return getattr(model.base_model, "norm", None) or model.base_model.ln_f
 
 
 def on(batch: Batch, device: torch.device) -> Batch:
@@ -178,9 +172,8 @@ class Adaptation:
         self.rule, self.shared = proportions.Fixed({"ce": 1.0}), ()
         self.matrices = ()  # a pretrained model is adapted by AdamW
         model.requires_grad_(False)
-        self.upper = nn.ModuleDict({"blocks": nn.ModuleList(found[layer:]), "norm": final_norm(model)}).requires_grad_(
-            True
-        )
+        norm = final_norm(model) or nn.Identity()  # OPT of 350M parameters has none
+        self.upper = nn.ModuleDict({"blocks": nn.ModuleList(found[layer:]), "norm": norm}).requires_grad_(True)
         self.module = nn.ModuleDict({"upper": self.upper, "proportions": self.rule})
         if frozen not in (torch.float32, dtype):
             raise ValueError(f"frozen={frozen}: take float32, or the precision of the products, {dtype}")

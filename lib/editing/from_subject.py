@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lib.causal_lm import caches
 from lib.causal_lm.layers import block, blocks, feed_forward, final_norm
 from lib.causal_lm.passes import continuing
 from lib.causal_lm.upper_layers import residual, watched
@@ -56,8 +57,8 @@ class Upper:
                 ids[:, :head],
                 attention_mask=masks[:, :head],
                 position_ids=places[:, :head],
-                past_key_values=cache,
                 use_cache=True,
+                **caches.argument(model.base_model, cache),
             )
         self._kept = [(kept.keys, kept.values) for kept in cache.layers[layer:]]
         self._cache = cache
@@ -87,9 +88,8 @@ class Upper:
         handle = block(self.model, self.layer).register_forward_pre_hook(hook, with_kwargs=True)
         try:
             with continuing():  # for an adaptor that hangs on the model
-                self.model.base_model(
-                    ids, attention_mask=mask, position_ids=places, past_key_values=cache, use_cache=True
-                )
+                base = self.model.base_model
+                base(ids, attention_mask=mask, position_ids=places, use_cache=True, **caches.argument(base, cache))
         except _Caught:
             pass
         finally:

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from lib.causal_lm.encoding import leading
-from lib.causal_lm.encoding import tokens as token_ids
+from lib.causal_lm.encoding import parts
 from lib.causal_lm.layers import block, down_projection, matrix
 from lib.errors import UserError
 
@@ -104,7 +103,8 @@ def _pieces(tokenizer: "PreTrainedTokenizerBase", texts: Iterable[str], tokens: 
     for text in texts:
         if left <= 0:
             break
-        first, ids = leading(tokenizer, text), token_ids(tokenizer, text)[:left]
+        first, ids = parts(tokenizer, text)
+        ids = ids[:left]
         left -= len(ids)
         room = max(length - len(first), 1)  # a model reads no text without its special tokens, and so no piece either
         pieces += [first + ids[start : start + room] for start in range(0, len(ids), room)]

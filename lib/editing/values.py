@@ -111,8 +111,8 @@ def optimise(model: "PreTrainedModel", edits: Sequence[Located], layer: int, con
     if config.start == "mlp":
         projection = down_projection(model, layer)
         with torch.no_grad():
-            # Linear: the output at the mean key is the mean of the outputs.
-            starts = projection(measured[layer].to(projection.weight.dtype)).double()
+            # Linear: the output at the mean key is the mean of the outputs. Hooks are for passes of the whole model.
+            starts = projection.forward(measured[layer].to(projection.weight.dtype)).double()
     bounds = starts.norm(dim=1)
     order = sorted(range(len(edits)), key=lambda index: max(len(row.ids) - row.place for row in edits[index].texts))
     deltas = torch.zeros_like(starts)

@@ -119,8 +119,7 @@ class Wise(Switchable, Editor):
         encoded = encode_edits(self.model, self.tokenizer, edits)
         entering = self._activations(encoded.ids, encoded.mask)
         mask = encoded.prompt if self.config.over == "prompt" else encoded.mask
-        with self.off():
-            output = self._projection(entering)
+        output = self._projection.forward(entering)  # without hooks: those of any method are for whole passes
         return torch.stack([self._difference(entering, output, each, mask) for each in self.memories])
 
     def _difference(self, entering: Tensor, output: Tensor, change: Tensor, mask: Tensor) -> Tensor:
@@ -280,8 +279,7 @@ class Wise(Switchable, Editor):
                 kept = self._activations(pad_sequence(part, batch_first=True), mask)
                 for found, row in zip(kept, part, strict=True):
                     entering = found[: len(row)].clone()
-                    with self.off():
-                        self._pool.append((entering, self._projection(entering)))
+                    self._pool.append((entering, self._projection.forward(entering)))
         return self._pool
 
     @torch.no_grad()

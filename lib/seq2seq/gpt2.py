@@ -11,7 +11,7 @@ from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lib.causal_lm import backbones
+from lib.causal_lm import backbones, caches
 from lib.errors import UserError
 from lib.seq2seq import nucleus
 from lib.settings import Settings, Share
@@ -84,8 +84,8 @@ class Gpt2(nn.Module):
 
         def step(words: Tensor) -> Tensor:
             nonlocal past
-            found = self.body(words, past_key_values=past, use_cache=True)
-            past = found.past_key_values
+            found = self.body(words, use_cache=True, **caches.argument(self.body, past))
+            past = caches.of(found)
             return self.output(found.last_hidden_state[:, -1])
 
         source = source.to(self.body.device)
@@ -181,11 +181,11 @@ class Pretrained(nn.Module):
         return found
 
     def _continue(self, prompt: Tensor, candidates: int, places: int, generator: torch.Generator) -> Tensor:
-        past = self.body(prompt[:, :-1], use_cache=True).past_key_values
+        past = caches.of(self.body(prompt[:, :-1], use_cache=True))
         past.batch_repeat_interleave(candidates)
 
         def step(tokens: Tensor) -> Tensor:
-            hidden = self.body(tokens, past_key_values=past, use_cache=True).last_hidden_state
+            hidden = self.body(tokens, use_cache=True, **caches.argument(self.body, past)).last_hidden_state
             return self.output(hidden[:, -1])
 
         start, end = prompt[:, -1:].repeat_interleave(candidates, 0), self.tokenizer.eos_token_id

@@ -14,6 +14,7 @@ from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveIn
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lib.causal_lm import caches
 from lib.errors import UserError
 from lib.seq2seq import draws, nucleus
 from lib.settings import Settings, Share
@@ -131,10 +132,10 @@ class GPVAE(nn.Module):
         found = self.t5.decoder(
             input_ids=before,
             encoder_hidden_states=z,
-            past_key_values=cache,
             use_cache=torch.is_inference_mode_enabled(),
+            **caches.argument(self.t5.decoder, cache),
         )
-        return found.last_hidden_state, found.past_key_values
+        return found.last_hidden_state, caches.of(found)
 
     def _logits(self, states: Tensor) -> Tensor:
         return self.t5.lm_head(states * self.width**-0.5).float()

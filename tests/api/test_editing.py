@@ -204,9 +204,69 @@ def test_what_cannot_be_is_one_line_and_changes_nothing(wrong: dict[str, Any], s
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
 
 
-def test_a_model_in_training_is_refused() -> None:
-    with pytest.raises(UserError, match="eval"):
-        edit(llama().train(), Letters(), FIRST)
+def test_a_model_in_training_is_refused(tmp_path: Path) -> None:
+    begun(llama, "ft").save(tmp_path)
+    for begin in (lambda model: edit(model, Letters(), FIRST), lambda model: load(tmp_path, model, Letters())):
+        with pytest.raises(UserError, match=r"in training mode: call model.eval\(\) first"):
+            begin(llama().train())
+
+
+def test_a_prompt_with_two_targets_is_refused_and_a_later_target_holds() -> None:
+    model, one, other = llama(), Edit("the sky is", "r"), Edit("the sky is", "b")
+    with pytest.raises(UserError, match="'the sky is' has two targets, 'r' and 'b': keep one, or `add`"):
+        edit(model, Letters(), [one, other], "grace")
+    with edit(model, Letters(), [one, one], "grace", tuned=True, rate=0.3) as edited:  # told twice, it is one edit
+        with pytest.raises(UserError, match="two targets"):
+            edited.add([*MORE, MORE[0], Edit("the cat is", "dog")])
+        said = [Letters().decode(logits(model)[7].argmax()[None])]
+        edited.add([other])
+        said.append(Letters().decode(logits(model)[7].argmax()[None]))
+        assert said == ["r", "b"]
+
+
+@pytest.mark.parametrize("method", ["ft", "lemoe"])
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_it_learns_also_where_gradients_are_switched_off(mode: Any, method: str, tmp_path: Path) -> None:
+    wanted, model, other = begun(llama, method).add(MORE), llama(), llama()
+    with mode():
+        edited = begun(lambda: model, method)
+        edited.save(tmp_path)
+        assert torch.equal(logits(edited.add(MORE).model), logits(wanted.model))
+        assert torch.equal(logits(load(tmp_path, other, Letters()).add(MORE).model), logits(wanted.model))
+    with torch.inference_mode(), pytest.raises(UserError, match="was made in inference mode"):
+        begun(llama, method)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("grace", "wise"),
+        *(pytest.param("wise", name, marks=pytest.mark.thorough) for name in ("wise", "grace", "memit", "lemoe")),
+        *(pytest.param("lemoe", name, marks=pytest.mark.thorough) for name in ("wise", "memit", "lemoe")),
+    ],
+)
+def test_edits_on_top_of_others_are_taken_back_alone_and_saved_only_from_an_unedited_model(
+    first: str, second: str, tmp_path: Path
+) -> None:
+    model = llama()
+    before = logits(model)
+    beneath = begun(lambda: model, first)
+    below = logits(model)
+    beneath.save(tmp_path)
+    on_top = edit(model, Letters(), MORE, second, **FAST[second] | ({"layers": (3,)} if second == "memit" else {}))
+    both = logits(model)
+    for one in (beneath, on_top):
+        with pytest.raises(UserError, match="other edits are or were on the model too"):
+            one.save(tmp_path / "other")
+    on_top.undo()
+    assert torch.equal(logits(model), below)
+    assert not torch.equal(both, below)
+    with pytest.raises(UserError, match="other edits are on the model: undo them first"):
+        load(tmp_path, model, Letters())
+    beneath.save(tmp_path)
+    beneath.undo()
+    assert torch.equal(logits(model), before)
+    assert torch.equal(logits(load(tmp_path, model, Letters()).model), below)
 
 
 @pytest.mark.parametrize("method", ["ft", "memit", "lemoe", "grace", "lora"])
@@ -343,6 +403,20 @@ def test_the_folder_has_a_card_and_no_pickle(tmp_path: Path) -> None:
         assert part in card
     for name, value in scores.items():
         assert f"({name.title()}) | {value:.3f} |" in card
+
+
+def test_files_of_somebody_elses_are_not_overwritten(tmp_path: Path) -> None:
+    """A folder of a model has a config.json and a README.md too."""
+    edited = begun(llama, "ft")
+    for name in ("config.json", "README.md"):
+        folder = tmp_path / name.partition(".")[0]
+        folder.mkdir()
+        (folder / name).write_text("mine")
+        with pytest.raises(UserError, match=f"{name}: not of saved edits: give another folder"):
+            edited.save(folder)
+        assert [(one.name, one.read_text()) for one in folder.iterdir()] == [(name, "mine")]
+    edited.save(folder, overwrite=True)
+    assert load(folder, llama(), Letters()).edits == FIRST
 
 
 def test_nothing_is_written_where_a_folder_cannot_be(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from lib.api.editing import Edit, edit
 from lib.api.rows import encode
 from lib.api.saved_edits import tokens_digest
 from lib.api.verbs import _answer
+from lib.causal_lm import caches
 from tests.stand_in_tokenizers import KINDS, SENTENCES, each_kind, stand_in, tiny_model, without_end
 
 EDITS = [
@@ -82,7 +83,7 @@ def test_prefixes_and_unrelated_texts_are_read_with_the_token_before_a_text(
 
         def forward(*given: Any, whole: Any = whole, read: list[Any] = read, **named: Any) -> Any:
             ids = named["input_ids"] if "input_ids" in named else given[0]
-            past = named.get("past_key_values")
+            past = next((named[name] for name in caches.NAMES if name in named), None)
             if past is None or not past.get_seq_length():
                 # The first token of each row that is none of the padding (0).
                 read += [next((number for number in row if number), None) for row in ids.tolist()]

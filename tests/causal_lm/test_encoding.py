@@ -1,10 +1,13 @@
 """Prompts and targets in ids, against what each kind of tokenizer says itself of the prompt and of both as one text."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lib.api.rows import encode as rows_encoded
 from lib.causal_lm.edits import Edit
 from lib.causal_lm.encoding import (
     IGNORED,
@@ -12,15 +15,17 @@ from lib.causal_lm.encoding import (
     encode,
     encode_edits,
     leading,
+    pair_parts,
     pair_tokens,
     prompt_tokens,
     subject_forms,
     subject_places,
     tokens,
 )
+from lib.editing.moments import second_moments
 from lib.errors import UserError
 from tests.stand_in_tokenizers import each_kind, stand_in, tiny_model, without_end
-from tests.tiny_models import Letters
+from tests.tiny_models import Letters, small_llama
 
 PAIRS = [
     ("The capital of France is", " Lyon"),
@@ -41,7 +46,8 @@ def test_a_pair_is_the_text_of_both_cut_after_the_prompt_that_a_user_calls_with(
     assert tokenizer.decode(before + after, skip_special_tokens=True) == prompt + target
     assert leading(tokenizer, prompt) == ([1] if kind in ("bos", "blank") else [])
     # A chat template has put its own tokens before a text already.
-    assert pair_tokens(tokenizer, prompt, target, special=False) == (asked[len(leading(tokenizer)) :], after)
+    first = leading(tokenizer)
+    assert pair_parts(tokenizer, prompt, target) == (first, asked[len(first) :], after)
 
 
 @each_kind
@@ -143,3 +149,32 @@ def test_a_dictionary_and_a_pair_are_encoded_as_the_edit_that_they_are() -> None
     given: list[object] = [Edit(prompt, target), (prompt, target), {"prompt": prompt, "target": target}]
     read = encode_edits(model, tokenizer, given)
     assert len(set(map(tuple, read.ids.tolist()))) == 1
+
+
+class Counted(Letters):
+    """A tokenizer that notes what it is called for."""
+
+    eos_token_id = 2
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, bool]] = []
+
+    def __call__(self, text: str, add_special_tokens: bool = True, **_: object) -> dict[str, list[int]]:
+        self.calls.append((text, add_special_tokens))
+        return {"input_ids": [1] * add_special_tokens + super().__call__(text)["input_ids"]}
+
+
+@pytest.mark.parametrize(
+    ("read", "calls"),
+    [
+        (lambda one: prompt_tokens(one, "the cat is"), 2),  # with and without what stands before a text
+        (lambda one: pair_tokens(one, "the cat is", " big"), 3),  # and prompt and target together
+        (lambda one: encode(small_llama(30), one, [("the cat is", " big"), ("a dog is", " old")]), 6),
+        (lambda one: rows_encoded(one, [{"prompt": "the cat is", "response": "big"}]), 3),
+        (lambda one: second_moments(small_llama(30), one, ["the cat is big"], [0]), 2),
+    ],
+)
+def test_no_text_is_tokenised_twice(read: Callable[[Counted], object], calls: int) -> None:
+    tokenizer = Counted()
+    read(tokenizer)
+    assert len(tokenizer.calls) == len(set(tokenizer.calls)) == calls

@@ -3,12 +3,14 @@
 import copy
 import threading
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from transformers import DynamicCache, PreTrainedModel, StaticCache
 
+from lib.causal_lm import caches
 from lib.causal_lm.edits import Edit
 from lib.causal_lm.passes import continuing
 from lib.editing.defer import Defer, DeferConfig
@@ -96,11 +98,11 @@ def said(holder: Any, mask: torch.Tensor) -> Any:
 @torch.no_grad()
 def steps(model: PreTrainedModel, prompt: str, count: int, cache: Any = None) -> Iterator[torch.Tensor]:
     """The logits of a greedy conversation, one pass at a time."""
-    read = model(ids(prompt), past_key_values=cache, use_cache=True)
+    read = model(ids(prompt), **caches.argument(model, cache), use_cache=True)
     for _ in range(count):
         yield read.logits[:, -1]
         word = read.logits[:, -1:].argmax(-1)
-        read = model(word, past_key_values=read.past_key_values, use_cache=True)
+        read = model(word, **caches.argument(model, caches.of(read)), use_cache=True)
     yield read.logits[:, -1]
 
 
@@ -194,17 +196,17 @@ def test_a_second_question_on_a_kept_cache_is_routed_by_its_own_tokens(routed: t
     model, adaptor = routed
     for first, second in (("a b c", "k l m"), ("k l m", "a b c"), ("o h o", "a b c"), ("a b c", "o h o")):
         cache = DynamicCache()
-        answer = model.generate(ids(first), past_key_values=cache, **GREEDY)
+        answer = model.generate(ids(first), **caches.argument(model, cache), **GREEDY)
         assert adaptor.last.expert.tolist() == adaptor.routes(WORDS, [first])
         whole = torch.cat([answer, ids(second)], 1)
-        again = model.generate(whole, attention_mask=torch.ones_like(whole), past_key_values=cache, **GREEDY)
+        again = model.generate(whole, attention_mask=torch.ones_like(whole), **caches.argument(model, cache), **GREEDY)
         assert adaptor.last.expert.tolist() == adaptor.routes(WORDS, [second])
         # The same in one bare pass that says what the question is; what was cached of the first stays as it was.
         first_cache = DynamicCache()
-        model.generate(ids(first), past_key_values=first_cache, **GREEDY)
+        model.generate(ids(first), **caches.argument(model, first_cache), **GREEDY)
         rest = whole[:, first_cache.get_seq_length() :]
         with adaptor.prompt(torch.arange(rest.shape[1])[None] >= 1):
-            logits = model(rest, past_key_values=first_cache).logits
+            logits = model(rest, **caches.argument(model, first_cache)).logits
         assert logits[0, -1].argmax() == again[0, whole.shape[1]]
 
 
@@ -214,10 +216,10 @@ def test_going_on_with_an_answer_keeps_its_route(made: tuple[PreTrainedModel, An
     for prompt in PROMPTS:
         once = model.generate(ids(prompt), **{**GREEDY, "max_new_tokens": 8})
         cache = DynamicCache()
-        half = model.generate(ids(prompt), past_key_values=cache, **{**GREEDY, "max_new_tokens": 4})
+        half = model.generate(ids(prompt), **caches.argument(model, cache), **{**GREEDY, "max_new_tokens": 4})
         model(ids("o p o"))
         given = {"attention_mask": torch.ones_like(half), **GREEDY, "max_new_tokens": 4}
-        assert model.generate(half, past_key_values=cache, **given).tolist() == once.tolist()
+        assert model.generate(half, **caches.argument(model, cache), **given).tolist() == once.tolist()
 
 
 @torch.no_grad()
@@ -229,21 +231,21 @@ def test_several_tokens_on_a_cache_are_refused_unless_it_is_said_what_they_are(
     words = torch.stack([one.argmax(-1) for one in logits[:3]], 1)
 
     def begun() -> Any:
-        return model(ids("a b c"), use_cache=True).past_key_values
+        return caches.of(model(ids("a b c"), use_cache=True))
 
     with pytest.raises(UserError, match=r"^3 tokens follow a cache: a new question, or more of the old\?") as told:
-        model(words, past_key_values=begun())
+        model(words, **caches.argument(model, begun()))
     assert "\n" not in str(told.value)
     cache = begun()
     with continuing():
-        assert torch.allclose(model(words, past_key_values=cache).logits[:, -1], logits[3], atol=1e-4)
+        assert torch.allclose(model(words, **caches.argument(model, cache)).logits[:, -1], logits[3], atol=1e-4)
     cache = begun()
     with said(holder, torch.zeros(1, 3)):
-        assert torch.allclose(model(words, past_key_values=cache).logits[:, -1], logits[3], atol=1e-4)
+        assert torch.allclose(model(words, **caches.argument(model, cache)).logits[:, -1], logits[3], atol=1e-4)
     with holder.off():
         other = begun()
     with pytest.raises(UserError, match="while the edits were not on"):
-        model(words[:, :1], past_key_values=other)
+        model(words[:, :1], **caches.argument(model, other))
 
 
 @torch.no_grad()
@@ -252,39 +254,41 @@ def test_rows_that_are_repeated_chosen_or_reordered_keep_their_route(made: tuple
     batch = torch.cat([ids(prompt) for prompt in PROMPTS])
     after = torch.tensor([[5], [6], [7]])
     alone = [
-        model(after[row : row + 1], past_key_values=model(batch[row : row + 1], use_cache=True).past_key_values).logits
+        model(
+            after[row : row + 1], **caches.argument(model, caches.of(model(batch[row : row + 1], use_cache=True)))
+        ).logits
         for row in range(3)
     ]
 
     def following(rows: list[int], change: Callable[[Any], object]) -> None:
-        cache = model(batch, use_cache=True).past_key_values
+        cache = caches.of(model(batch, use_cache=True))
         change(cache)
         model(batch.flip(0), use_cache=True)  # somebody else's
-        found = model(after[rows], past_key_values=cache).logits
+        found = model(after[rows], **caches.argument(model, cache)).logits
         for place, row in enumerate(rows):
             assert torch.allclose(found[place], alone[row][0], atol=1e-4)
-        found = model(after[rows], past_key_values=cache)  # and once more, without a change
+        found = model(after[rows], **caches.argument(model, cache))  # and once more, without a change
 
     following([2, 0, 1], lambda cache: cache.reorder_cache(torch.tensor([2, 0, 1])))
     following([1], lambda cache: cache.batch_select_indices(torch.tensor([1])))
     following([2, 0], lambda cache: cache.batch_select_indices(torch.tensor([2, 0])))
     following([0, 0, 1, 1, 2, 2], lambda cache: cache.batch_repeat_interleave(2))
-    cache = model(batch, use_cache=True).past_key_values
+    cache = caches.of(model(batch, use_cache=True))
     copied = copy.deepcopy(cache)
     copied.batch_select_indices(torch.tensor([2, 1]))
     for kept, rows in ((copied, [2, 1]), (cache, [0, 1, 2])):
-        found = model(after[rows], past_key_values=kept).logits
+        found = model(after[rows], **caches.argument(model, kept)).logits
         assert all(torch.allclose(found[place], alone[row][0], atol=1e-4) for place, row in enumerate(rows))
-    longer = model(batch, use_cache=True).past_key_values
-    model(after, past_key_values=longer)
+    longer = caches.of(model(batch, use_cache=True))
+    model(after, **caches.argument(model, longer))
     longer.crop(-1)
-    found = model(after, past_key_values=longer).logits
+    found = model(after, **caches.argument(model, longer)).logits
     assert all(torch.allclose(found[row], alone[row][0], atol=1e-4) for row in range(3))
-    strange = model(batch[:1], use_cache=True).past_key_values
+    strange = caches.of(model(batch[:1], use_cache=True))
     for layer in strange.layers:
         layer.keys = layer.keys.flip(2)
     with pytest.raises(UserError, match="other sequences than were read with it"):
-        model(after[:1], past_key_values=strange)
+        model(after[:1], **caches.argument(model, strange))
 
 
 @torch.no_grad()
@@ -304,11 +308,11 @@ def test_two_adaptors_on_one_model_keep_a_route_each() -> None:
     first, second = lemoe(model), lemoe(model)
     text = ids("a b c")
     alone = model.generate(text, **GREEDY)
-    cache = model(text, use_cache=True).past_key_values
+    cache = caches.of(model(text, use_cache=True))
     model(ids("k l m"))
     with second.prompt(forced=-1):
         model(ids("o p o"))
-    assert model(ids("d"), past_key_values=cache).logits.shape == (1, 1, 20)
+    assert model(ids("d"), **caches.argument(model, cache)).logits.shape == (1, 1, 20)
     assert first.last.expert.tolist() == second.last.expert.tolist() == [0]
     second.detach()
     first.detach()
@@ -339,3 +343,43 @@ def test_a_generate_of_the_users_own_is_called_and_given_back() -> None:
         model.generate(ids("a b c"), prefill_chunk_size=2, **GREEDY)
     adaptor.detach()
     assert model.generate is own
+
+
+def renamed() -> PreTrainedModel:
+    """A model as transformers has them since 5.24, whatever is installed: what it calls the cache is `cache`."""
+    model = small_llama()
+    trunk, own, taken = model.model, model.model.forward, caches.name(model.model)
+
+    def body(
+        input_ids: torch.Tensor, attention_mask: Any = None, cache: Any = None, use_cache: Any = None, **_: Any
+    ) -> Any:
+        read = own(input_ids, attention_mask=attention_mask, use_cache=use_cache, **{taken: cache})
+        return SimpleNamespace(last_hidden_state=read.last_hidden_state, cache=caches.of(read))
+
+    def whole(
+        input_ids: torch.Tensor, attention_mask: Any = None, cache: Any = None, use_cache: Any = None, **_: Any
+    ) -> Any:
+        read = trunk(input_ids, attention_mask=attention_mask, cache=cache, use_cache=use_cache)
+        return SimpleNamespace(logits=model.lm_head(read.last_hidden_state), cache=read.cache)
+
+    trunk.forward, model.forward = body, whole  # type: ignore[method-assign]
+    return model
+
+
+@pytest.mark.parametrize("method", ["lemoe", "grace"])
+def test_a_route_stays_with_a_cache_by_whichever_name_models_call_it(method: str) -> None:
+    models = small_llama(), renamed()
+    for model in models:
+        METHODS[method](model)
+    assert (caches.name(models[1]), caches.name(models[1].model)) == ("cache", "cache")
+    for prompt in PROMPTS:
+        for ours, theirs in zip(*(steps(model, prompt, 4) for model in models), strict=True):
+            assert torch.equal(ours, theirs)
+    read = models[1](ids(PROMPTS[0]), use_cache=True)
+    with pytest.raises(UserError, match=r"^3 tokens follow a cache"):
+        models[1](ids("a b c"), cache=read.cache)
+
+
+def test_a_part_without_a_cache_is_refused() -> None:
+    with pytest.raises(TypeError, match="Linear takes no cache: give a causal language model"):
+        caches.name(torch.nn.Linear(2, 2))

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import PreTrainedModel
 
+from lib.causal_lm import caches
 from lib.causal_lm.edits import Edit
 from lib.causal_lm.encoding import encode
 from lib.causal_lm.layers import down_projection
@@ -262,9 +263,9 @@ def test_bad_input_is_one_clear_line() -> None:
     with editor.reading(torch.ones(2, 3)), pytest.raises(UserError, match="3 sequences are read with the prompts of 2"):
         model(ids("a b c").repeat(3, 1))
     with editor.off():
-        cache = model(ids("a b c"), use_cache=True).past_key_values
+        cache = caches.of(model(ids("a b c"), use_cache=True))
     with pytest.raises(UserError, match="while the edits were not on"):
-        model(ids("d"), past_key_values=cache)
+        model(ids("d"), **caches.argument(model, cache))
 
 
 @pytest.mark.parametrize("where", ["prompt", "last", "all", "onward"])

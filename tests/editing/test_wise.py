@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from torch import nn
 from torch.nn import functional
 
+from lib.causal_lm import caches
 from lib.causal_lm.edits import Edit
 from lib.causal_lm.encoding import encode_edits
 from lib.causal_lm.layers import down_projection, matrix
@@ -150,7 +151,7 @@ def test_the_route_is_the_prompts_and_stays_with_a_cache(make) -> None:
     start = model(ids("a b c"), use_cache=True)
     assert wise.route.tolist() == [0]
     set_threshold(wise, 1e9)
-    model(ids("p"), past_key_values=start.past_key_values, use_cache=True)
+    model(ids("p"), **caches.argument(model, caches.of(start)), use_cache=True)
     assert wise.route.tolist() == [0]  # decided again, it would be the main memory
     model(ids("a b c"))
     assert wise.route.tolist() == [-1]
