@@ -15,7 +15,7 @@ from lib.seq2seq import decoding
 from lib.series.infodiffusion.run import Experiment, RunConfig
 from lib.settings import Settings
 
-SAMPLERS = ("ancestral", "ddim")  # with fresh noise in every step, and without
+SAMPLERS = ("ancestral", "ddim")  # with fresh noise in every step, and without; neither clamps
 # Our comparisons, in few steps: towards the nearest word vectors; the far end of a step keeps the e of the step before.
 CLAMPED, CARRIED, COMPARED_MOST = "clamped", "ddim, carried e", 50
 WARM = "temperature "  # and the factor on the noise of the model's own way of sampling
