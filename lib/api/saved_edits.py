@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import safetensors.torch
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -43,6 +44,7 @@ class Content(BaseModel):
     texts: list[str]
     unrelated: list[str]
     state: dict[str, Any]
+    packed: dict[str, list[int]] = {}  # shapes of the tensors that are stored without their zeros
     tensors: str = ""  # SHA-256 of the file
     sha256: str = ""  # of all fields but this
 
@@ -94,8 +96,10 @@ def write(folder: Path, tensors: dict[str, Tensor], content: Content, card: str,
         raise UserError(f"{paths.relative(folder / taken[0])}: not of saved edits: give another folder")
     # Copies: a file holds no two tensors of one memory.
     held = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+    held, shapes = _packed(held)
     whole = safetensors.torch.save(held, {"format": "pt"})
-    content = content.model_copy(update={"tensors": hashlib.sha256(whole).hexdigest(), "sha256": ""})
+    digest = hashlib.sha256(whole).hexdigest()
+    content = content.model_copy(update={"packed": shapes, "tensors": digest, "sha256": ""})
     told = content.model_dump(mode="json")
     told["sha256"] = _digest(told)
     written = {TENSORS: whole, CONFIG: files.json_text(told).encode(), CARD: card.encode()}
@@ -126,10 +130,46 @@ def read(folder: Path) -> tuple[Content, dict[str, Tensor]]:
         if hashlib.sha256(whole).hexdigest() != content.tensors:
             raise ValueError("its checksum is another: truncated, or of another save")
         # Copied: a file's memory is aligned otherwise, which may change bits.
-        return content, {name: value.clone() for name, value in safetensors.torch.load(whole).items()}
+        held = {name: value.clone() for name, value in safetensors.torch.load(whole).items()}
+        return content, _unpacked(held, content.packed)
     except (OSError, ValueError, SafetensorError) as error:
         told = error.strerror if isinstance(error, OSError) else error
         raise UserError(f"{paths.relative(folder / TENSORS)}: {told}; save it again") from error
+
+
+def _packed(held: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, list[int]]]:
+    """Return tensors, those that are mostly zeros as the places (bits) and the values of the others; and their shapes.
+
+    To the bit: a zero is one whose bits are all zero. Of truth values the places are all.
+    """
+    found: dict[str, Tensor] = {}
+    shapes: dict[str, list[int]] = {}
+    for name, value in held.items():
+        truth = value.dtype == torch.bool
+        bits = value if truth else value.view(WHOLE[value.element_size()]) != 0
+        if value.ndim == 0 or not (truth or int(bits.sum()) * 2 <= value.numel()):
+            found[name] = value
+            continue
+        shapes[name] = list(value.shape)
+        found[f"{name}.places"] = torch.from_numpy(np.packbits(bits.numpy()))
+        if not truth:
+            found[f"{name}.values"] = value[bits]
+    return found, shapes
+
+
+def _unpacked(held: dict[str, Tensor], shapes: dict[str, list[int]]) -> dict[str, Tensor]:
+    """Return what `_packed` took; `ValueError` for what is not whole."""
+    found = dict(held)
+    try:
+        for name, shape in shapes.items():
+            bits = np.unpackbits(found.pop(f"{name}.places").numpy(), count=int(np.prod(shape)))
+            places, values = torch.from_numpy(bits.astype(bool)).view(shape), found.pop(f"{name}.values", None)
+            found[name] = places if values is None else torch.zeros(shape, dtype=values.dtype)
+            if values is not None:
+                found[name][places] = values
+    except (KeyError, RuntimeError, IndexError, TypeError, ValueError) as error:
+        raise ValueError(f"not whole ({name}: {type(error).__name__})") from error
+    return found
 
 
 def check_model(folder: Path, content: Content, model: "PreTrainedModel") -> None:

@@ -18,12 +18,13 @@ def name(part: nn.Module) -> str:
     """
     from transformers.modeling_outputs import BaseModelOutputWithPast
 
-    taken = inspect.signature(part.forward).parameters
-    whole = any(one.kind is one.VAR_KEYWORD for one in taken.values())  # then it hands on what its own model takes
-    for held in (taken, BaseModelOutputWithPast.__dataclass_fields__ if whole else ()):
-        for one in NAMES:
-            if one in held:
-                return one
+    parameters = inspect.signature(part.forward).parameters
+    taken = set(parameters)
+    if not taken & set(NAMES) and any(one.kind is one.VAR_KEYWORD for one in parameters.values()):
+        taken = set(BaseModelOutputWithPast.__dataclass_fields__)  # it hands on what its own model takes
+    for one in NAMES:
+        if one in taken:
+            return one
     raise TypeError(f"{type(part).__name__} takes no cache: give a causal language model")
 
 

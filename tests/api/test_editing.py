@@ -1,5 +1,6 @@
 """Every method that edits, from one call: it edits, adds, saves, loads to the bit, and gives the model back."""
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -405,6 +406,28 @@ def test_the_folder_has_a_card_and_no_pickle(tmp_path: Path) -> None:
         assert f"({name.title()}) | {value:.3f} |" in card
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_zeros_take_a_bit_each_and_come_back_to_the_bit(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    sparse = torch.where(torch.rand(61, 37) < 0.2, torch.randn(61, 37, dtype=dtype), torch.zeros((), dtype=dtype))
+    sparse[0, :2] = torch.tensor([-0.0, float("inf")], dtype=dtype)
+    held = {"sparse": sparse, "dense": torch.randn(5, 7), "truth": torch.rand(61, 37) < 0.2, "one": torch.tensor(0.0)}
+    held |= {"zeros": torch.zeros(3, 3), "nothing": torch.zeros(0, 4)}
+    packed, shapes = saved_edits._packed(held)
+    assert packed["sparse.places"].nbytes + packed["sparse.values"].nbytes < 0.3 * sparse.nbytes
+    assert packed["truth.places"].nbytes == 283  # of 2,257 bytes
+    back = saved_edits._unpacked(packed, shapes)
+    assert back.keys() == held.keys()
+    for name, value in held.items():
+        assert (back[name].dtype, back[name].shape) == (value.dtype, value.shape)
+        assert torch.equal(back[name], value)
+        assert torch.equal(back[name].float().signbit(), value.float().signbit())
+    for wrong in ({"sparse.places": None}, {"sparse.values": packed["sparse.values"][:-1]}):
+        kept = {name: value for name, value in (packed | wrong).items() if value is not None}
+        with pytest.raises(ValueError, match="not whole"):
+            saved_edits._unpacked(kept, shapes)
+
+
 def test_files_of_somebody_elses_are_not_overwritten(tmp_path: Path) -> None:
     """A folder of a model has a config.json and a README.md too."""
     edited = begun(llama, "ft")
@@ -533,6 +556,7 @@ REAL = [
 SHORT: dict[str, dict[str, Any]] = {
     "memit": {"steps": 2, "prefixes": (), "texts": PLAIN},
     "mend": {"tuned": True, "steps": 1, "accumulated": 1, "tuning": REAL[:1]},
+    "defer": {"steps": 2, "threshold": 0.0},  # in so few steps its gate may shut
     "wise": {"tuned": True, "steps": 2, "threshold": 0.0},
     "wise_retrieve": {"tuned": True, "steps": 2, "ratio": 0.01},
     "alphaedit": {"steps": 2, "prefixes": (), "threshold": 10.0, "texts": PLAIN},
@@ -564,3 +588,30 @@ def test_on_the_real_model_each_method_adds_saves_loads_and_undoes(method: str, 
         assert torch.equal(said(), first)
         assert loaded.scores() == scores
     assert torch.equal(said(), unedited)
+    SAVED[method] = tmp_path, hashlib.sha256(first.numpy().tobytes()).hexdigest()
+
+
+SAVED: dict[str, tuple[Path, str]] = {}  # by the methods above: a folder, and the digest of what the model said
+SAID_ELSEWHERE = f"""
+import hashlib, json, sys, torch
+from lib.api.editing import load
+from lib.causal_lm import backbones
+
+model, tokenizer = backbones.load_causal_lm(backbones.SMOLLM2, torch.float32)
+asked = [tokenizer(prompt, return_tensors="pt")["input_ids"] for prompt in {[one.prompt for one in REAL]!r}]
+found = []
+for folder in sys.argv[1:]:
+    with load(folder, model, tokenizer), torch.inference_mode():
+        said = torch.cat([model(input_ids=ids, use_cache=False).logits[0] for ids in asked])
+    found.append(hashlib.sha256(said.numpy().tobytes()).hexdigest())
+print(json.dumps(found))
+"""
+
+
+@pytest.mark.thorough
+def test_another_process_answers_from_each_folder_as_the_model_did_to_the_bit() -> None:
+    if not SAVED:
+        pytest.skip("runs after the tests that save")
+    command = [sys.executable, "-c", SAID_ELSEWHERE, *(str(folder) for folder, _ in SAVED.values())]
+    found = subprocess.run(command, cwd=paths.ROOT, capture_output=True, text=True, check=True)
+    assert dict(zip(SAVED, json.loads(found.stdout), strict=True)) == {name: told for name, (_, told) in SAVED.items()}
