@@ -77,7 +77,8 @@ class StandIn:
     def scores(self) -> dict[str, float]:
         return {"rel": 1.0, "gen": 0.5, "loc": float("nan")}
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path, overwrite: bool) -> None:
+        assert overwrite
         (folder / "config.json").write_text(json.dumps(self.settings))
 
 
