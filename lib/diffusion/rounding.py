@@ -65,7 +65,13 @@ class _Reading(torch.autograd.Function):
         p, loss = (vectors.new_empty(places, dtype=wide) for _ in range(2))
         sums = vectors.new_empty(places, columns.shape[1], dtype=wide)
         for some in chunks(places, words, estimate.device):
-            q, p[some], loss[some] = _apart(estimate[some], vectors, bias, target[some], table[some] if keep else None)
+            q, p[some], loss[some] = _apart(
+                estimate[some],
+                vectors,
+                bias,
+                target[some],
+                table[some] if keep else None,  # type: ignore[index]  # there is one if it is kept
+            )
             sums[some] = q @ columns
         others, rest = sums[:, :size], sums[:, size]
         sure = rest < 0.5
@@ -111,7 +117,7 @@ class _Reading(torch.autograd.Function):
                         of_words[:, :size] += q.T @ direct[some, :size]
             if slopes is not None:
                 of_words += slopes.T @ inner
-                of_words[:, :size] += table.T @ direct[:, :size]
+                of_words[:, :size] += table.T @ direct[:, :size]  # type: ignore[index]  # with slopes
         of_estimate = torch.addcmul(of_estimate, at_target[:, None], of_target)
         own = at_target[:, None] * estimate
         if of_mean is not None:
@@ -119,7 +125,7 @@ class _Reading(torch.autograd.Function):
         of_vectors, of_bias = of_words[:, :size].index_add(0, target, own), of_words[:, size]
         of_bias = of_bias.index_add(0, target, at_target)
         found = (of_estimate, of_vectors, of_bias)
-        return *(value.to(kind) for value, kind in zip(found, ctx.types, strict=True)), None, None
+        return *(value.to(kind) for value, kind in zip(found, ctx.types, strict=True)), None, None  # type: ignore[return-value]
 
 
 def _beside(matrix: Tensor, *beside: Tensor) -> Tensor:
