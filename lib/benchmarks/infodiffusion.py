@@ -20,7 +20,7 @@ from lib.benchmarks import command
 from lib.benchmarks.reference_denoiser import ReferenceModel, known
 from lib.diffusion.denoiser import forward_flops
 from lib.diffusion.model import DiffusionModel
-from lib.machine import environment, speed
+from lib.machine import environment
 from lib.seq2seq import batches, training
 from lib.series.infodiffusion import cases
 from lib.series.infodiffusion.run import Experiment
@@ -29,6 +29,7 @@ from lib.text import mbr, metrics
 # Of the reference the first is the official code's precision, the second ours, which leaves the passes alone to differ.
 PRECISIONS = {"ours": torch.bfloat16, "reference": torch.float32, "equal": torch.bfloat16}
 WARM_UPS = 2
+RATE_REPEATS = 9
 SEED = 0
 CANDIDATES = 10
 DROPPED = 0.2  # share of the words that a made-up candidate loses
@@ -76,6 +77,17 @@ class Measured:
 def now() -> float:
     """Return seconds of the one thread that computes, so that other programs do not count, or else the clock's."""
     return time.thread_time() if torch.get_num_threads() == 1 else time.perf_counter()
+
+
+def matrix_rate(dtype: torch.dtype, size: int) -> float:
+    """Return the median operations a second, by `now`, of a product of matrices of `size` rows and columns."""
+    left, right = (torch.randn(size, size).to(dtype) for _ in range(2))
+    seconds = []
+    for _ in range(WARM_UPS + RATE_REPEATS):
+        began = now()
+        left @ right
+        seconds.append(now() - began)
+    return 2 * size**3 / statistics.median(seconds[WARM_UPS:])
 
 
 class Side:
@@ -166,8 +178,8 @@ def steps(run: Experiment, pairs: int, matrix: int) -> dict[str, Any]:
     flops = forward_flops(shape)
     if model.config.process.estimate == "expected":  # one more product over the words of the target
         flops += shape.embedding * shape.vocabulary
-    measured_rates = {dtype: speed.matrix_rate(dtype, size=matrix) for dtype in set(PRECISIONS.values())}
-    rates = {name: measured_rates[dtype] for name, dtype in PRECISIONS.items()}
+    by_dtype = {dtype: matrix_rate(dtype, matrix) for dtype in set(PRECISIONS.values())}
+    rates = {name: by_dtype[dtype] for name, dtype in PRECISIONS.items()}
     found: dict[str, Any] = {
         "source_places": places[0],
         "target_places": places[1],
