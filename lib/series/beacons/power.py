@@ -13,6 +13,7 @@ import pandas as pd
 from scipy import stats
 
 from lib import errors, records
+from lib.intervals import item_floor
 from lib.intervals.samples import Sample
 from lib.reporting.claims import Comparison
 from lib.series.beacons import cases, evidence
@@ -56,7 +57,10 @@ def row(comparison: Comparison, pair: evidence.Pair, level: float, seeds: int, c
     sample = Sample.of(*pair)
     mean = float(sample.means.mean())
     effect = mean - comparison.margin
-    sd = spread(sample.means.tolist(), [one.tolist() for one in sample.items or ()], count)
+    items = sample.items or ()
+    # Equal facts of equal seeds are no certainty: never less than the floor that the verdict's own interval has.
+    least = item_floor(items, comparison.bounds) * np.sqrt(len(items))
+    sd = max(spread(sample.means.tolist(), [one.tolist() for one in items], count), least)
     return {
         "comparison": comparison.name,
         "claimed": f"{comparison.direction} {comparison.margin:g}",
