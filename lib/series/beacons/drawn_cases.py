@@ -11,7 +11,6 @@ from lib.beacons import draws
 from lib.records import Case, Outcome, digests
 from lib.series.beacons import drawn, run
 from lib.series.beacons.building import (
-    PARAPHRASES,
     alone_configuration,
     backbone,
     case,
@@ -31,6 +30,7 @@ CONTROLS: tuple[Filter | Weighing, ...] = ("lowest_loss", "half_known", "token")
 FEW = 3
 LEARNT = 10  # draws of claims 1 and 2; the arms, whose differences are smaller, take all (`power`)
 KNOWN_TUNING = "drawn_known/tuning"
+MOST_TUNING = 100  # facts of other readings: the tuning pool has 120, some of whose targets are too long
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,8 @@ def reading(name: str, arm: Filter, seed: int, profile: str) -> Case:
     changes: dict[str, Any] = {"pool": "tuning", "filter": arm}
     if arm != "all":
         changes |= {"kept": row.kept or sizes.kept, "variance_weight": sizes.variance_weight}
-    config = ReadingConfig(**dict(_arm(profile, **changes)), ruler=row.ruler, moment=row.moment)
+    count = min(sizes.pool, MOST_TUNING)
+    config = ReadingConfig(**dict(_arm(profile, count, **changes)), ruler=row.ruler, moment=row.moment)
     inputs, data = {"known": known_tuning(profile)}, {"facts": digest("tuning")}
     label = f"other_distances/{name}/{arm}/seed{seed}"
     return case(label, config, data, seed, profile, False, drawn.train_reading, inputs)
@@ -156,10 +157,10 @@ def _known(pool: Literal["results", "tuning"], count: int | None, profile: str) 
     )
 
 
-def _arm(profile: str, **changes: Any) -> RunConfig:
+def _arm(profile: str, count: int | None = None, **changes: Any) -> RunConfig:
     sizes = sizes_of(profile)
-    settings = {"steps": sizes.arm_steps, "read": sizes.pool, "paraphrases": PARAPHRASES} | changes
-    return configuration("lora", sizes.pool, profile, **settings)
+    count = count or sizes.pool
+    return configuration("lora", count, profile, steps=sizes.arm_steps, read=count, **changes)
 
 
 # How each kind of configuration is computed on a draw.

@@ -150,6 +150,12 @@ def test_other_readings_are_of_the_tuning_pool_and_each_changes_one_thing() -> N
     assert told["hidden"] == {"ruler"}
 
 
+@pytest.mark.parametrize("profile", ["cpu", "gpu", "paper"])
+def test_no_profile_asks_the_tuning_pool_for_more_facts_than_it_has(profile: str) -> None:
+    config = drawn_cases.reading("raw", "a", 0, profile).config
+    assert config.count == config.read == 100 < len(facts("tuning"))
+
+
 def record(right: dict[str, int], paraphrase: dict[str, int]) -> Any:
     """A record of facts together: whether each is right on its prompt, and on a paraphrase."""
     named = {fact.identity: fact for fact in NAMED}
@@ -252,10 +258,9 @@ def test_claims_have_gates_and_their_rows() -> None:
     every = hypotheses.every()
     assert len({claim.id for claim in every}) == len(every) == 9
     assert all(claim.gate is not None for claim in every)
+    listed = {case.name for case in drawn_cases.cases("cpu")}
     for notebook, (rows, _) in evidence.NEEDED.items():
-        for row in rows:
-            case = evidence.case(notebook, row, 10, "cpu")
-            assert case in drawn_cases.cases("cpu"), (notebook, row)
+        assert {evidence.case(notebook, row, 10, "cpu").name for row in rows} < listed, notebook
 
 
 def test_the_spread_of_a_seed_with_facts_of_its_own() -> None:
@@ -265,8 +270,8 @@ def test_the_spread_of_a_seed_with_facts_of_its_own() -> None:
 
 def test_power_is_the_share_of_simulated_intervals_beyond_the_margin() -> None:
     values = np.random.default_rng(0).normal(0.05, 0.06, size=(20_000, 5))
-    beyond = np.mean([t_interval(row, 0.975).low > 0 for row in values[:4000]])
-    assert power.power(0.05, 0.06, 5, 0.975) == pytest.approx(beyond, abs=0.03)
+    beyond = np.mean([t_interval(row, 0.975).low > 0 for row in values[:1000]])
+    assert power.power(0.05, 0.06, 5, 0.975) == pytest.approx(beyond, abs=0.05)
     assert power.power(-0.05, 0.06, 5, 0.975) == power.power(0.05, 0.06, 5, 0.975)
     assert power.power(0.01, 0.0, 3, 0.95) == 1
     count = power.needed(0.05, 0.06, 0.95)
