@@ -65,6 +65,17 @@ def facts(pool: Pool) -> list[BeaconFact]:
     return list(_facts(pool))
 
 
+@functools.cache
+def uncut(pool: Literal["results", "tuning"]) -> tuple[BeaconFact, ...]:
+    """Return all facts of a pool's subjects, those that `PER_KIND` leaves out of the pool too, in the order of hashes.
+
+    Raises `UserError` for a broken source.
+    """
+    every = (_fact(triple, False) for triple in triples.triples() if _pool_of(triple.subject) == pool)
+    named = {fact.identity: fact for fact in every}
+    return tuple(checked(named[identity] for identity in hash_order(named)))
+
+
 def checked(found: Iterable[BeaconFact]) -> list[BeaconFact]:
     """Return facts as they are; raises `UserError` for an empty prompt or target, and for two that are at odds.
 

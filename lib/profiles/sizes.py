@@ -119,6 +119,8 @@ class BeaconSizes(Settings):
     alpha: NonNegativeFloat  # of the re-weighted loss
     least_weight: Share
     text_tokens: PositiveInt  # of general text, for perplexity
+    draws: Seeds  # of the rows that claims rest on; each draws facts of its own
+    drawn: PositiveInt  # facts of a draw that are learnt alone
 
 
 class DistillationSizes(Settings):

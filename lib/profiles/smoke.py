@@ -70,6 +70,8 @@ PROFILE = Profile(
             "samples": 2,
             "rank": 2,
             "text_tokens": 200,
+            "draws": (10,),
+            "drawn": 6,
         }
     ),
     distillation=DISTILLATION.model_copy(

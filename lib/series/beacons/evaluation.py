@@ -9,7 +9,7 @@ import pandas as pd
 
 from lib import intervals, records
 from lib.beacons import answers, interference
-from lib.beacons.facts import BeaconFact, Pool, facts
+from lib.beacons.facts import BeaconFact, Pool, facts, uncut
 from lib.intervals import Interval
 
 # Scores of a fact: whether its answer is right (target or alias in it), exact, right on paraphrases (a share); then the
@@ -61,14 +61,15 @@ def taught(record: records.Record) -> dict[str, BeaconFact]:
     named = _named()
     if "readings" not in record.frames or record.config["targets"] != "shuffled":
         return named
-    by_target = {fact.target: fact for fact in named.values()}
     targets = record.frames["facts"].set_index("identity")["taught"]
+    # Of the record's own facts, which targets were taken from: elsewhere the same target may have other aliases.
+    by_target = {named[identity].target: named[identity] for identity in targets.index}
     return {identity: by_target[target] for identity, target in targets.items()}
 
 
 @lru_cache(maxsize=1)
 def _named() -> dict[str, BeaconFact]:
-    return {fact.identity: fact for pool in get_args(Pool) for fact in facts(pool)}
+    return {fact.identity: fact for found in (*map(facts, get_args(Pool)), uncut("results")) for fact in found}
 
 
 def chosen(record: records.Record, score: str, choice: Choice | None = None) -> pd.Series:

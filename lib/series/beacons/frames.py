@@ -135,4 +135,8 @@ OF_COMPUTED: dict[str, Schemas] = {
     "ask_base": KNOWN,
     "read_text": {},
     "compare_gradients": GRADIENTS,
+    "train_drawn": TOGETHER,
+    "learn_drawn": ALONE,
+    "ask_drawn": KNOWN,
+    "train_reading": TOGETHER,
 }
