@@ -61,11 +61,12 @@ def scored(outputs: pd.DataFrame, items: Mapping[str, Instruction]) -> pd.DataFr
     """Return the rows of `outputs` (set, identity, text) with columns rouge, exact and edits, each in [0, 100]."""
     asked = [items[identity] for identity in outputs["identity"]]
     answers = list(zip(outputs["text"], asked, strict=True))
-    return outputs.assign(
+    found = outputs.assign(
         rouge=[evaluation.rouge_l(text, item.references) for text, item in answers],
         exact=[evaluation.exact(text, item.references) for text, item in answers],
         edits=[edits(item.input or item.instruction, text, item.references) for text, item in answers],
     )
+    return found.astype(dict.fromkeys(("rouge", "exact", "edits"), float))  # where nothing is right all are 0
 
 
 def edits(source: str, text: str, references: Sequence[str]) -> float:

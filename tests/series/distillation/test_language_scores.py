@@ -5,8 +5,10 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
+from lib.records import frames
 from lib.series.distillation import evaluation, language_scores
 from lib.series.distillation.evaluation import GREEDY
+from lib.series.distillation.frames import LANGUAGE
 from lib.text.instructions import Instruction
 
 
@@ -68,6 +70,13 @@ def test_scores_that_are_kept_are_those_of_the_texts() -> None:
     drawn = pd.concat([outputs.assign(seed=seed, text=text) for seed, text in ((1, "a house"), (2, "b"))])
     found = language_scores.sampled(SimpleNamespace(frames={"outputs": drawn}), ITEMS)
     assert found.loc["shorter", "exact"].tolist() == [50.0]
+
+
+def test_scores_of_answers_of_which_none_is_right_are_numbers_of_the_kind_that_a_record_holds() -> None:
+    rows = {"set": [one.name for one in TEST], "identity": list(ITEMS), "text": ["", "", ""], "tokens": [0, 0, 0]}
+    found = language_scores.scored(pd.DataFrame(rows), ITEMS)
+    assert [str(found[name].dtype) for name in ("rouge", "exact", "edits")] == ["float64"] * 3
+    frames.check({"scores": found[["set", "identity", *language_scores.SCORES]]}, LANGUAGE, "case")
 
 
 def test_the_nearest_prompt_is_of_the_same_set_and_of_all_where_that_is_not_trained_on() -> None:
