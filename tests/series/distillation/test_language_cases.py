@@ -6,6 +6,7 @@ import pytest
 
 from lib.distillation import layer_maps
 from lib.profiles import profile as sizes_of
+from lib.running import reckoning
 from lib.series.distillation import cases, language_cases
 from lib.series.distillation.language_run import LanguageConfig
 
@@ -85,6 +86,13 @@ def test_one_pass_of_the_teacher_keeps_what_every_arm_reads() -> None:
         if objective is not None and objective.middle > 0 and objective.rule != "cka_monotone":
             read |= layers(objective.rule, case.config.student.layers)
     assert read == kept
+
+
+def test_every_case_is_planned() -> None:
+    found = {case.name: reckoning.of(case) for case in language_cases.listed("cpu")}
+    assert all(cost.memory.total > 0 and cost.operations > 0 for cost in found.values())
+    usual, kept = reckoning.of(cases.kept("cpu")), found["4_hetero_kd/language/teacher/cache"]
+    assert kept.operations / usual.operations == pytest.approx((200 + 400) / 1500)  # rows that the teacher passes over
 
 
 def test_a_configuration_comes_back_from_its_json() -> None:
