@@ -111,9 +111,11 @@ def table() -> pd.DataFrame:
     for name, chosen in {**PROFILES, **({mine.name: mine} if mine else {})}.items():
         told = chosen.model_dump()
         sizes = told.pop("diffusion")
+        language = told["distillation"].pop("language") or {}
         tasks = {f"diffusion, {task}: {key}": v for task, own in sizes.pop("tasks").items() for key, v in own.items()}
         sizes = tasks | {f"diffusion: {key}": value for key, value in sizes.items()}
         for room in ("editing", "beacons", "distillation"):
             sizes |= {f"{room}: {key}": value for key, value in told.pop(room).items()}
+        sizes |= {f"distillation, language: {key}": value for key, value in language.items()}
         columns[name] = {key: "all" if value is None else str(value) for key, value in (told | sizes).items()}
-    return pd.DataFrame(columns).drop(index=list(own.WORDS))
+    return pd.DataFrame(columns).fillna("none").drop(index=list(own.WORDS))

@@ -3,7 +3,14 @@
 from typing import Any
 
 from lib.profiles.fields import SMOLLM2, Profile
-from lib.profiles.sizes import BeaconSizes, DiffusionSizes, DistillationSizes, EditingSizes, TaskSizes
+from lib.profiles.sizes import (
+    BeaconSizes,
+    DiffusionSizes,
+    DistillationSizes,
+    EditingSizes,
+    LanguageSizes,
+    TaskSizes,
+)
 
 
 def _embedded(
@@ -124,6 +131,20 @@ DISTILLATION = DistillationSizes(
     on_policy=0.25,
     top_k=64,
     cache_gib=2.0,
+    language=LanguageSizes(
+        own=200,
+        further=400,
+        student_own=150,
+        student_further=300,
+        validation=100,
+        test=150,
+        teacher_epochs=(1, 2, 3, 4),
+        steps=150,
+        seeds=tuple(range(10)),
+        few_seeds=(0, 1, 2),
+        raw_seeds=3,
+        texts=50,
+    ),
 )
 
 

@@ -110,6 +110,7 @@ PROFILE = Profile(
             "steps": 7000,
             "rate": 5e-4,
             "optimiser": "adamw",
+            "language": None,  # sets of our own: the field's are the suite above
         }
     ),
 )

@@ -123,6 +123,23 @@ class BeaconSizes(Settings):
     drawn: PositiveInt  # facts of a draw that are learnt alone
 
 
+class LanguageSizes(Settings):
+    """Sizes of the distillation series on the sets that need language; what is not named here is as in the others."""
+
+    own: PositiveInt  # training rows of a set that come with their own answers, all of which the teacher learns
+    further: PositiveInt  # prompts of a set that the teacher answers
+    student_own: PositiveInt  # of either kind so many rows of a set, drawn anew by each training seed
+    student_further: PositiveInt
+    validation: PositiveInt
+    test: PositiveInt
+    teacher_epochs: tuple[PositiveInt, ...]  # after which its validation loss is looked at; the last ends the training
+    steps: PositiveInt
+    seeds: Seeds  # of the rows that the main claims compare, and of their controls
+    few_seeds: Seeds  # of all other rows
+    raw_seeds: NonNegativeInt  # the first so many seeds keep all texts, drawn ones too
+    texts: PositiveInt  # kept of later seeds, beside their scores
+
+
 class DistillationSizes(Settings):
     """Sizes of the distillation series; every arm gets the same number of optimiser steps."""
 
@@ -154,3 +171,4 @@ class DistillationSizes(Settings):
     on_policy: Share  # share of batches that GKD draws from the student
     top_k: PositiveInt  # logits kept where the whole vocabulary does not fit the cache
     cache_gib: PositiveFloat
+    language: LanguageSizes | None = None  # none: the series has no sets that need language at this size

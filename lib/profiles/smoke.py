@@ -2,6 +2,7 @@
 
 from lib.profiles.cpu import BEACONS, DIFFUSION, DISTILLATION, EDITING, scaled
 from lib.profiles.fields import SMOLLM2, Profile
+from lib.profiles.sizes import LanguageSizes
 
 PROFILE = Profile(
     name="smoke",
@@ -88,6 +89,20 @@ PROFILE = Profile(
             "batch": 4,
             "decoding_seeds": (10, 20),
             "top_k": 8,
+            "language": LanguageSizes(
+                own=8,
+                further=8,
+                student_own=6,
+                student_further=6,
+                validation=4,
+                test=4,
+                teacher_epochs=(1, 2),
+                steps=4,
+                seeds=(0, 1, 2, 3),
+                few_seeds=(0,),
+                raw_seeds=3,
+                texts=3,
+            ),
         }
     ),
 )

@@ -15,7 +15,7 @@ from lib.machine import environment
 from lib.records import Case, proof
 from lib.running import case_queue, needs
 from lib.series.beacons.cases import cases as beacons
-from lib.series.distillation.cases import cases as distillation
+from lib.series.distillation.language_cases import every as distillation
 from lib.series.infodiffusion.cases import cases as infodiffusion
 from lib.series.lemoe.cases import cases as lemoe
 

@@ -223,7 +223,8 @@ def distillation(case: "Case") -> Cost:
     adapted: Any = case.inputs["teacher"].config if "teacher" in case.inputs else config
     teacher = shapes.of_model(adapted.backbone, adapted.layers)
     longest = sum(adapted.data.longest)
-    examples, tests = adapted.data.examples, adapted.data.test
+    tests = adapted.data.test
+    examples = adapted.data.examples + getattr(adapted.data, "further", 0)  # and prompts that it answers
     loaded = 4 * teacher.parameters  # in float32, before it is cut down and rounded
     if case.name.endswith("teacher/adapted"):
         training = config.training
@@ -244,9 +245,9 @@ def distillation(case: "Case") -> Cost:
         work = tokens * (teacher.operations() + 2 * teacher.operations(config.layer))
         return _answering(memory, work, teacher, tests, config, 4 * teacher.parameters, loaded, 2)
     told: Any = getattr(config, "rows", None)
-    if told is None and not hasattr(config, "student"):
+    if told is None and not hasattr(config, "student") and not hasattr(config, "maps"):
         raise UserError(f"{case.name}: no plan for its configuration")
-    if isinstance(getattr(config, "student", None), int):  # what is kept of the teacher
+    if isinstance(getattr(config, "student", None), int) or hasattr(config, "maps"):  # what is kept of the teacher
         kept = Memory(
             weights=max(loaded, 2 * teacher.parameters), activations=64 * longest * shapes.scores(teacher.vocabulary)
         )

@@ -1,4 +1,7 @@
-"""The instruction sets that an experiment trains on and is tested on: our five, or the MiniLLM suite from files.
+"""The instruction sets that an experiment trains on and is tested on: ours, or the MiniLLM suite from files.
+
+"embedded" has five sets, of which three can be answered from memory; "language" has five whose answers must be worked
+out, with nothing in common between training and test (`language_sets`).
 
 The suite is what the field reports: trained on databricks-dolly, tested on Dolly, Self-Instruct's user tasks, Vicuna,
 and the long references of S-NI and of Unnatural Instructions.
@@ -11,10 +14,10 @@ from typing import Literal
 
 from lib.registry import Registry
 from lib.sources import own_files
-from lib.text import instruction_files, instructions
+from lib.text import instruction_files, instructions, language_sets
 from lib.text.instructions import SPLITS, Instruction
 
-Name = Literal["embedded", "minillm"]
+Name = Literal["embedded", "language", "minillm"]
 VALIDATION = 1000  # the first rows of Dolly's training file
 # Files under BENCHMARK_DIR, as the suite's own release names them.
 TRAINING_FILE = "dolly/raw.jsonl"
@@ -55,6 +58,7 @@ SUITES: Registry[Suite] = Registry(
     "suite of instruction sets",
     {
         "embedded": Suite(instructions.TRAINED, (*instructions.TRAINED, instructions.HELD_OUT), instructions.load),
+        "language": Suite(language_sets.TRAINED, language_sets.NAMES, language_sets.load),
         "minillm": Suite(("dolly",), tuple(TEST_FILES), _minillm, own_files=True),
     },
 )

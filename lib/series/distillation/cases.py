@@ -30,7 +30,7 @@ TIMED = 20  # steps of each: of so many about a quarter are on-policy in GKD, as
 SIMILARITY = tuple(f"main/{method}/seed0" for method in ("sft", "forward_kl", "ours"))  # Figure K1
 
 
-def _instructions(suite: suites.Name) -> str:
+def instructions_digest(suite: suites.Name) -> str:
     """Return the digest of all rows of all sets, taken anew in each process of files that are the user's own."""
     return digests.of_own(_digest, suite) if suites.SUITES[suite].own_files else _digest(suite)
 
@@ -82,7 +82,7 @@ def teacher(profile: str) -> records.Case:
         name=f"{SERIES}/teacher/adapted",
         profile=profile,
         config=config,
-        data={"instructions": _instructions(config.data.suite)},
+        data={"instructions": instructions_digest(config.data.suite)},
         seed=0,
         compute=run.adapted_teacher,
         frames=frames.TRAINED,
@@ -246,7 +246,7 @@ def _case(
         name=f"{SERIES}/{name}",
         profile=profile,
         config=config,
-        data={"instructions": _instructions(data_config(profile).suite)},
+        data={"instructions": instructions_digest(data_config(profile).suite)},
         seed=seed,
         compute=compute,
         row=kind,

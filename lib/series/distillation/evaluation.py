@@ -90,7 +90,7 @@ def cell(runs: Sequence[pd.DataFrame], name: str, metric: str = "rouge") -> Inte
     counting alike. The t interval has the floor of the items within sets. Raises `KeyError` for a set that is not
     there.
     """
-    bounds = POINTS if metric in ("rouge", "exact", "changed") else None
+    bounds = POINTS if metric in ("rouge", "exact", "changed", "edits") else None
     if len(runs) >= intervals.MINIMUM_SEEDS:
         items = [run.loc[name][metric].to_numpy() if name else _within_sets(run, metric) for run in runs]
         return intervals.over_seeds(items, bounds=bounds)

@@ -43,3 +43,36 @@ class SliceScores(Frame, rows=("set", "identity", "seed")):
 
 TRAINED: Schemas = {"outputs": Outputs, "curve": Curve}
 ON_SLICE: Schemas = {"scores": SliceScores}
+
+
+class Losses(Frame, rows=("step", "identity")):
+    """A row per test row and step that was looked at: nats lost on the answer that is given, and its tokens."""
+
+    step: Series[int] = count(1)
+    set: Series[str]
+    identity: Series[str]
+    nats: Series[float] = loss()
+    tokens: Series[int] = count(1)
+
+
+class Further(Frame, rows=("identity",)):
+    """A row per further prompt: the teacher's greedy answer, and its length."""
+
+    set: Series[str]
+    identity: Series[str]
+    text: Series[str]
+    tokens: Series[int] = count()
+
+
+class GreedyScores(Frame, rows=("identity",)):
+    """A row per test row: scores of the greedy answer, and its length."""
+
+    set: Series[str]
+    identity: Series[str]
+    rouge: Series[float] = percent()
+    exact: Series[float] = percent()
+    edits: Series[float] = percent()
+    tokens: Series[int] = count()
+
+
+LANGUAGE: Schemas = {**TRAINED, "losses": Losses, "further": Further, "scores": GreedyScores}

@@ -13,7 +13,7 @@ from lib.series.distillation import cases
 @pytest.fixture(autouse=True)
 def quick(monkeypatch) -> None:
     """The digest of the instructions without reading them all."""
-    monkeypatch.setattr(cases, "_instructions", lambda _: "digest")
+    monkeypatch.setattr(cases, "instructions_digest", lambda _: "digest")
 
 
 def changes(one: Case, other: Case) -> dict[str, tuple[object, object]]:

@@ -1,0 +1,79 @@
+"""Tables of the language sets on made-up records: what is there is shown, what is pending is named."""
+
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+
+from lib.series.distillation import cases, language_cases, language_tables, verdicts
+from lib.series.distillation.world import Splits
+from lib.text.instructions import Instruction
+
+TEST = [
+    Instruction("Do.", f"it is {word}.", f"is it {word}?", name, f"{name}/{word}", (f"is it {word}?",))
+    for name in ("ask", "simple")
+    for word in ("late", "here", "cold", "true")
+]
+SEEDS = (0, 1, 2)
+
+
+def record(loss: float, text: str | None, drawn: bool = True) -> SimpleNamespace:
+    rows = {"set": [item.name for item in TEST], "identity": [item.identity for item in TEST]}
+    losses = pd.DataFrame({"step": 5, **rows, "nats": [2 * loss + 0.1 * n for n in range(8)], "tokens": 2})
+    texts = [item.output if text is None else text for item in TEST]
+    greedy = pd.DataFrame({"split": "test", **rows, "seed": -1, "text": texts, "tokens": 3})
+    outputs = pd.concat([greedy, greedy.assign(seed=10, text="no")]) if drawn else greedy
+    return SimpleNamespace(frames={"losses": losses, "outputs": outputs}, values={"best": 5})
+
+
+@pytest.fixture
+def known(monkeypatch) -> verdicts.Known:
+    monkeypatch.setattr(cases, "instructions_digest", lambda _: "digest")
+    monkeypatch.setattr(Splits, "load", lambda _: Splits(tuple(TEST[:2]), (), tuple(TEST)))
+    means = {"forward_kl": 2.0, "ours": 1.5}
+
+    def stored(case):
+        _, _, student, method, *seed = case.name.split("/")
+        if (student, method) == ("teacher", "adapted"):
+            return record(1.0, None)
+        if student in ("gpt2", "llama_8x192") and method in means and int(seed[0][4:]) in SEEDS:
+            number = int(seed[0][4:])
+            mean = means[method] + 0.01 * number * (2 if method == "ours" else 1)
+            return record(mean, "is it late?", number == 0)
+        return None
+
+    monkeypatch.setattr(verdicts.records, "stored", stored)
+    monkeypatch.setattr(language_cases, "seeds", lambda *_: SEEDS)
+    return verdicts.Known("cpu")
+
+
+def test_the_main_table_shows_what_is_recorded_beside_what_needs_no_model(known) -> None:
+    found = language_tables.main_table(known).set_index("method")
+    assert list(found.index) == [
+        *("most frequent answer", "copy the input", "nearest training prompt", "teacher"),
+        *("output only: forward KL", "ours: output and middle"),
+    ]
+    told = {name: row[language_tables.LOSS].estimate for name, row in found.iloc[3:].iterrows()}
+    assert told == pytest.approx({"teacher": 1.175, "output only: forward KL": 2.185, "ours: output and middle": 1.695})
+    assert found.loc["teacher", "exact, greedy (%)"].estimate == 100
+    assert found.loc["copy the input", "exact, greedy (%)"].estimate == 0
+    assert found.loc["ours: output and middle", "exact, greedy (%)"].estimate == 25
+    assert found.loc["ours: output and middle", language_tables.SAMPLED].estimate == 0
+    assert found["seeds"].tolist()[4:] == [3, 3]
+
+
+def test_the_ladder_says_what_the_middle_loss_gives_by_distance(known) -> None:
+    found = language_tables.ladder(known).set_index("student")
+    assert found["distance"].is_monotonic_increasing
+    assert found.loc["gpt2", "what the middle loss gives"].estimate == pytest.approx(0.5 - 0.01)
+    assert found.index[0] == "llama_8x192"
+    assert found.loc["llama", "what the middle loss gives"] is None
+
+
+def test_what_is_pending_is_told_in_one_line(known, monkeypatch) -> None:
+    told = language_tables.told_pending(known)
+    assert told.startswith("1")  # more than a hundred
+    assert "records are pending: teacher/cache, gpt2/sft, gpt2/sequence" in told
+    assert told.endswith("more")
+    monkeypatch.setattr(known, "pending", list)
+    assert language_tables.told_pending(known) == ""
