@@ -104,14 +104,14 @@ def queue(profile: str = PROFILE) -> dict[str, list[records.Case]]:
 
 
 def _kind(case: records.Case, profile: str) -> str:
-    group = case.name.split("/")[1]
+    group = case.name.split("/")[2]
     alone = {
-        "drawn_mend": KINDS[1],
-        "drawn_locality": KINDS[2],
-        "drawn_at_once": KINDS[5],
-        "drawn_orders": KINDS[6],
-        "drawn_weights": KINDS[6],
-        "drawn_slices": KINDS[10],
+        "network": KINDS[1],
+        "locality": KINDS[2],
+        "at_once": KINDS[5],
+        "orders": KINDS[6],
+        "weights": KINDS[6],
+        "slices": KINDS[10],
     }
     if group in alone:
         return alone[group]
@@ -129,17 +129,18 @@ def _kind(case: records.Case, profile: str) -> str:
 
 def table(kinds: Mapping[str, Sequence[records.Case]]) -> pd.DataFrame:
     """Return a row a kind: cases, minutes as expected, minutes of its longest case where every cap is reached."""
-    rows = [
-        {
-            "kind": kind,
-            "cases": len(listed),
-            "minutes": sum(map(minutes, listed)),
-            "longest": max(minutes(case, most=True) for case in listed),
-        }
-        for kind, listed in kinds.items()
-    ]
-    total = {"kind": "all", "cases": sum(row["cases"] for row in rows), "minutes": sum(row["minutes"] for row in rows)}
-    return pd.DataFrame([*rows, {**total, "longest": max(row["longest"] for row in rows)}])
+    every = [case for listed in kinds.values() for case in listed]
+    return pd.DataFrame(
+        [
+            {
+                "kind": kind,
+                "cases": len(listed),
+                "minutes": sum(map(minutes, listed)),
+                "longest": max(minutes(case, most=True) for case in listed),
+            }
+            for kind, listed in {**kinds, "all": every}.items()
+        ]
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -20,7 +20,7 @@ from lib.errors import UserError
 from lib.lemoe.conventional import TokenMixture
 from lib.lemoe.editor import LemoeEditor
 from lib.records import Case, Outcome
-from lib.series.lemoe import distant, mend_training
+from lib.series.lemoe import distant
 from lib.series.lemoe.edit_sets import edit_set
 from lib.series.lemoe.run import Run, RunConfig, bench_of, rolled_back, scored
 from lib.series.lemoe.workbench import Workbench
@@ -37,12 +37,9 @@ class DrawConfig(Settings):
 
 
 def edit_and_score(case: Case) -> Outcome:
-    """Compute one case; a row of MEND takes the network of the case `network` among its inputs."""
+    """Compute one case; the scores of every edit are the raw outputs that every table comes from."""
     config: DrawConfig = case.config
-    bench = bench_of(config.run, case.device)
-    if "network" in case.inputs:
-        bench.give(mend_training.trained(case.inputs["network"], bench))
-    return drawn(config, bench, edit_set(config.run.edits).edits)
+    return drawn(config, bench_of(config.run, case.device), edit_set(config.run.edits).edits)
 
 
 def drawn(config: DrawConfig, bench: Workbench, pool: Sequence[Edit]) -> Outcome:

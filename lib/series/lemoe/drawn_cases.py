@@ -107,25 +107,25 @@ def column(row: str, count: int, draw: int, profile: str) -> records.Case:
     """Return the case of a row after T edits of a draw."""
     runs = profiles.profile(profile).editing.drawn[count]
     told = {"runs": runs, "every_batch": runs == 1, "generate": runs == 1}
-    return _case(f"drawn/{row}/T{count}", configuration(row, "facts", count, profile, **told), draw, profile)
+    return _case(f"drawn/columns/{row}/T{count}", configuration(row, "facts", count, profile, **told), draw, profile)
 
 
 def at_once(row: str, draw: int, profile: str) -> records.Case:
     """Return the case of batch editing: all edits of a draw in one batch."""
     config = configuration(row, "facts", longest(profile), profile, batches=1, every_batch=False)
-    return _case(f"drawn_at_once/{row}", config, draw, profile)
+    return _case(f"drawn/at_once/{row}", config, draw, profile)
 
 
 def ordered(row: str, seed: int, profile: str) -> records.Case:
     """Return the case of one random order of the edits of the first draw; initial weights are the same in all."""
     config = configuration(row, "facts", profiles.profile(profile).editing.ablation, profile)
-    return _case(f"drawn_orders/{row}", config, seed, profile, draw=0, weights=0)
+    return _case(f"drawn/orders/{row}", config, seed, profile, draw=0, weights=0)
 
 
 def weighted(row: str, seed: int, profile: str) -> records.Case:
     """Return the case of other initial weights on the same edits in the same order: what orders are held against."""
     config = configuration(row, "facts", profiles.profile(profile).editing.ablation, profile, every_batch=False)
-    return _case(f"drawn_weights/{row}", config, seed, profile, draw=0, order=0)
+    return _case(f"drawn/weights/{row}", config, seed, profile, draw=0, order=0)
 
 
 def locality(name: str, profile: str) -> records.Case:
@@ -133,7 +133,7 @@ def locality(name: str, profile: str) -> records.Case:
     row, changes = LOCALITY[name]
     config = configuration(row, "tuning", profiles.profile(profile).editing.tuning, profile, every_batch=False)
     place = re.sub(r"[^\w-]+", "_", name, flags=re.ASCII)
-    return _case(f"drawn_locality/{place}", changed(config, **changes), 0, profile)
+    return _case(f"drawn/locality/{place}", changed(config, **changes), 0, profile)
 
 
 def on_file(row: str, name: str, profile: str) -> records.Case:
@@ -144,14 +144,14 @@ def on_file(row: str, name: str, profile: str) -> records.Case:
     if long and row in STOPPED:
         config = changed(config, steps=LONG_CAP)
     return records.Case(
-        f"{SERIES}/drawn_slices/{edit_files.label(name, config.digest)}/{row}/seed0",
+        f"{SERIES}/drawn/slices/{edit_files.label(name, config.digest)}/{row}/seed0",
         profile,
         config,
         data(config),
         0,
         file_runs.edit_and_score,
         "extended",
-        frames=frames.EDITED,
+        frames=frames.DRAWN,
     )
 
 
@@ -168,7 +168,7 @@ def training(profile: str) -> records.Case:
         dtype=sizes.dtype,
     )
     return records.Case(
-        f"{SERIES}/drawn_mend/network", profile, config, of_own("tuning"), 0, mend_training.train, _kind(profile)
+        f"{SERIES}/mend/network", profile, config, of_own("tuning"), 0, mend_training.train, _kind(profile)
     )
 
 
@@ -196,7 +196,7 @@ def _case(
         config,
         data(run),
         seed,
-        drawn.edit_and_score,
+        mend_training.edit_and_score if run.row == "validated/mend" else drawn.edit_and_score,
         _kind(profile),
         frames=frames.DRAWN,
         inputs={"network": training(profile)} if run.row == "validated/mend" else {},

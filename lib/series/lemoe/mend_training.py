@@ -6,7 +6,9 @@ from lib import records
 from lib.editing.mend import Mend, projections, shapes
 from lib.editing.mend_network import Looks, MendConfig, Transformation
 from lib.records import Case, Outcome
+from lib.series.lemoe import drawn
 from lib.series.lemoe.fact_edits import fact_edits
+from lib.series.lemoe.run import bench_of
 from lib.series.lemoe.workbench import BenchConfig, Workbench, workbench
 from lib.settings import Settings
 
@@ -34,6 +36,13 @@ def train(case: Case) -> Outcome:
         values={"steps": len(losses), "settled": looks.settled, "validation": curve},
         weights={"network": {name: value.detach().cpu().contiguous() for name, value in made.state_dict().items()}},
     )
+
+
+def edit_and_score(case: Case) -> Outcome:
+    """Compute one case on a draw of edits, with the network that the case `network` among its inputs leaves."""
+    bench = bench_of(case.config.run, case.device)
+    bench.give(trained(case.inputs["network"], bench))
+    return drawn.edit_and_score(case)
 
 
 def trained(case: Case, bench: Workbench) -> Transformation:

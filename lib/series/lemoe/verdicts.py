@@ -122,9 +122,12 @@ def forgetting(row: str, profile: str) -> Verdict:
         ours, theirs = columns(row, profile, shared), columns(rival, profile, shared)
         data[comparison.name] = None
         if ours is not None and theirs is not None:
-            falls = [[drawn_scores.fall_of_first(run) for run in side] for side in (ours, theirs)]
-            data[comparison.name] = tuple([table["fall"].to_numpy() for table in side] for side in falls)
-            least += [np.array([table["learnt"].mean() for table in side]) for side in falls]
+            one, other = ([drawn_scores.fall_of_first(run) for run in side] for side in (ours, theirs))
+            data[comparison.name] = (
+                [table["fall"].to_numpy() for table in one],
+                [table["fall"].to_numpy() for table in other],
+            )
+            least += [np.array([table["learnt"].mean() for table in side]) for side in (one, other)]
     return claims.judge(claim, data, np.min(least, axis=0) if least else None)
 
 
@@ -134,7 +137,8 @@ def routing(row: str, profile: str) -> Verdict:
     data: dict[str, Pair] = {name: compared(runs, rivals, name.lower()) for name in ("Rel", "Gen")}
     data["agreement"] = None
     if runs is not None and rivals is not None:
-        data["agreement"] = _numbers(*([evaluation.agreement(run) for run in side] for side in (runs, rivals)))
+        agreed = [[evaluation.agreement(run) for run in side] for side in (runs, rivals)]
+        data["agreement"] = _numbers(agreed[0], agreed[1])
     return _judge(hypotheses.routing(row), data, runs)
 
 

@@ -114,7 +114,7 @@ def test_every_case_has_a_name_of_its_own_none_is_core_and_claims_have_their_dra
     assert {case.row for case in found} == {"extended"}
     by_row = {}
     for case in found:
-        if case.name.startswith("3_lemoe/drawn/"):
+        if case.name.startswith("3_lemoe/drawn/columns/"):
             by_row.setdefault((case.config.run.row, case.config.run.count), set()).add(case.seed)
     for row in drawn_cases.NAMED:
         assert by_row[row, 100] == {0, 1, 2, 3, 4}
@@ -131,7 +131,7 @@ def test_mends_network_goes_from_its_case_to_its_row(tmp_path, monkeypatch: pyte
     monkeypatch.setenv("REPRODUCTION_WORK_ROOT", str(tmp_path))
     monkeypatch.setenv("REPRODUCTION_RECORDS", "compute")
     case = drawn_cases.column("validated/mend", 4, 0, "smoke")
-    found = drawn.edit_and_score(case)
+    found = mend_training.edit_and_score(case)
     assert set(found.frames) == {"scores", "distant"}
     bench = drawn.bench_of(case.config.run, "cpu")
     given = bench.transformation(case.config.run.settings)

@@ -94,25 +94,25 @@ def test_without_records_every_claim_is_open_and_names_what_is_missing(shown: di
 
 @pytest.mark.thorough
 def test_the_best_average_is_supported_and_one_better_rival_is_enough_against_it(shown: dict) -> None:
-    put(shown, "drawn/learnt/lemoe/T100", rel=0.9)
+    put(shown, "drawn/columns/learnt/lemoe/T100", rel=0.9)
     for rival in hypotheses.rivals(mend_settled=False):
-        put(shown, f"drawn/{rival}/T100", rel=0.6)
+        put(shown, f"drawn/columns/{rival}/T100", rel=0.6)
     claim = hypotheses.lifelong("learnt/lemoe", mend_settled=False)
     assert verdicts.lifelong(claim, "learnt/lemoe", "cpu").outcome == claims.SUPPORTED
-    put(shown, "drawn/grace/T100", rel=1.0, gen=0.4)
+    put(shown, "drawn/columns/grace/T100", rel=1.0, gen=0.4)
     assert verdicts.lifelong(claim, "learnt/lemoe", "cpu").outcome == claims.NOT_SUPPORTED
-    del shown["drawn/grace/T100/seed3"]
+    del shown["drawn/columns/grace/T100/seed3"]
     assert "Avg above GRACE: not recorded" in verdicts.lifelong(claim, "learnt/lemoe", "cpu").label
-    put(shown, "drawn/grace/T100", rel=0.6)
-    put(shown, "drawn/learnt/lemoe/T100", rel=0.45)  # which learns too little to be compared
+    put(shown, "drawn/columns/grace/T100", rel=0.6)
+    put(shown, "drawn/columns/learnt/lemoe/T100", rel=0.45)  # which learns too little to be compared
     assert verdicts.lifelong(claim, "learnt/lemoe", "cpu").outcome == claims.NOT_TESTABLE
 
 
 def test_mend_is_compared_only_where_validation_stopped_its_training(shown: dict) -> None:
     assert not verdicts.mend_settled("cpu")
-    shown["drawn_mend/network"] = SimpleNamespace(values={"settled": False})
+    shown["mend/network"] = SimpleNamespace(values={"settled": False})
     assert not verdicts.mend_settled("cpu")
-    shown["drawn_mend/network"] = SimpleNamespace(values={"settled": True})
+    shown["mend/network"] = SimpleNamespace(values={"settled": True})
     assert verdicts.mend_settled("cpu")
     names = [{c.name for c in hypotheses.lifelong("learnt/lemoe", settled).comparisons} for settled in (True, False)]
     assert names[0] - names[1] == {"Avg above MEND"}
@@ -120,18 +120,18 @@ def test_mend_is_compared_only_where_validation_stopped_its_training(shown: dict
 
 @pytest.mark.parametrize(("kept", "outcome"), [(1.0, claims.SUPPORTED), (0.5, claims.NOT_SUPPORTED)])
 def test_locality_is_that_of_distant_questions(shown: dict, kept: float, outcome: str) -> None:
-    put(shown, "drawn/learnt/lemoe/T100", rel=0.9, kept=kept)
+    put(shown, "drawn/columns/learnt/lemoe/T100", rel=0.9, kept=kept)
     assert verdicts.locality("learnt/lemoe", "cpu").outcome == outcome
 
 
 @pytest.mark.thorough
 def test_falls_are_compared_where_every_method_had_learnt_its_first_batch(shown: dict) -> None:
-    put(shown, "drawn/learnt/lemoe_paper/T100", rel=0.9, fall=0.1)
+    put(shown, "drawn/columns/learnt/lemoe_paper/T100", rel=0.9, fall=0.1)
     for rival in hypotheses.FALLS:
-        put(shown, f"drawn/{rival}/T100", rel=0.9, fall=0.6)
+        put(shown, f"drawn/columns/{rival}/T100", rel=0.9, fall=0.6)
     assert verdicts.forgetting("learnt/lemoe_paper", "cpu").outcome == claims.SUPPORTED
     assert verdicts.forgetting("learnt/lemoe", "cpu").outcome == claims.INCONCLUSIVE
-    put(shown, "drawn/ewc/T100", rel=0.45, fall=0.4)
+    put(shown, "drawn/columns/ewc/T100", rel=0.45, fall=0.4)
     assert verdicts.forgetting("learnt/lemoe_paper", "cpu").outcome == claims.NOT_TESTABLE
 
 
@@ -140,25 +140,25 @@ def test_the_order_matters_where_it_spreads_more_than_initial_weights(shown: dic
     row = "learnt/lemoe_random"
     moved = (-1.1, 0.9, -0.8, 1.2, -1.0, 1.0, -0.9, 0.8, -1.2, 1.1)
     for seed, by in enumerate(moved):
-        shown[f"drawn_orders/{row}/seed{seed}"] = record(0.7 + 0.2 * by)  # Avg moves by 0.07
-        shown[f"drawn_weights/{row}/seed{seed}"] = record(0.8 + 0.01 * by)
+        shown[f"drawn/orders/{row}/seed{seed}"] = record(0.7 + 0.2 * by)  # Avg moves by 0.07
+        shown[f"drawn/weights/{row}/seed{seed}"] = record(0.8 + 0.01 * by)
     assert verdicts.spread(row, "cpu").outcome == claims.SUPPORTED
     for seed, by in enumerate(moved):
-        shown[f"drawn_weights/{row}/seed{seed}"] = record(0.5 + 0.4 * by)
+        shown[f"drawn/weights/{row}/seed{seed}"] = record(0.5 + 0.4 * by)
     assert verdicts.spread(row, "cpu").outcome == claims.NOT_SUPPORTED
 
 
 @pytest.mark.thorough
 def test_routes_order_and_batches_by_their_rows(shown: dict) -> None:
-    put(shown, "drawn/learnt/lemoe/T100", rel=0.9, gen=0.4, agreement=0.9)
-    put(shown, "drawn/learnt/conventional_clustered/T100", rel=0.6, agreement=0.3)
-    put(shown, "drawn/learnt/lemoe_random/T100", rel=0.6)
+    put(shown, "drawn/columns/learnt/lemoe/T100", rel=0.9, gen=0.4, agreement=0.9)
+    put(shown, "drawn/columns/learnt/conventional_clustered/T100", rel=0.6, agreement=0.3)
+    put(shown, "drawn/columns/learnt/lemoe_random/T100", rel=0.6)
     for row, rel in zip(drawn_cases.AT_ONCE, (0.9, 0.95), strict=True):
-        put(shown, f"drawn_at_once/{row}", rel=rel)
+        put(shown, f"drawn/at_once/{row}", rel=rel)
     assert verdicts.routing("learnt/lemoe", "cpu").outcome == claims.SUPPORTED
     assert verdicts.order("cpu").outcome == claims.SUPPORTED
     assert verdicts.batch("cpu").outcome == claims.SUPPORTED
-    put(shown, "drawn/learnt/conventional/T100", rel=0.9, fall=0.5, agreement=0.2)
+    put(shown, "drawn/columns/learnt/conventional/T100", rel=0.9, fall=0.5, agreement=0.2)
     assert verdicts.factors("cpu").outcome == claims.SUPPORTED
 
 
