@@ -4,7 +4,8 @@ From the paper of the name (arXiv 2110.11309). The gradient of a weight is a sum
 delta, the gradient at the weight's output, and u, its input; each pair is transformed by itself.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,7 +18,7 @@ from lib.causal_lm.edits import Edit
 from lib.causal_lm.encoding import Encoded, encode, encode_edits
 from lib.causal_lm.layers import block, down_projection, feed_forward, matrix
 from lib.editing.editor import Editor, State
-from lib.editing.mend_network import Factors, MendConfig, Transformation
+from lib.editing.mend_network import Factors, Looks, MendConfig, Transformation
 from lib.errors import DivergedError, UserError
 
 if TYPE_CHECKING:
@@ -168,24 +169,36 @@ class Mend(Editor):
         tokenizer: "PreTrainedTokenizerBase",
         edits: Sequence[Edit],
         config: MendConfig | None = None,
+        validation: Sequence[Edit] = (),
+        looks: Looks | None = None,
     ) -> tuple[Transformation, list[float]]:
         """Train a transformation on edits of a split of its own; returns it and the loss of every optimiser step.
 
         The loss is c_edit * -log P'(target | rephrase) + c_loc * KL(P || P') at all tokens of the locality texts, with
         P' the model after an update of `together` edits. An edit without rephrases is asked by its prompt. The model
-        stays as it is. Raises `UserError` for no edits and for an edit without a locality prompt, `DivergedError` where
-        the gradient of an optimiser step is not finite.
+        stays as it is. With `validation` edits, their mean loss is taken before the first step and after every
+        `look_every`; training stops when it was not lowered in `patience` looks, and the network of the lowest is
+        returned (`looks` keeps them). Raises `UserError` for no edits and for an edit without a locality prompt,
+        `DivergedError` where the gradient of an optimiser step is not finite.
         """
         config = config or MendConfig()
         weights = projections(model, config.layers, config.matrices)
         encode_edits(model, tokenizer, edits)
-        for edit in edits:
+        for edit in (*edits, *validation):
             if edit.locality is None:
                 raise UserError(f"the edit {edit.prompt!r} has no locality prompt, which training needs: give one")
         trained = {name: value.requires_grad for name, value in model.named_parameters()}
         model.requires_grad_(False)
+        found = looks or Looks(config.patience)
+
+        def look(step: int, made: Transformation) -> bool:
+            return found.note(step, validation_loss(model, tokenizer, weights, validation, made), made)
+
         try:
-            return _train(model, tokenizer, weights, edits, config)
+            made, losses = _train(model, tokenizer, weights, edits, config, look if validation else None)
+            if found.best:
+                made.load_state_dict(found.best)
+            return made, losses
         finally:
             for name, parameter in model.named_parameters():
                 parameter.requires_grad_(trained[name])
@@ -197,6 +210,7 @@ def _train(
     weights: Sequence[nn.Module],
     edits: Sequence[Edit],
     config: MendConfig,
+    look: Callable[[int, Transformation], bool] | None = None,
 ) -> tuple[Transformation, list[float]]:
     made = Transformation(config, shapes(weights)).to(model.device)
     stream = seeds.generator("mend order", config.seed)
@@ -217,8 +231,10 @@ def _train(
         ]
     )
     turn: list[int] = []  # the edits whose turn is still to come
-    losses = []
-    for _ in range(config.steps):
+    losses: list[float] = []
+    for step in range(config.steps):
+        if look is not None and step % config.look_every == 0 and look(step, made):
+            break
         total = 0.0
         for _ in range(config.accumulated):
             if config.drawn == "in turn":
@@ -237,7 +253,22 @@ def _train(
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
         losses.append(total)
+    if look is not None and len(losses) == config.steps:
+        look(config.steps, made)
     return made.requires_grad_(False), losses
+
+
+@torch.no_grad()
+def validation_loss(
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    weights: Sequence[nn.Module],
+    edits: Sequence[Edit],
+    made: Transformation,
+) -> float:
+    """Return the mean loss of updates of one edit each, the rephrase drawn alike at every look; nothing is learnt."""
+    stream, observed = seeds.generator("mend validation", made.config.seed), copy.deepcopy(made)
+    return sum(_loss(model, tokenizer, weights, [edit], observed, stream).item() for edit in edits) / len(edits)
 
 
 def _loss(

@@ -121,7 +121,7 @@ class Adaptor(Switchable, nn.Module):
     def edit(
         self, tokenizer: "PreTrainedTokenizerBase", edits: Iterable[Given], unrelated: Iterable[str] = ()
     ) -> list[float]:
-        """Learn a batch of edits with a new expert, whole or not at all; returns the loss of every step.
+        """Learn a batch of edits with a new expert, whole or not at all; returns the loss before every step.
 
         The loss is the language model's on the target tokens, in nats a token, plus the auxiliary and the locality one.
         Rejection is set from `unrelated` texts, which stay known to later batches. Whatever is raised, the adaptor is
@@ -150,16 +150,21 @@ class Adaptor(Switchable, nn.Module):
         site = None if self._by_hooks else self._site[0]
         with self.off():
             chunks = chunked(model, encoded, self.config.layer, self.config.chunk, site, self.config.cached)
-        optimiser = torch.optim.AdamW([value for value in self.parameters() if value.requires_grad], self.config.rate)
+        trained = [value for value in self.parameters() if value.requires_grad]
+        optimiser = torch.optim.AdamW(trained, self.config.rate, weight_decay=self.config.decay)
         count, losses = targets(chunks), []
         for _ in range(self.config.steps):
             optimiser.zero_grad(set_to_none=True)
             losses.append(0.0)
+            right = True
             for chunk, part in zip(chunks, anchors.split(self.config.chunk), strict=True):
-                loss = self._loss(chunk, self._route(part, self._trained_expert())) / count
+                total, best = self._loss(chunk, self._route(part, self._trained_expert()))
+                loss, right = total / count, right and bool(best.all())
                 losses[-1] += loss.item()
                 _backward(loss)
             check_loss(losses[-1])
+            if self.config.is_learnt(losses[-1], right):
+                break
             _backward(self._auxiliary_loss(anchors))
             optimiser.step()
             self.router.set_mean_key(anchors)
@@ -306,7 +311,8 @@ class Adaptor(Switchable, nn.Module):
         assert decision is not None
         if decision.prepared is None:
             decision.prepared = shares(Route(*decision.values))
-        return with_experts(self.experts, decision.prepared, hidden, output, self.config.scale)
+        limit = self.config.norm_limit
+        return with_experts(self.experts, decision.prepared, hidden, output, self.config.scale, limit)
 
     def _route(self, anchors: Tensor, forced: int | Tensor | None = None) -> Route:
         route = self.router.route(anchors, forced, self.rejection.null_key())
@@ -318,15 +324,17 @@ class Adaptor(Switchable, nn.Module):
     def _trained_expert(self) -> int | None:
         return len(self.experts) - 1 if self.config.force_new_expert else None
 
-    def _loss(self, chunk: UpperLayers, route: Route) -> Tensor:
-        """Return the sum over target tokens of -log p under a route."""
+    def _loss(self, chunk: UpperLayers, route: Route) -> tuple[Tensor, Tensor]:
+        """Return the sum over target tokens of -log p under a route, and which of these tokens are the most likely."""
         self.hand.decision = _decided(route)
         if not self._by_hooks:
             with self.off():  # here the experts are beside the layer without the hook
-                return chunk.losses(change=self._with_experts)[0].sum()
+                losses, best, _ = chunk.losses(change=self._with_experts)
+                return losses.sum(), best
         self.hand.fixed = True
         try:
-            return chunk.losses()[0].sum()
+            losses, best, _ = chunk.losses()
+            return losses.sum(), best
         finally:
             self.hand.fixed = False
 

@@ -9,12 +9,26 @@ from lib.lemoe import router
 from lib.lemoe.rejection import Distance, Kind
 from lib.settings import Settings, Share
 
-__all__ = ["AdaptorConfig", "Scale"]
+__all__ = ["AdaptorConfig", "Scale", "Stopping"]
 
 Scale = Annotated[float, Field(ge=0, le=4)]  # lambda: the paper's is 1; more than a few times that is a mistake
 
 
-class AdaptorConfig(Settings):
+class Stopping(Settings):
+    """When a batch counts as learnt, before all steps are taken; by default never. The papers are silent.
+
+    Batches of one edit and of two hundred need different numbers of steps: a rule with a common cap treats both alike.
+    """
+
+    until_right: bool = False  # every target token is the most likely one, under the routes of training (as in FT-EWC)
+    enough: NonNegativeFloat = 0.0  # the mean loss, in nats a target token, is below
+
+    def is_learnt(self, loss: float, right: bool) -> bool:
+        """Tell whether training stops at a mean loss, and with all target tokens right or not."""
+        return loss < self.enough or (self.until_right and right)
+
+
+class AdaptorConfig(Stopping):
     """The adaptor; no code is released. Defaults are what keeps most edits on the tuning split; `paper` is beside.
 
     `python -m lib.benchmarks.library_defaults` compares them: routed as the paper words it, a second batch takes over
@@ -43,7 +57,10 @@ class AdaptorConfig(Settings):
     anchor: router.Anchor = "instance"  # paper compares the mean over the prompt or the subject, and "token": its last
     top_k: PositiveInt = 1  # paper
     rate: PositiveFloat = 3e-3  # of AdamW; paper: 2e-4, at which a small model's edits are not learnt in 30 steps
-    steps: PositiveInt = 30  # on the whole batch; paper silent
+    decay: NonNegativeFloat = 0.01  # of AdamW, of all that is trained; paper silent
+    steps: PositiveInt = 30  # on the whole batch, at most (`Stopping`); paper silent
+    # Ours: the most that experts may add at a token, their norm over that of the layer's own output; None: no bound.
+    norm_limit: PositiveFloat | None = None
     chunk: PositiveInt = 64  # edits a forward pass takes; the gradient is the whole batch's, whatever it is
     cached: bool = True  # compute what is frozen once for a batch; the same logits, only sooner
     rejection: Kind | None = None  # ours, see the module of this name: the paper has none

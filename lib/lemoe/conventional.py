@@ -23,9 +23,9 @@ from lib.causal_lm.layers import block, down_projection, hang, matrix
 from lib.causal_lm.upper_layers import UpperLayers, check_loss, targets
 from lib.editing.editor import Editor, State, Switchable
 from lib.errors import UserError
-from lib.lemoe.config import Scale
+from lib.lemoe.config import Scale, Stopping
 from lib.lemoe.experts import Expert
-from lib.settings import Settings, of_kind
+from lib.settings import of_kind
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -35,7 +35,7 @@ __all__ = ["Conventional", "ConventionalConfig"]
 Asked = tuple[str, str]  # a prompt and its answer
 
 
-class MixtureConfig(Settings):
+class MixtureConfig(Stopping):
     """What adaptors with a router over tokens share; layer, lambda and top-1 are LEMoE's, the rest our choice.
 
     `python -m lib.benchmarks.library_defaults` compares rates: with none of them earlier batches are kept.
@@ -46,7 +46,7 @@ class MixtureConfig(Settings):
     scale: Scale = 1.0  # lambda
     expert_width: PositiveInt | None = None  # None: as wide as the layer's own feed-forward network
     rate: PositiveFloat = 2e-4
-    steps: PositiveInt = 30  # each over the whole batch of edits
+    steps: PositiveInt = 30  # each over the whole batch of edits, at most (`Stopping`)
     chunk: PositiveInt = 64  # sequences that run at once in a step; bounds memory, leaves the gradient as it is
     seed: NonNegativeInt = 0
 
@@ -145,19 +145,24 @@ class TokenMixture(Switchable, Editor):
         optimiser = torch.optim.AdamW(weights, self.config.rate)
         contexts = [self.context(upper.encoded) for upper in uppers]
         count, self.losses = targets(uppers), []
-        for step in range(self.config.steps):
-            loss = 0.0
-            for chunk, upper, context in zip(chunks, uppers, contexts, strict=True):
+        for _ in range(self.config.steps):
+            loss, right, routes = 0.0, True, []
+            for upper, context in zip(uppers, contexts, strict=True):
                 with self.training(context):
-                    part = upper.losses()[0].sum() / count
+                    losses, best, _ = upper.losses()
+                part = losses.sum() / count
                 part.backward()
-                loss += part.item()
-                if step == self.config.steps - 1:
-                    self._record(chunk, upper.encoded)
+                loss, right = loss + part.item(), right and bool(best.all())
+                routes.append(self.last)
             check_loss(loss)
-            optimiser.step()
-            optimiser.zero_grad(set_to_none=True)
             self.losses.append(loss)
+            if not (learnt := self.config.is_learnt(loss, right)):
+                optimiser.step()
+            optimiser.zero_grad(set_to_none=True)  # the next batch trains the same router
+            if learnt:
+                break
+        for chunk, upper, route in zip(chunks, uppers, routes, strict=True):
+            self._record(chunk, upper.encoded, route)
         self.learnt += 1
 
     def hooks(self) -> list[Any]:
@@ -252,8 +257,8 @@ class TokenMixture(Switchable, Editor):
         self.losses = [float(loss) for loss in told["losses"]]
         self._hooks = self.hooks()
 
-    def _record(self, chunk: Sequence[Edit], read: Encoded) -> None:
-        for edit, route in zip(chunk, _of_each(self.last, read), strict=True):
+    def _record(self, chunk: Sequence[Edit], read: Encoded, found: TokenRoute) -> None:
+        for edit, route in zip(chunk, _of_each(found, read), strict=True):
             self.trained[edit.prompt, edit.target] = route.cpu()
 
     def _add_experts(self, entering: Tensor, output: Tensor) -> Tensor:

@@ -68,21 +68,37 @@ def shares(route: Route) -> list[Share]:
 
 
 def with_experts(
-    experts: nn.ModuleList, served: Sequence[Share], hidden: Tensor, output: Tensor, scale: float
+    experts: nn.ModuleList,
+    served: Sequence[Share],
+    hidden: Tensor,
+    output: Tensor,
+    scale: float,
+    limit: float | None = None,
 ) -> Tensor:
     """Return W0(x) + lambda sum_i g_i f_i(x): `output` (sequences, tokens, width), `hidden` (sequences, tokens, any).
 
-    The experts compute in their own precision; a row that none serves stays as it is, to the bit.
+    The experts compute in their own precision; a row that none serves stays as it is, to the bit. What each adds at a
+    token is no longer than `limit` times W0(x).
     """
     if not served:
         return output
     first = served[0]
     if first.rows is None:
         found = experts[first.number](hidden.float()) * first.gate.to(hidden.device)[:, None, None]
-        return output + (scale * found).to(output.dtype)
+        return output + held(scale * found, output, limit).to(output.dtype)
     added = torch.zeros_like(output)
     for number, rows, gate in served:
         at = rows.to(hidden.device)  # type: ignore[union-attr]  # only one that serves alone has no rows
         found = experts[number](hidden[at].float()) * gate.to(hidden.device)[:, None, None]
-        added.index_add_(0, at, (scale * found).to(output.dtype))
+        added.index_add_(0, at, held(scale * found, output[at], limit).to(output.dtype))
     return output + added
+
+
+def held(added: Tensor, own: Tensor, limit: float | None) -> Tensor:
+    """Return what is added (..., width) to a layer's own output, shortened to `limit` times its norm where longer."""
+    if limit is None:
+        return added
+    most = limit * own.float().norm(dim=-1, keepdim=True)
+    # A square root of zero has no gradient: an expert that adds nothing yet is short enough anyway.
+    length = added.square().sum(-1, keepdim=True).clamp(min=1e-24).sqrt()
+    return added * (most / length).clamp(max=1)

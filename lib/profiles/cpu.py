@@ -79,6 +79,14 @@ EDITING = EditingSizes(
     mend_steps=60,
     unrelated=100,
     tuning=50,
+    cap=200,
+    mend_cap=480,
+    mend_validation=40,
+    drawn={1: 10, 10: 2, 100: 1, 200: 1},
+    spacing=200,
+    draws=(0, 1, 2),
+    close_draws=(0, 1, 2, 3, 4),
+    order_seeds=tuple(range(10)),
 )
 
 

@@ -88,6 +88,14 @@ class EditingSizes(Settings):
     mend_steps: PositiveInt
     unrelated: PositiveInt  # texts that ways out, margins and gates are set from
     tuning: PositiveInt  # edits of the tuning split that settings are chosen on
+    cap: PositiveInt  # most steps on a batch, of the rows that stop when it is learnt
+    mend_cap: PositiveInt  # most steps of the training of MEND's network that validation edits stop
+    mend_validation: PositiveInt  # of the tuning split's edits
+    drawn: Runs  # T: how many rolled-back runs of a draw it is the mean of
+    spacing: PositiveInt  # edits that a draw may take, over all runs
+    draws: Seeds  # of edits, for the rows that a claim names; other rows, and the largest T, have the first
+    close_draws: Seeds  # of the same rows at the T where claims are judged
+    order_seeds: Seeds  # orders of the edits of one draw, and initial weights beside them
     sets: Annotated[tuple[EditSet, ...], Field(min_length=1)] = ("facts",)  # of the tables; the first of all figures
     long_set: Literal["passages", "selfcheckgpt"] = "passages"  # of the column with perplexity
     backbones: tuple[str, ...] = ()  # that the tables are made for, too

@@ -54,6 +54,14 @@ PROFILE = Profile(
             "mend_steps": 1,
             "unrelated": 8,
             "tuning": 4,
+            "cap": 3,
+            "mend_cap": 2,
+            "mend_validation": 2,
+            "drawn": {1: 2, 4: 1},
+            "spacing": 4,
+            "draws": (0,),
+            "close_draws": (0,),
+            "order_seeds": (0, 1, 2),
         }
     ),
     beacons=BEACONS.model_copy(

@@ -14,7 +14,7 @@ from lib.causal_lm.encoding import Encoded, encode, encode_edits
 from lib.causal_lm.layers import down_projection, matrix
 from lib.editing import mend as module
 from lib.editing.mend import Mend, gradient_factors, projections, shapes, updated
-from lib.editing.mend_network import Factors, MendConfig, Network, Transformation
+from lib.editing.mend_network import Factors, Looks, MendConfig, Network, Transformation
 from lib.errors import DivergedError, UserError
 from tests.tiny_models import Words as Tokens
 from tests.tiny_models import small_gpt2, small_llama
@@ -194,6 +194,38 @@ def test_training_lowers_its_loss_and_leaves_the_model(make) -> None:
     network, _ = again.network(0)
     assert all((up != 0).any() for up in network.up)
     assert (network.rates != torch.tensor(0.05).log()).all()
+
+
+def test_patience_ends_after_looks_without_a_lower_loss_and_the_lowest_is_kept() -> None:
+    looks, network = Looks(patience=2), nn.Linear(1, 1)
+    for step, (loss, stops) in enumerate([(3.0, False), (2.0, False), (2.5, False), (2.0, True)]):
+        nn.init.constant_(network.weight, step)
+        assert looks.note(20 * step, loss, network) is stops  # a loss as low as the lowest is no gain
+    assert looks.settled
+    assert looks.best["weight"].item() == 1
+    assert list(looks.losses) == [0, 20, 40, 60]
+
+
+def test_validation_returns_the_network_of_its_lowest_look_and_draws_nothing_of_trainings_own() -> None:
+    model, config = llama(), CONFIG.model_copy(update={"steps": 9, "look_every": 2, "patience": 2, "rate": 0.3})
+    looks = Looks(config.patience)
+    made, losses = Mend.train(model, Tokens(), EDITS[1:], config, EDITS[:1], looks)
+    plain, every = Mend.train(model, Tokens(), EDITS[1:], config)
+    assert losses == every[: len(losses)]
+    best = min(looks.losses, key=looks.losses.__getitem__)
+    assert list(looks.losses)[0] == 0
+    assert list(looks.losses)[-1] == len(losses)
+    assert looks.settled == (len(losses) < 9)
+    stopped, _ = Mend.train(model, Tokens(), EDITS[1:], config.model_copy(update={"steps": max(best, 1)}))
+    if best:
+        assert all(torch.equal(value, stopped.state_dict()[name]) for name, value in made.state_dict().items())
+    else:  # the start: gradient descent
+        assert not any(up.any() for up in made.network(0)[0].up)
+    weights = projections(model, config.layers, config.matrices)
+    again = [module.validation_loss(model, Tokens(), weights, EDITS[:1], made) for _ in range(2)]
+    assert again[0] == again[1] == looks.losses[best]
+    with pytest.raises(UserError, match="no locality prompt"):
+        Mend.train(model, Tokens(), EDITS, config, [Edit("a b", "c")])
 
 
 @both

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from lib.causal_lm.edits import Edit
 from lib.lemoe.adaptor import Adaptor, AdaptorConfig
 from lib.lemoe.experts import Expert, LoraExpert, shares, with_experts
 from lib.lemoe.rejection import Rejection
@@ -85,3 +86,25 @@ def test_the_locality_loss_sees_what_lambda_lets_through() -> None:
     wanted = (one(rejection.states) ** 2).mean() / 3
     assert torch.allclose(rejection.loss(one, 1.0), wanted)
     assert torch.allclose(rejection.loss(one, 0.3), 0.09 * wanted)
+
+
+@pytest.mark.parametrize("chosen", [[[1], [1], [1]], [[0], [NONE], [1]], [[0, 1], [1, 0], [0, 1]]])
+def test_what_an_expert_adds_is_no_longer_than_a_share_of_the_layers_own_output(chosen: list[list[int]]) -> None:
+    made, route = experts(2), torch.tensor(chosen)
+    served = shares(Route(route, (route != NONE).float() / route.shape[1]))
+    hidden, output = 5 * torch.randn(3, 4, 4), torch.randn(3, 4, 4)
+    free = with_experts(made, served, hidden, output, 1.0)
+    bound = with_experts(made, served, hidden, output, 1.0, limit=0.25)
+    if route.shape[1] == 1:  # of several each is bounded by itself
+        longest = torch.minimum((free - output).norm(dim=-1), 0.25 * output.norm(dim=-1))
+        assert torch.allclose((bound - output).norm(dim=-1), longest, atol=1e-5)
+        inside = torch.nn.functional.cosine_similarity(bound - output, free - output, dim=-1)[route[:, 0] != NONE]
+        assert torch.allclose(inside, torch.ones_like(inside), atol=1e-4)
+    assert ((bound - output).norm(dim=-1) <= 0.25 * route.shape[1] * output.norm(dim=-1) + 1e-5).all()
+    assert torch.equal(with_experts(made, served, hidden, output, 1.0, limit=1e6), free)
+
+
+def test_a_bound_on_a_fresh_expert_leaves_it_a_finite_gradient() -> None:
+    adaptor = Adaptor.attach(small_llama(), AdaptorConfig(layer=1, router_width=8, steps=5, norm_limit=0.5, rate=1e-2))
+    losses = adaptor.edit(Words(), [Edit("a b c", "d"), Edit("c c c", "h")])
+    assert losses[-1] < losses[0]

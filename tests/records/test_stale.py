@@ -154,7 +154,7 @@ CHANGED = {
     ),
     "validator": (
         ("lib.series.lemoe.run", "(row.named or row.settings)(**", "row.settings.model_construct(**"),
-        below("3_lemoe") - below("3_lemoe/known", "3_lemoe/latency"),
+        below("3_lemoe") - below("3_lemoe/known", "3_lemoe/latency", "3_lemoe/mend"),
     ),
 }
 

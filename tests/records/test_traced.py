@@ -22,6 +22,7 @@ ASKED_BY_THE_STORE = {
 }
 SLOW = (
     "3_lemoe/steps",
+    "3_lemoe/drawn/columns/validated",
     "3_lemoe/main/lora",
     "3_lemoe/main/memit_",
     "3_lemoe/batch/memit",

@@ -3,7 +3,7 @@
 from lib import profiles, records
 from lib.records import digests
 from lib.registry import Registry
-from lib.series.lemoe import baseline, edit_files, edit_sets, file_runs, locality
+from lib.series.lemoe import baseline, drawn_cases, edit_files, edit_sets, file_runs, locality
 from lib.series.lemoe import workbench as benches
 from lib.series.lemoe.configurations import bench, case, changed, configuration, data, made, of_own, place, tiny
 from lib.series.lemoe.edit_files import SLICES
@@ -45,7 +45,8 @@ def cases(profile: str) -> list[records.Case]:
     found += [hard("lemoe", profile), known(profile), latency(profile)]
     found += [pushes(name, profile) for name in pushed(profile)]
     found += [on_slice(name, method, profile) for name in slices(profile) for method in ON_SLICES]
-    return found + [tuning(name, profile) for name in TUNING if not tiny(profile) or name in SHOWN]
+    found += [tuning(name, profile) for name in TUNING if not tiny(profile) or name in SHOWN]
+    return found + drawn_cases.cases(profile)
 
 
 def tables(profile: str) -> list[records.Case]:

@@ -14,6 +14,7 @@ from lib.series.lemoe import edit_files, edit_sets, file_runs, frames, locality,
 from lib.series.lemoe.edit_files import SERIES
 from lib.series.lemoe.rows import Row
 from lib.series.lemoe.run import RunConfig
+from lib.series.lemoe.stopped import STOPPED
 from lib.series.lemoe.variants import ROWS
 from lib.series.lemoe.workbench import BenchConfig
 from lib.sources.own_files import EDIT_FILES
@@ -29,7 +30,7 @@ def configuration(
     chosen, one = profiles.profile(profile), ROWS[row]
     edits = edits or chosen.editing.sets[0]
     settings = one.configure(chosen.editing)
-    if "steps" in type(settings).model_fields:
+    if "steps" in type(settings).model_fields and row not in STOPPED:  # whose cap is a size of its own
         settings = settings.model_copy(update={"steps": min(settings.steps, chosen.editing.longest)})
     config = {
         "method": row.rpartition("/")[2],

@@ -31,6 +31,16 @@ class Scores(Scored, rows=("run", "batches", "identity")):
     rel_free: Series[float] | None = share(nullable=True)
 
 
+class Distant(Frame, rows=("run", "identity")):
+    """How much of the answer to an edit's distant question is kept after the last batch."""
+
+    run: Series[int] = count()
+    identity: Series[str]
+    kind: Series[str] = pa.Field(isin=["passage", "relation"])
+    kept: Series[float] = share()
+    kept_exact: Series[float] = share()
+
+
 class Routes(Frame, rows=("run", "batches", "batch")):
     """Shares of texts by the expert that serves them, a row per run, batches edited so far, and batch of the edit.
 
@@ -73,4 +83,5 @@ class Scales(Scored, rows=("scale", "identity")):
 
 
 EDITED: Schemas = {"scores": Scores, "routes": Routes}
+DRAWN: Schemas = {**EDITED, "distant": Distant}
 STUDIED: Schemas = {"texts": Texts, "scales": Scales}

@@ -6,6 +6,7 @@ from typing import Any
 from lib.api.editing_bench import MEMIT_WEIGHT
 from lib.registry import Registry
 from lib.series.lemoe.rows import METHODS, Row, lemoe_row, lemoe_with_oracle, lemoe_with_rejection
+from lib.series.lemoe.stopped import STOPPED
 
 # The router learns by straight-through gradients and the auxiliary loss wherever something of it is learnt.
 LEARNT: dict[str, Any] = {"keys": "learned", "gate": "straight_through", "auxiliary_weight": 1.0}
@@ -65,7 +66,7 @@ TUNED: Registry[Row] = Registry(
     },
 )
 
-ROWS: Registry[Row] = METHODS | TUNED | ROUTING | ABLATIONS  # what a configuration's `row` may name
+ROWS: Registry[Row] = METHODS | TUNED | ROUTING | ABLATIONS | STOPPED  # what a configuration's `row` may name
 
 # Settings compared on the tuning split; the registry holds what came out best by Avg.
 TUNING: dict[str, tuple[str, dict[str, Any]]] = {

@@ -70,6 +70,10 @@ class Workbench:
             self._transformations[config] = trained
         return self._transformations[config]
 
+    def give(self, trained: Transformation) -> None:
+        """Take a transformation that was trained elsewhere, for its configuration."""
+        self._transformations[trained.config] = trained
+
 
 @lru_cache(maxsize=4)
 def workbench(backbone: str, layers: int | None, dtype: str, device: str, config: BenchConfig) -> Workbench:
