@@ -210,10 +210,10 @@ def test_validation_returns_the_network_of_its_lowest_look_and_draws_nothing_of_
     model, config = llama(), CONFIG.model_copy(update={"steps": 9, "look_every": 2, "patience": 2, "rate": 0.3})
     looks = Looks(config.patience)
     made, losses = Mend.train(model, Tokens(), EDITS[1:], config, EDITS[:1], looks)
-    plain, every = Mend.train(model, Tokens(), EDITS[1:], config)
+    _, every = Mend.train(model, Tokens(), EDITS[1:], config)
     assert losses == every[: len(losses)]
     best = min(looks.losses, key=looks.losses.__getitem__)
-    assert list(looks.losses)[0] == 0
+    assert next(iter(looks.losses)) == 0
     assert list(looks.losses)[-1] == len(losses)
     assert looks.settled == (len(losses) < 9)
     stopped, _ = Mend.train(model, Tokens(), EDITS[1:], config.model_copy(update={"steps": max(best, 1)}))
