@@ -126,11 +126,12 @@ CHANGED = {
     ),
     "sign of a re-weighted loss": (
         ("lib.beacons.reweighting", "losses * weights[places], sequence", "-losses * weights[places], sequence"),
-        of("2_beacons/reweight", "token"),
+        of("2_beacons/reweight", "token") | of("2_beacons/drawn_reweight", "token"),
     ),
     "sign of another": (
         ("lib.beacons.reweighting", "(weights * fact_losses(part))", "(-weights * fact_losses(part))"),
-        of("2_beacons/reweight", "distance", "flipped", "permuted"),
+        of("2_beacons/reweight", "distance", "flipped", "permuted")
+        | of("2_beacons/drawn_reweight", "distance", "flipped", "permuted"),
     ),
     "sign of a penalty": (
         ("lib.editing.fine_tuning", "(weight - before).square()", "(weight + before).square()"),
@@ -150,7 +151,7 @@ CHANGED = {
     ),
     "decorator": (
         ("lib.series.beacons.single_fact", "@torch.no_grad()", "@torch.inference_mode()"),
-        below("2_beacons/alone"),
+        below("2_beacons/alone", "2_beacons/drawn_alone"),
     ),
     "validator": (
         ("lib.series.lemoe.run", "(row.named or row.settings)(**", "row.settings.model_construct(**"),
