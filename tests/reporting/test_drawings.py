@@ -36,6 +36,7 @@ def test_the_same_bytes_twice_with_text_as_text_and_no_dates():
     first, second = drawings.drawn("lemoe"), drawings.drawn("lemoe")
     assert first == second
     assert b"The currency of Japan is" in first
+    assert first.count(b"'DejaVu Sans'") == first.count(b"'DejaVu Sans', Verdana, Arial, sans-serif") > 0
     assert not re.search(rb"dc:date|matplotlib\.org/?</|Matplotlib v", first)
 
 

@@ -30,9 +30,10 @@ LOOKS: dict[str, dict[str, Any]] = {
 Look = Literal["plain", "frozen", "trained", "loss", "group"]
 Place = tuple[float, float]
 SIZE = 9.5  # points
-# A fixed salt makes the ids of clip paths and markers the same in every process; the generic family at the end is for
-# readers without the project's font.
-SVG = {"svg.fonttype": "none", "svg.hashsalt": "drawings", "font.family": ["DejaVu Sans", "sans-serif"]}
+# A fixed salt makes the ids of clip paths and markers the same in every process.
+SVG = {"svg.fonttype": "none", "svg.hashsalt": "drawings"}
+# What a reader without the project's font sees instead: none is wider, so text stays in its box.
+FAMILIES = ("'DejaVu Sans'", "'DejaVu Sans', Verdana, Arial, sans-serif")
 UNDATED = {"Date": None, "Creator": None, "Format": None, "Type": None}
 CLEAR = 1.0  # pixels that have to lie between a text and what is not its own
 
@@ -131,7 +132,7 @@ def svg(sheet: Sheet) -> bytes:
     with plt.rc_context(SVG):
         sheet.figure.savefig(buffer, format="svg", metadata=UNDATED, bbox_inches=None, facecolor="white")
     # matplotlib leaves blanks at the ends of lines
-    lines = buffer.getvalue().decode().splitlines()
+    lines = buffer.getvalue().decode().replace(*FAMILIES).splitlines()
     return ("\n".join(line.rstrip() for line in lines) + "\n").encode()
 
 
