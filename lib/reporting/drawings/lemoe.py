@@ -29,7 +29,7 @@ def _experts(sheet: Sheet) -> None:
     names = ("1", "2", "t")
     for x, name, score in zip(COLUMNS, names, SCORES, strict=True):
         look = "trained" if name == "t" else "frozen"
-        sheet.note((x, 42.3), f"batch ${name}$" if name != "t" else "batch $t$, now", weight="bold", ha="center")
+        sheet.note((x, 42.3), f"batch {name}" if name != "t" else "batch $t$, now", weight="bold", ha="center")
         sheet.box((x, KEYS), (11, 4.2), f"key $k_{name}$", look)
         sheet.box((x, EXPERTS), (11, 5), f"expert $f_{name}$", look)
         if score < max(SCORES):
