@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,13 @@ ADDRESS = re.compile(r" at 0x[0-9a-f]{6,}")
 MACHINERY = re.compile(r"^\s*(class \w|%cd\b|sys\.path)", re.MULTILINE)
 # A backslash before a letter starts a command of TeX; two of them break the line and print the command's name.
 DOUBLED_BACKSLASH = re.compile(r"\\\\[A-Za-z|,;!{}]")
+# Only in an environment are two of them at their place: they end its lines.
+ENVIRONMENT = re.compile(r"\\begin\{(\w+\*?)\}.*?\\end\{\1\}", re.DOTALL)
+FORMULA_BREAK = re.compile(r"\$[^$]*(\\\\)[^$]*\$")
+# What is left of \bar, \frac, \right or \text where a backslash was read as an escape.
+ESCAPED = re.compile(r"[\x00-\x08\x0b-\x1f]|\t(?=ext|imes|heta|au|ilde|o\b)")
 SAVES_FIGURE = re.compile(r"^figures\.save\(", re.MULTILINE)
+DRAWS_FIGURE = re.compile(r"\bplt\.(figure|subplots|subplot_mosaic)\(")
 MAX_LINES, MAX_BYTES = 14, 2_000_000
 
 
@@ -150,8 +156,7 @@ def _cell_faults(cell: Mapping[str, Any], listed: set[str | None]) -> list[str]:
     if "id" not in cell:
         found.append("no id: save the notebook again in JupyterLab")
     if cell["cell_type"] != "code":
-        found += [f"doubled backslash: {match[0]}" for match in [DOUBLED_BACKSLASH.search(source)] if match]
-        return found
+        return found + list(_tex_faults(source))
     if len(source.splitlines()) > MAX_LINES:
         found.append(f"more than {MAX_LINES} lines: move what is used twice, or is machinery, to lib/")
     if MACHINERY.search(source):
@@ -164,13 +169,24 @@ def _cell_faults(cell: Mapping[str, Any], listed: set[str | None]) -> list[str]:
         found.append(f"{', '.join(sorted(SKIPPING & _tags(cell)))}: not in {SKIPS.name}")
     if SAVES_FIGURE.search(source) and not any("image/png" in output.get("data", {}) for output in cell["outputs"]):
         found.append("saves a figure that an earlier cell shows unfinished: draw and save it in one cell")
+    if DRAWS_FIGURE.search(source) and "figures.save(" not in source:
+        found.append("draws a figure that it does not save: draw and save it in one cell")
     for output in cell["outputs"]:
+        found += _tex_faults("".join(output.get("data", {}).get("text/markdown", "")))
         text = _text(output)
         found += ["output is an error"] if output["output_type"] == "error" else []
         found += ["output on standard error"] if output.get("name") == "stderr" else []
         found += [f"output holds an absolute path: {match[0]}" for match in [ABSOLUTE_PATH.search(text)] if match]
         found += ["output holds a memory address"] if ADDRESS.search(text) else []
     return found
+
+
+def _tex_faults(text: str) -> Iterator[str]:
+    """Say where Markdown has a formula that TeX would not show as it was meant."""
+    for match in filter(None, [DOUBLED_BACKSLASH.search(text), FORMULA_BREAK.search(ENVIRONMENT.sub("", text))]):
+        yield f"doubled backslash: {match[0]}"
+    if match := ESCAPED.search(text):
+        yield f"a control character where a backslash was meant: {text[match.start() : match.end() + 5]!r}"
 
 
 def _code(notebook: Mapping[str, Any]) -> list[Mapping[str, Any]]:

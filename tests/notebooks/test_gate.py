@@ -160,6 +160,16 @@ def output(text, name="stdout"):
     return {"output_type": "stream", "name": name, "text": text}
 
 
+def caption(text):
+    return {"output_type": "display_data", "data": {"text/markdown": text}, "metadata": {}}
+
+
+def test_lines_of_an_environment_end_with_two_backslashes(recorded):
+    text = "$$\\begin{aligned} x &= 1 \\\\ y &= 2 \\\\\n z &= 3 \\end{aligned}$$ and $\\bar x$"
+    found = gate.faults(recorded(lambda notebook: notebook["cells"][0]["source"].append(text)))
+    assert [fault for fault in found if "backslash" in fault] == []
+
+
 def test_a_recorded_notebook_has_no_fault(recorded):
     assert gate.faults(recorded(lambda notebook: None)) == []
     assert gate.compared_cells(contract.read(FIXTURE)) == ["recorded-2"]
@@ -180,6 +190,11 @@ def test_a_recorded_notebook_has_no_fault(recorded):
         ("belongs to lib/", lambda n: n["cells"][2].update(source="class Half:\n    value = 0.5")),
         ("parameters were injected", lambda n: n["cells"][2]["metadata"]["tags"].append("injected-parameters")),
         ("doubled backslash: \\\\b", lambda n: n["cells"][0]["source"].append("$\\\\bar x$")),
+        ("doubled backslash: $x \\\\ y$", lambda n: n["cells"][0]["source"].append("$x \\\\ y$")),
+        ("backslash was meant: '\\x08ar x$'", lambda n: n["cells"][0]["source"].append("$\bar x$")),
+        ("backslash was meant: '\\text{x'", lambda n: n["cells"][0]["source"].append("$\text{x}$")),
+        ("doubled backslash: \\\\b", lambda n: n["cells"][2]["outputs"].append(caption("$\\\\bar x$"))),
+        ("does not save", lambda n: n["cells"][2].update(source="figure, axes = plt.subplots()")),
         ("shows unfinished", lambda n: n["cells"][2].update(source="figures.save(figure)")),
         ("is an error", lambda n: n["cells"][2]["outputs"].append({"output_type": "error", "traceback": ["x"]})),
         ("standard error", lambda n: n["cells"][2]["outputs"].append(output("Warning: x", "stderr"))),
