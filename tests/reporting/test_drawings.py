@@ -51,7 +51,7 @@ def test_what_cannot_be_read_is_refused():
     sheet.check(tiny())
     for message, add in {
         "'one' and 'two' overlap": lambda s: (s.note((22, 8), "one"), s.note((23, 8), "two")),
-        "'far too long for it' does not fit": lambda s: s.box((25, 8), (6, 3), "far too long for it"),
+        "'far too long for it' does not fit": lambda s: s.box((20, 8), (6, 3), "far too long for it"),
         "'beside' lies on a box": lambda s: s.note((12, 5), "beside"),
         "an arrow runs through 'under'": lambda s: s.note((15, 5), "under"),
         "'gone' leaves the canvas": lambda s: s.note((29, 5), "gone"),
