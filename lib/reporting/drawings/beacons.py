@@ -1,6 +1,7 @@
 """Semantic are Beacons: the distance of an answer to its target, and the two things that are done with it."""
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -93,7 +94,7 @@ def _weight(sheet: Sheet) -> None:
     for (x, top), weight in zip(places, weights(), strict=True):
         sheet.axes.plot([x, x], [floor, top], color=BLUE, lw=1.2 + weight, ls="-", marker="", solid_capstyle="butt")
     sheet.dots(places, True)
-    look = {"color": "#8088a0", "lw": 0.9, "ls": (0, (3, 2)), "marker": "", "zorder": 1}
+    look: dict[str, Any] = {"color": "#8088a0", "lw": 0.9, "ls": (0, (3, 2)), "marker": "", "zorder": 1}
     sheet.axes.plot([low - 2, high + 2], [floor + scale] * 2, **look)
     sheet.note((low, 8.6), "near", 9, ha="center")
     sheet.note((high, 8.6), "far", 9, ha="center")

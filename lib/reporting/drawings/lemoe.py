@@ -1,6 +1,6 @@
 """LEMoE at one layer, after the idea of its Figure 4: what each batch of edits adds, and how a prompt finds it."""
 
-from lib.reporting.drawings.sheet import Sheet, key
+from lib.reporting.drawings.sheet import Look, Sheet, key
 
 SCORES = (0.1, 0.9, 0.3)  # made up: k.v of the three keys drawn
 COLUMNS = (36.0, 50.0, 71.0)
@@ -28,7 +28,7 @@ def _experts(sheet: Sheet) -> None:
     sheet.frame((28.5, 32.6), (78.5, 39.4))
     names = ("1", "2", "t")
     for x, name, score in zip(COLUMNS, names, SCORES, strict=True):
-        look = "trained" if name == "t" else "frozen"
+        look: Look = "trained" if name == "t" else "frozen"
         sheet.note((x, 42.3), f"batch {name}" if name != "t" else "batch $t$, now", weight="bold", ha="center")
         sheet.box((x, KEYS), (11, 4.2), f"key $k_{name}$", look)
         sheet.box((x, EXPERTS), (11, 5), f"expert $f_{name}$", look)

@@ -31,7 +31,7 @@ Look = Literal["plain", "frozen", "trained", "loss", "group"]
 Place = tuple[float, float]
 SIZE = 9.5  # points
 # A fixed salt makes the ids of clip paths and markers the same in every process.
-SVG = {"svg.fonttype": "none", "svg.hashsalt": "drawings"}
+SVG: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": "drawings"}
 # What a reader without the project's font sees instead: none is wider, so text stays in its box.
 FAMILIES = ("'DejaVu Sans'", "'DejaVu Sans', Verdana, Arial, sans-serif")
 UNDATED = {"Date": None, "Creator": None, "Format": None, "Type": None}
@@ -77,7 +77,7 @@ class Sheet:
         """Draw a cell of a table, as dark as `shade` says, from 0 (white) to 1 (dark blue)."""
         low = (centre[0] - size[0] / 2, centre[1] - size[1] / 2)
         paper, ink = np.ones(3), np.array([0x12, 0x3F, 0x8C]) / 255
-        look = {"facecolor": tuple(paper + shade * (ink - paper)), "edgecolor": "#8088a0", "linewidth": 0.6}
+        look: dict[str, Any] = {"facecolor": tuple(paper + shade * (ink - paper)), "edgecolor": "#8088a0", "linewidth": 0.6}
         patch = FancyBboxPatch(low, *size, boxstyle="square,pad=0", zorder=2, **look)
         self.axes.add_patch(patch)
         colour = "white" if shade > 0.7 else INK
