@@ -77,8 +77,8 @@ class Sheet:
         """Draw a cell of a table, as dark as `shade` says, from 0 (white) to 1 (dark blue)."""
         low = (centre[0] - size[0] / 2, centre[1] - size[1] / 2)
         paper, ink = np.ones(3), np.array([0x12, 0x3F, 0x8C]) / 255
-        look: dict[str, Any] = {"facecolor": tuple(paper + shade * (ink - paper)), "edgecolor": "#8088a0", "linewidth": 0.6}
-        patch = FancyBboxPatch(low, *size, boxstyle="square,pad=0", zorder=2, **look)
+        colours: dict[str, Any] = {"facecolor": tuple(paper + shade * (ink - paper)), "edgecolor": "#8088a0"}
+        patch = FancyBboxPatch(low, *size, boxstyle="square,pad=0", zorder=2, linewidth=0.6, **colours)
         self.axes.add_patch(patch)
         colour = "white" if shade > 0.7 else INK
         self.boxes.append(Boxed(patch, self._text(centre, text, 9, color=colour, ha="center")))
