@@ -36,6 +36,7 @@ def test_a_mutant_is_noticed_by_a_failing_test_or_by_its_time(tree: Path, source
         os.waitpid(-1, os.WNOHANG)  # none is left behind
 
 
+@pytest.mark.thorough
 def test_what_its_own_tests_let_pass_meets_the_other_tests_that_import_it(tree: Path) -> None:
     (tree / "tests").mkdir()
     (tree / "tests/test_own.py").write_text("def test_own():\n    from half import half\n    assert half(4) == 2\n")

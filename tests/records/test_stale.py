@@ -114,15 +114,17 @@ CHANGED = {
             "_relative_entropy(log_p, _mixture(log_p, log_q,",
             "-_relative_entropy(log_p, _mixture(log_p, log_q,",
         ),
-        of("4_hetero_kd/main", "skewed_kl"),
+        of("4_hetero_kd/main", "skewed_kl") | of("4_hetero_kd/language", "skewed_kl"),
     ),
     "default in a signature": (
         ("lib.distillation.divergences", "beta: float = 0.5", "beta: float = 0.4"),
-        of("4_hetero_kd/main", "jensen_shannon", "gkd") | below("4_hetero_kd/cost"),
+        of("4_hetero_kd/main", "jensen_shannon", "gkd")
+        | of("4_hetero_kd/language", "jensen_shannon", "gkd")
+        | below("4_hetero_kd/cost"),
     ),
     "sign of a distance of states": (
         ("lib.distillation.hidden_states", "(tables[0] - tables[1])", "(tables[0] + tables[1])"),
-        of("4_hetero_kd/ablation", "distance_gram"),
+        of("4_hetero_kd/ablation", "distance_gram") | of("4_hetero_kd/language", "distance_gram"),
     ),
     "sign of a re-weighted loss": (
         ("lib.beacons.reweighting", "losses * weights[places], sequence", "-losses * weights[places], sequence"),
@@ -201,4 +203,4 @@ def test_a_users_file_and_an_edited_model_file_are_seen(tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"Weights")
     assert backbones.identity(str(tmp_path)) != before
     named = {case.name for case in CASES if any(name.startswith("backbone/") for name in stamp(case)["data"])}
-    assert named == below("2_beacons", "3_lemoe", "4_hetero_kd/teacher/adapted")
+    assert named == below("2_beacons", "3_lemoe", "4_hetero_kd/teacher/adapted", "4_hetero_kd/language/teacher/adapted")

@@ -313,6 +313,7 @@ def test_after_a_completed_run_from_scratch_the_next_starts_empty(tmp_path, monk
     assert seen == [[], ["record"], []]
 
 
+@pytest.mark.thorough
 def test_some_notebooks_alone(project):
     status, output = finish(project, "--only", "notebooks/0_good.ipynb")
     assert status == 0, output
@@ -328,6 +329,7 @@ def test_some_notebooks_alone(project):
     )
 
 
+@pytest.mark.thorough
 def test_a_notebook_of_extended_rows_waits_for_the_first_record(project):
     add_notebook(project, "0_good", "well_behaved", cases=["0_toy/hours"], load="alone")
     left_out = "left out: 0_good, all of whose cases are extended rows, none of them recorded\n"

@@ -169,7 +169,8 @@ def test_no_case_asks_for_more_edits_than_its_pool_has(folder: Path, profile: st
     for case in cases.cases(profile):
         config = getattr(case.config, "run", case.config)
         asked = config.count * getattr(config, "runs", 1)
-        needed[config.edits] = max(asked, needed.get(config.edits, 0))
+        name = getattr(config, "edits", "tuning")  # MEND's training names no set: it is always this one
+        needed[name] = max(asked, needed.get(name, 0))
     for name, asked in needed.items():
         assert asked <= (RELEASED[name] if name in EDIT_FILES else len(edit_set(name).edits)), name
 
