@@ -6,16 +6,15 @@ Run as `python -m lib.series.beacons.budget [--queue FILE]`: it prints a table, 
 
 import argparse
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from statistics import median
 
-import pandas as pd
-
-from lib import errors, files, records
+from lib import errors, records
 from lib.records import Case
 from lib.records import files as record_files
+from lib.reporting import budgets
 from lib.series.beacons import cases, drawn_cases
 from lib.series.beacons.building import SERIES, sizes_of
 
@@ -118,17 +117,6 @@ def _pool(profile: str) -> int:
     return sizes_of(profile).tuning * 3  # of each kind so many, fewer of which fit
 
 
-def table(kinds: Mapping[str, Sequence[Case]], profile: str = PROFILE) -> pd.DataFrame:
-    """Return a row a kind: cases, minutes on one thread, minutes of its longest case."""
-    found = {kind: [minutes(case, profile) for case in listed] for kind, listed in kinds.items()}
-    rows = [
-        {"kind": kind, "cases": len(taken), "minutes": sum(taken), "longest": max(taken)}
-        for kind, taken in found.items()
-    ]
-    every = [one for taken in found.values() for one in taken]
-    return pd.DataFrame([*rows, {"kind": "all", "cases": len(every), "minutes": sum(every), "longest": max(every)}])
-
-
 def core(profile: str = PROFILE) -> list[Case]:
     """Return the core rows as they will be: today's without those that are replaced, and the first draw's.
 
@@ -148,15 +136,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--queue", type=Path, metavar="FILE")
     given = parser.parse_args(arguments)
     kinds = queue()
-    told = table(kinds)
+    told = budgets.table(kinds, minutes)
     print(told.to_string(index=False, float_format="{:.1f}".format))
     hours, longest = told["minutes"].iloc[-1] / 60, told["longest"].iloc[-1]
     print(f"{hours:.1f} hours of one thread, of {HOURS:g}; the longest case may take {LONGEST:g} minutes")
     fresh = sum(minutes(case) for case in core()) / 2
     print(f"core rows, once these have taken their places: {fresh:.0f} minutes on two idle cores, of {CORE:g}")
     if given.queue:
-        lines = [line for kind, listed in kinds.items() for line in (f"# {kind}", *(case.name for case in listed))]
-        files.write_text(given.queue, "\n".join(lines) + "\n")
+        budgets.write_queue(given.queue, kinds)
     return 1 if longest > LONGEST or hours > HOURS or fresh > CORE else 0
 
 

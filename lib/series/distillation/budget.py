@@ -9,10 +9,9 @@ import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import pandas as pd
-
-from lib import errors, files, records
+from lib import errors, records
 from lib.records import files as record_files
+from lib.reporting import budgets
 from lib.series.distillation import cases, language_cases
 from lib.series.distillation.language_cases import MAIN, MANY_SEEDS, OURS, PROPORTIONS
 from lib.series.distillation.language_run import LanguageConfig
@@ -104,17 +103,6 @@ def _kind(case: records.Case) -> str:
     return KINDS[6 if method in language_cases.METHODS else 7]
 
 
-def table(kinds: Mapping[str, Sequence[records.Case]]) -> pd.DataFrame:
-    """Return a row a kind: cases, minutes on one thread, minutes of its longest case."""
-    found = {kind: [minutes(case) for case in listed] for kind, listed in kinds.items()}
-    rows = [
-        {"kind": kind, "cases": len(taken), "minutes": sum(taken), "longest": max(taken)}
-        for kind, taken in found.items()
-    ]
-    every = [one for taken in found.values() for one in taken]
-    return pd.DataFrame([*rows, {"kind": "all", "cases": len(every), "minutes": sum(every), "longest": max(every)}])
-
-
 def from_scratch(kinds: Mapping[str, Sequence[records.Case]]) -> float:
     """Return the minutes of the core rows on two idle cores: the teacher on both, then two cases side by side."""
     once, core = ([minutes(case) for case in kinds[kind]] for kind in KINDS[:2])
@@ -127,14 +115,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--queue", type=Path, metavar="FILE")
     given = parser.parse_args(arguments)
     kinds = queue()
-    told, core = table(kinds), from_scratch(kinds)
+    told, core = budgets.table(kinds, minutes), from_scratch(kinds)
     print(told.to_string(index=False, float_format="{:.1f}".format))
     total, longest = (float(told[column].iloc[-1]) for column in ("minutes", "longest"))
     print(f"{total / 60:.1f} hours of one thread, of {ALL / 60:g}; the longest case may take {LONGEST:g} minutes")
     print(f"{core:.0f} minutes from scratch on two idle cores, of {CORE:g}")
     if given.queue:
-        lines = [line for kind, listed in kinds.items() for line in (f"# {kind}", *(case.name for case in listed))]
-        files.write_text(given.queue, "\n".join(lines) + "\n")
+        budgets.write_queue(given.queue, kinds)
     return 1 if longest > LONGEST or total > ALL or core > CORE else 0
 
 

@@ -5,14 +5,14 @@ as `python -m lib.running.catalogue run --queue FILE` reads them. If the hours d
 """
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from scipy import stats
 
-from lib import errors, files, records
+from lib import errors, records
+from lib.reporting import budgets
 from lib.series.infodiffusion import cases
 from lib.series.infodiffusion.rows import MODELS, VARIANTS
 from lib.series.infodiffusion.run import WATCHED, RunConfig
@@ -90,17 +90,6 @@ def _kind(name: str, case: records.Case) -> str:
     return KINDS[2] if model == "transformer" else KINDS[8]
 
 
-def table(kinds: Mapping[str, Sequence[records.Case]]) -> pd.DataFrame:
-    """Return a row a kind: cases, minutes on one thread, minutes of its longest case."""
-    found = {kind: [minutes(case) for case in listed] for kind, listed in kinds.items()}
-    rows = [
-        {"kind": kind, "cases": len(taken), "minutes": sum(taken), "longest": max(taken)}
-        for kind, taken in found.items()
-    ]
-    every = [one for taken in found.values() for one in taken]
-    return pd.DataFrame([*rows, {"kind": "all", "cases": len(every), "minutes": sum(every), "longest": max(every)}])
-
-
 def detectable(spread: float, seeds: int, level: float = 0.95) -> float:
     """Return half the interval over so many seeds whose paired differences have that standard deviation."""
     return float(stats.t.ppf((1 + level) / 2, seeds - 1) * spread / np.sqrt(seeds))
@@ -112,15 +101,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--queue", type=Path, metavar="FILE")
     given = parser.parse_args(arguments)
     kinds = queue()
-    told = table(kinds)
+    told = budgets.table(kinds, minutes)
     print(told.to_string(index=False, float_format="{:.1f}".format))
     print(f"{told['minutes'].iloc[-1] / 60:.1f} hours of one thread; the longest case may take {LONGEST:g} minutes")
     for spread in (0.01, 0.025):
         widths = {seeds: f"{detectable(spread, seeds):.3f}" for seeds in (3, 5, 10)}
         print(f"differences that spread by {spread} between seeds are told from 0 beyond, by number of seeds: {widths}")
     if given.queue:
-        lines = [line for kind, listed in kinds.items() for line in (f"# {kind}", *(case.name for case in listed))]
-        files.write_text(given.queue, "\n".join(lines) + "\n")
+        budgets.write_queue(given.queue, kinds)
     return 1 if told["longest"].iloc[-1] > LONGEST else 0
 
 

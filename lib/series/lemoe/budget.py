@@ -6,11 +6,11 @@ Run as `python -m lib.series.lemoe.budget [--queue FILE]`: it prints a table, an
 
 import argparse
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
-import pandas as pd
-
-from lib import errors, files, records
+from lib import errors, records
+from lib.reporting import budgets
 from lib.series.lemoe import drawn_cases
 from lib.series.lemoe.drawn import DrawConfig
 from lib.series.lemoe.mend_training import TrainingConfig
@@ -127,29 +127,13 @@ def _kind(case: records.Case, profile: str) -> str:
     return KINDS[3] if count == longest else KINDS[7]
 
 
-def table(kinds: Mapping[str, Sequence[records.Case]]) -> pd.DataFrame:
-    """Return a row a kind: cases, minutes as expected, minutes of its longest case where every cap is reached."""
-    every = [case for listed in kinds.values() for case in listed]
-    return pd.DataFrame(
-        [
-            {
-                "kind": kind,
-                "cases": len(listed),
-                "minutes": sum(map(minutes, listed)),
-                "longest": max(minutes(case, most=True) for case in listed),
-            }
-            for kind, listed in {**kinds, "all": every}.items()
-        ]
-    )
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the table, and write the queue; returns 1 where a case, or the core rows, would take too long."""
     parser = argparse.ArgumentParser(prog="python -m lib.series.lemoe.budget", description=__doc__)
     parser.add_argument("--queue", type=Path, metavar="FILE")
     given = parser.parse_args(arguments)
     kinds = queue()
-    told = table(kinds)
+    told = budgets.table(kinds, minutes, partial(minutes, most=True))
     print(told.to_string(index=False, float_format="{:.1f}".format))
     core = told["minutes"].iloc[0] / 2
     print(f"{told['minutes'].iloc[-1] / 60:.1f} hours of one thread; the longest case may take {LONGEST:g} minutes")
@@ -158,8 +142,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         f"adaptors: {LEARNT:g} steps a batch and {LEARNT_OF_EDIT:g} an edit; the longest takes all that its cap allows"
     )
     if given.queue:
-        lines = [line for kind, listed in kinds.items() for line in (f"# {kind}", *(case.name for case in listed))]
-        files.write_text(given.queue, "\n".join(lines) + "\n")
+        budgets.write_queue(given.queue, kinds)
     return 1 if told["longest"].iloc[-1] > LONGEST or core > CORE else 0
 
 

@@ -5,6 +5,7 @@ import math
 import pytest
 from scipy import stats
 
+from lib.reporting import budgets
 from lib.series.distillation import budget, cases, language_cases, power
 
 
@@ -20,7 +21,7 @@ def test_the_queue_holds_every_language_case_once_and_fits(tmp_path) -> None:
     names = [case.name for listed in kinds.values() for case in listed]
     assert sorted(names) == sorted(case.name for case in language_cases.listed("cpu"))
     assert [case.name.split("/")[-1] for case in kinds[budget.KINDS[0]]] == ["adapted", "cache"]
-    told = budget.table(kinds)
+    told = budgets.table(kinds, budget.minutes)
     assert told["minutes"].iloc[:-1].sum() == pytest.approx(told["minutes"].iloc[-1])
     file = tmp_path / "queue"
     assert budget.main(["--queue", str(file)]) == 0  # no case, nor all of them, too long

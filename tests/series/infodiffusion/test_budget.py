@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from lib.reporting import budgets
 from lib.series.infodiffusion import budget, cases
 
 
@@ -12,7 +13,7 @@ def test_the_queue_holds_every_case_once_and_what_is_dropped_first_last(tmp_path
     names = [case.name for listed in kinds.values() for case in listed]
     assert sorted(names) == sorted(case.name for case in cases.cases("cpu"))
     assert {case.row for case in kinds[budget.KINDS[0]]} == {"core"}
-    told = budget.table(kinds)
+    told = budgets.table(kinds, budget.minutes)
     assert told["minutes"].iloc[:-1].sum() == pytest.approx(told["minutes"].iloc[-1])
     assert told["longest"].iloc[-1] <= budget.LONGEST
     file = tmp_path / "queue"
