@@ -4,7 +4,7 @@ from lib.records import digests
 from lib.records.cache import load_weights, workspace
 from lib.records.case import Case, Outcome
 from lib.records.files import DamagedError, Record
-from lib.records.store import available, get, obtain, on_read, reads, status, stored, trained_weights
+from lib.records.store import available, committed, get, obtain, on_read, reads, status, stored, trained_weights
 
 __all__ = [
     "Case",
@@ -12,6 +12,7 @@ __all__ = [
     "Outcome",
     "Record",
     "available",
+    "committed",
     "digests",
     "get",
     "load_weights",

@@ -100,6 +100,14 @@ def stored(case: Case) -> Record | None:
     return record
 
 
+def committed(case: Case) -> Record:
+    """Return the record of a case as it was committed, current or not: for estimates of spread and cost, no verdict.
+
+    Raises `FileNotFoundError` where there is none and `DamagedError` for a damaged one; nothing is computed.
+    """
+    return files.record(case.path, files.read(case.path))
+
+
 def trained_weights(case: Case, name: str) -> dict[str, torch.Tensor]:
     """Return the weights that the computation of a case leaves, running it again if the cache lost them.
 

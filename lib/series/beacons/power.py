@@ -81,10 +81,10 @@ def old(profile: str = PROFILE) -> dict[str, evidence.Rows]:
     most = max(sizes.counts)
 
     def got(make: object, *names: str) -> list[records.Record]:
-        return [records.get(make(*names, seed, profile)) for seed in sizes.seeds]  # type: ignore[operator]
+        return [records.committed(make(*names, seed, profile)) for seed in sizes.seeds]  # type: ignore[operator]
 
     together = {
-        budget: [records.get(cases.many("lora", budget, most, seed, profile)) for seed in sizes.seeds]
+        budget: [records.committed(cases.many("lora", budget, most, seed, profile)) for seed in sizes.seeds]
         for budget in cases.BUDGETS
     }
     alone = {which: got(cases.alone, which) for which in ("real", "shuffled")}

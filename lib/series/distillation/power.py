@@ -15,7 +15,6 @@ import pandas as pd
 from scipy import stats
 
 from lib import errors, paths, profiles, records
-from lib.records import files
 from lib.series.distillation import cases, evaluation, language_cases, language_scores
 from lib.series.distillation.evaluation import GREEDY, REWRITING
 from lib.series.distillation.language_cases import MAIN, MANY_SEEDS, OURS, OUTPUT
@@ -90,7 +89,7 @@ def table(found: dict[str, list[float]], comparisons: int) -> pd.DataFrame:
 
 def _older(case: records.Case) -> dict[str, pd.DataFrame]:
     """Return the frames of a record as it was committed, current or not: spreads are read off it, no verdict."""
-    record = files.record(case.path, files.read(case.path))
+    record = records.committed(case)
     return {name: record.frames[name] for name in ("curve", "outputs")}
 
 

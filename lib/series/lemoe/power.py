@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from lib import errors, profiles
+from lib import errors, profiles, records
 from lib.intervals import Vector
-from lib.records import Case, Record, files
+from lib.records import Record
 from lib.reporting.claims import Claim
 from lib.series.lemoe import cases, drawn_cases, drawn_scores, evaluation, hypotheses
 
@@ -99,11 +99,11 @@ def seen(profile: str, count: int) -> Iterator[Estimate]:
         return dict(zip((one.name for one in claim.comparisons), draws, strict=True))
 
     def seeds(method: str, order: str) -> list[Record]:
-        return [read(cases.ordered(method, order, seed, profile)) for seed in sizes.seeds]
+        return [records.committed(cases.ordered(method, order, seed, profile)) for seed in sizes.seeds]
 
     random, clustered = seeds("conventional", "random"), seeds("conventional", "kmeans")
     ours, shuffled = seeds("lemoe", "kmeans"), seeds("lemoe", "random")
-    worded = [read(cases.routed("routing/shared", seed, profile)) for seed in sizes.seeds]
+    worded = [records.committed(cases.routed("routing/shared", seed, profile)) for seed in sizes.seeds]
     claim, batch = hypotheses.factors(), count // sizes.batches
     moved = Seen(np.array([1 - evaluation.agreement(run) for run in random]), None)
     found = {"forgets": Seen.of([evaluation.forgotten(run).to_numpy() for run in random]), "routes differently": moved}
@@ -137,21 +137,16 @@ def seen(profile: str, count: int) -> Iterator[Estimate]:
     claim = hypotheses.order()
     yield claim, {claim.comparisons[0].name: paired(ours, shuffled, "avg")}, planned(claim, ["learnt/lemoe"]), count
     claim = hypotheses.batch()
-    both = [read(cases.at_once(method, profile)) for method in ("lemoe", "memoe")]
+    both = [records.committed(cases.at_once(method, profile)) for method in ("lemoe", "memoe")]
     name = claim.comparisons[0].name
     yield claim, {name: between(*both, "avg")}, {name: len(sizes.close_draws)}, count
-
-
-def read(case: Case) -> Record:
-    """Return the record of a case whatever it is current for: an estimate needs no more."""
-    return files.record(case.path, files.read(case.path))
 
 
 def table_record(method: str, count: int, profile: str) -> Record:
     """Return the record of a method of the main table at T, or at the T of the ablations where it ends there."""
     found = cases.main(method, count, profile)
     sizes = profiles.profile(profile).editing
-    return read(found if found.path.is_file() else cases.main(method, sizes.ablation, profile))
+    return records.committed(found if found.path.is_file() else cases.main(method, sizes.ablation, profile))
 
 
 def of_before(row: str, profile: str) -> Record:
