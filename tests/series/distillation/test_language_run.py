@@ -1,25 +1,18 @@
 """One arm on the language sets from data to losses, on a tiny backbone: rows that seeds draw, held-out loss, looks."""
 
-import dataclasses
-
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from lib.causal_lm import backbones
-from lib.distillation.decoding import DecodingConfig
 from lib.distillation.objective_config import ObjectiveConfig
 from lib.distillation.teacher import Adaptation
-from lib.distillation.training import TrainingConfig
-from lib.registry import Registry
 from lib.series.distillation import arms, language_run, language_scores
 from lib.series.distillation.arms import StudentConfig
 from lib.series.distillation.language_run import LanguageConfig
 from lib.series.distillation.language_world import LanguageData, LanguageTeacherConfig, LanguageWorld
-from lib.text import suites
 from lib.text.instructions import NAMES, TRAINED
-from tests.series.distillation.test_run import TEACHER, backbone, rows
+from tests.series.distillation.test_run import PLAIN, TEACHER, backbone, rows, use_tiny_world
 
 DATA = LanguageData(suite="embedded", examples=8, further=4, validation=2, test=3, longest=(24, 6))
 CONFIG = LanguageTeacherConfig(**dict(TEACHER) | {"data": DATA, "watch_at": (2, 4)})
@@ -28,9 +21,7 @@ EMPTY = "facts/train/9"
 
 @pytest.fixture
 def world(tmp_path, monkeypatch) -> LanguageWorld:
-    monkeypatch.setattr(backbones, "load_causal_lm", backbone)
-    small = Registry("suite", {"embedded": dataclasses.replace(suites.SUITES["embedded"], load=rows)})
-    monkeypatch.setattr(suites, "SUITES", small)
+    use_tiny_world(monkeypatch)
     texts = {item.identity: "one two" for name in TRAINED for item in rows(name)["train"][8:]} | {EMPTY: " "}
     found = LanguageWorld(CONFIG, "cpu", lambda: weights, tmp_path / "caches", "tiny", lambda: texts)
     weights = Adaptation(backbone()[0], found.vocabulary.kept, 2, (), 0).weights()
@@ -38,20 +29,8 @@ def world(tmp_path, monkeypatch) -> LanguageWorld:
 
 
 def config(**changes: object) -> LanguageConfig:
-    plain = {
-        "objective": ObjectiveConfig(output=1.0, middle=1.0),
-        "student": StudentConfig(width=8, layers=2, heads=2),
-        "data": DATA,
-        "training": TrainingConfig(steps=6, batch=8, rate=1e-2, micro_batches=2),
-        "decoding": DecodingConfig(tokens=6),
-        "decoding_seeds": (10,),
-        "watch_at": (2, 4, 6),
-        "top_k": 4,
-        "cache_gib": 1.0,
-        "own": 5,
-        "further": 3,
-    }
-    return LanguageConfig(**{**plain, **changes})
+    own = {"data": DATA, "decoding_seeds": (10,), "watch_at": (2, 4, 6), "own": 5, "further": 3}
+    return LanguageConfig(**{**PLAIN, **own, **changes})
 
 
 def test_rows_with_answers_stand_before_those_that_the_teacher_answered(world) -> None:

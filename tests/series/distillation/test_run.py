@@ -77,30 +77,37 @@ def rows(name: str) -> dict[str, tuple[Instruction, ...]]:
     return found
 
 
-@pytest.fixture
-def world(tmp_path, monkeypatch) -> World:
+def use_tiny_world(monkeypatch) -> None:
+    """Put the tiny backbone and the rows of `rows` in the place of the real ones."""
     monkeypatch.setattr(backbones, "load_causal_lm", backbone)
     small = Registry("suite", {"embedded": dataclasses.replace(suites.SUITES["embedded"], load=rows)})
     monkeypatch.setattr(suites, "SUITES", small)
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch) -> World:
+    use_tiny_world(monkeypatch)
     model = backbone()[0]
     found = World(TEACHER, "cpu", lambda: weights, tmp_path / "caches", "tiny")
     weights = run.Adaptation(model, found.vocabulary.kept, 2, (), 0).weights()
     return found
 
 
+PLAIN = {
+    "objective": ObjectiveConfig(output=1.0, middle=1.0),
+    "student": StudentConfig(width=8, layers=2, heads=2),
+    "data": DATA,
+    "training": TrainingConfig(steps=6, batch=8, rate=1e-2, micro_batches=2),
+    "decoding": DecodingConfig(tokens=6),
+    "decoding_seeds": (10, 20),
+    "watch_at": (2, 6),
+    "top_k": 4,
+    "cache_gib": 1.0,
+}
+
+
 def config(**changes: object) -> RunConfig:
-    plain = {
-        "objective": ObjectiveConfig(output=1.0, middle=1.0),
-        "student": StudentConfig(width=8, layers=2, heads=2),
-        "data": DATA,
-        "training": TrainingConfig(steps=6, batch=8, rate=1e-2, micro_batches=2),
-        "decoding": DecodingConfig(tokens=6),
-        "decoding_seeds": (10, 20),
-        "watch_at": (2, 6),
-        "top_k": 4,
-        "cache_gib": 1.0,
-    }
-    return RunConfig(**{**plain, **changes})
+    return RunConfig(**{**PLAIN, **changes})
 
 
 def test_an_arm_answers_every_row_as_often_as_it_should(world) -> None:
