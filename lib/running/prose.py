@@ -1,13 +1,19 @@
-"""Outputs that no sentence follows: `python -m lib.running.prose [NOTEBOOK ...]` lists and counts them.
+"""Outputs that no sentence follows, and numbers that stand in text alone: `python -m lib.running.prose [NOTEBOOK ...]`.
 
 A cell that shows a table or a figure is followed by a sentence that says what is in it: in the text right below it,
 before any heading; or printed by code, since numbers that depend on the profile come from the records: in the cell's
 own outputs after the last table or figure, or at the beginning of those of the next cell.
+
+A number with decimals that is written in a text cell stands in an output of the notebook, in its code, in a file that
+the cell links, or, in a sentence on a paper, among the published numbers: else nothing would hold it to the records. An
+estimate with its interval, `0.40 [0.13, 0.67]`, stands there as a whole.
 """
 
 import argparse
+import functools
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from lib import paths
@@ -20,6 +26,13 @@ FORMULA = re.compile(r"\$[^$\n]+\$")
 NO_PROSE = re.compile(r"^\s*(#{1,6}\s|\||>?\s*!\[)")  # a heading, a row of a table, a picture
 ENDS = re.compile(r"[.!?][)\"'*_]*(?=\s|$)")
 WORD = re.compile(r"[^\W_]+")
+DECIMAL = re.compile(r"(?<![\w.])-?\d*\.\d+(?![\w.]*\w)")
+NUMBER = re.compile(r"-?\d*\.?\d+(?:e-?\d+)?")
+INTERVAL = re.compile(r"([-+]?\d*\.?\d+) \[([-+]?\d*\.?\d+), ([-+]?\d*\.?\d+)\]")
+PAPER = re.compile(r"\b(paper|published|authors)", re.IGNORECASE)
+CHAPTER = re.compile(r"[1-5]\.\d")
+LINK = re.compile(r"\]\(([^)#\s]+\.(?:json|csv|md))\)")
+CODE = re.compile(r"`[^`\n]*`")
 
 
 class Untold(NamedTuple):
@@ -77,6 +90,57 @@ def sentences(text: str) -> list[str]:
     return [sentence for sentence in told if len(WORD.findall(sentence)) >= LEAST_WORDS]
 
 
+def unfounded(notebook: Mapping[str, Any], folder: Path) -> list[tuple[int, str]]:
+    """Return the numbers with decimals, by place of their cell, that text alone holds; `folder` is the notebook's own.
+
+    Code blocks, formulas and `code` aside. A number is founded by one that rounds to it: 0.403 founds .4 and 40.3.
+    """
+    found: list[tuple[int, str]] = []
+    shown = _numbers("\n".join(text for cell in notebook["cells"] for text in _output_texts(cell)))
+    for place, cell in enumerate(notebook["cells"], 1):
+        if cell["cell_type"] != "markdown":
+            continue
+        text = CODE.sub("", FORMULA.sub("x", BLOCKS.sub("", _source(cell))))
+        linked = [file for file in (folder / link for link in LINK.findall(text)) if file.exists()]
+        known = shown + [one for file in linked for one in _numbers(file.read_text("utf-8"))]
+        for sentence in re.split(r"(?<=[.!?])\s+", text):
+            here = known + _published() if PAPER.search(sentence) else known
+            found += [(place, one.group()) for one in INTERVAL.finditer(sentence) if not _stands(one.groups(), here)]
+            found += [(place, one) for one in DECIMAL.findall(INTERVAL.sub("", sentence)) if not _stands([one], here)]
+    return found
+
+
+def _stands(written: Sequence[str], known: Sequence[float]) -> bool:
+    """Whether numbers stand one after the other among those known; a sign may be in words, a share in per cent."""
+    if len(written) == 1 and CHAPTER.fullmatch(written[0]):
+        return True
+    values = [(abs(float(one)), 0.5 * 10.0 ** -len(one.partition(".")[2]) * (1 + 1e-6)) for one in written]
+    return any(
+        all(abs(abs(known[start + step]) * scale - value) <= half for step, (value, half) in enumerate(values))
+        for start in range(len(known) - len(values) + 1)
+        for scale in (1.0, 100.0)
+    )
+
+
+@functools.cache
+def _published() -> list[float]:
+    files = sorted((paths.ROOT / "data" / "paper").glob("*.csv"))
+    return [one for file in files for one in _numbers(file.read_text("utf-8"))]
+
+
+def _numbers(text: str) -> list[float]:
+    return [float(one) for one in NUMBER.findall(text.replace("\N{MINUS SIGN}", "-"))]
+
+
+def _output_texts(cell: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what a cell of code shows as text, and its source."""
+    if cell["cell_type"] == "code":
+        yield _source(cell)
+    for output in cell.get("outputs", []):
+        yield "".join(output.get("text", ""))
+        yield from ("".join(text) for kind, text in output.get("data", {}).items() if kind.startswith("text/"))
+
+
 def _begins_with_sentence(cell: Mapping[str, Any]) -> bool:
     """Whether the cell below says something at once, as text or printed before it shows the next thing."""
     if cell["cell_type"] == "markdown":
@@ -118,6 +182,10 @@ def _lines(prefixes: Sequence[str]) -> Iterator[str]:
         if found:
             yield f"{paths.relative(promise.notebook)}: {len(found)} of {count}"
             yield from (f"  {one}" for one in found)
+        yield from (
+            f"  cell {cell}: {number} stands in text alone"
+            for cell, number in unfounded(notebook, promise.notebook.parent)
+        )
     yield f"{missing} of {every} tables and figures are not followed by a sentence that says what is in them"
 
 

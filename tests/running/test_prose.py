@@ -74,3 +74,19 @@ def test_what_counts_as_a_sentence(markdown, count):
 def test_the_list_names_cell_heading_and_kind():
     (found,) = prose.untold({"cells": [text("# 1 Name\n\n## Scores\n\nA sentence stands here."), code(TABLE)]})
     assert str(found) == "cell 2 (c), a table under 'Scores'"
+
+
+def test_a_number_in_text_stands_in_an_output_in_code_or_in_a_linked_file(tmp_path):
+    (tmp_path / "run.json").write_text('{"seconds": 12.75}')
+    shown = {"output_type": "stream", "name": "stdout", "text": ["lost: 0.4033 [0.1344, 0.6722]; 0.81 of all\n"]}
+    said = text(
+        "About .40 is lost, 0.40 [0.13, 0.67], that is 40.3 % (3.6, `0.99`, $x_0 = 0.123$), in 12.8 s "
+        "([run](run.json)). It is 0.77, or 0.81 [0.13, 0.67]."
+    )
+    found = prose.unfounded({"cells": [code(shown), said]}, tmp_path)
+    assert found == [(2, "0.81 [0.13, 0.67]"), (2, "0.77")]
+    elsewhere = prose.unfounded({"cells": [code(shown), text("In 12.8 s.")]}, tmp_path)
+    assert elsewhere == [(2, "12.8")]
+    stop = {"cell_type": "code", "source": "stop = 0.5", "outputs": []}
+    below = text("It stops at 0.5.\n\n```python\nrate = 0.7\n```")
+    assert prose.unfounded({"cells": [stop, below]}, tmp_path) == []
