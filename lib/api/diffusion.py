@@ -6,6 +6,7 @@ writer.save("writer")
 writer = load("writer")
 """
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -34,7 +35,8 @@ __all__ = ["METHODS", "Writer", "WriterConfig", "load", "train"]
 
 # What the two papers differ in: the schedule and self-conditioning. All else is alike, as in our tables.
 METHODS: dict[str, dict[str, Any]] = {"infodiffusion": {**OURS}, "diffuseq": {**OURS, **DIFFUSEQ}}
-WEIGHTS, WORDS, CONFIG = "model.safetensors", "vocabulary.json", "config.json"
+WEIGHTS, WORDS, CONFIG, CARD = "model.safetensors", "vocabulary.json", "config.json", "README.md"
+TITLES = {"infodiffusion": "InfoDiffusion", "diffuseq": "DiffuSeq"}
 
 
 class WriterConfig(Settings):
@@ -74,17 +76,52 @@ class Writer:
         config = decoding.DecodingConfig(candidates=candidates, precision="float32")
         return decoding.decode(draw, config, self.words, list(sources), self.window, seed, str(device))
 
-    def save(self, folder: Path | str) -> None:
-        """Write weights, words and configuration into a folder, the configuration last: without it nothing is there."""
+    def save(self, folder: Path | str, overwrite: bool = False) -> None:
+        """Write weights, words, configuration and a card (README.md) into a folder, all together or none.
+
+        Raises `UserError` where the folder cannot be written to or, unless `overwrite`, holds files of such names but
+        no writer: a language model's, say.
+        """
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / CONFIG).unlink(missing_ok=True)
+        taken = [name for name in (WEIGHTS, CONFIG, CARD) if (folder / name).exists()]
+        if taken and not overwrite and not (folder / WORDS).exists():
+            raise UserError(f"{paths.relative(folder / taken[0])}: not of a saved writer: give another folder")
         weights = {name: value.detach().cpu().contiguous() for name, value in self.model.named_parameters()}
-        files.write_atomically(folder / WEIGHTS, lambda path: safetensors.torch.save_file(weights, path))
-        self.words.save(folder / WORDS)
-        digests = {name: files.sha256(folder / name) for name in (WEIGHTS, WORDS)}
-        told = {"method": self.model.config.model_dump(), "window": asdict(self.window), "sha256": digests}
-        files.write_json(folder / CONFIG, told)
+        held = {WEIGHTS: safetensors.torch.save(weights, {"format": "pt"}), WORDS: self.words.as_json().encode()}
+        told = {
+            "method": self.model.config.model_dump(),
+            "window": asdict(self.window),
+            "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in held.items()},
+        }
+        held |= {CONFIG: files.json_text(told).encode(), CARD: self._card().encode()}
+        files.write_together({folder / name: content for name, content in held.items()})
+
+    def _card(self) -> str:
+        """Return README.md: method, sizes, what it can read and write, limits, and how to load it."""
+        config, count = self.model.config, sum(value.numel() for value in self.model.parameters())
+        method = "infodiffusion" if config.process.schedule == "information" else "diffuseq"
+        return f"""---
+tags:
+- text-diffusion
+- {method}
+---
+# A text diffusion model: {TITLES[method]}
+
+It writes a sentence for a source sentence, from noise, in {config.sampling.steps} of {config.process.steps} steps of
+diffusion. It was trained on sentence pairs alone, from fresh weights.
+
+- Parameters: {count:,}; layers {config.shape.layers}, width {config.shape.width}
+- Words: {len(self.words):,}, split at blanks; others are read as unknown and cannot be written
+- Lengths: {self.window.ratio:g} times the source's words and {self.window.extra} more, {self.window.most} at most
+- Limits: it knows nothing but its pairs, and is meant for sentences like theirs
+
+```python
+from lib.api import diffusion
+
+writer = diffusion.load(folder)
+writer.sample(["a sentence like those of the training pairs"])
+```
+"""
 
 
 def train(

@@ -106,7 +106,7 @@ def train_diffusion(options: argparse.Namespace) -> Told:
         )
     )  # fmt: skip
     seconds = time.perf_counter() - began
-    writer.save(folder)
+    writer.save(folder, overwrite=True)  # `out_folder` has asked
     parameters = sum(value.numel() for value in writer.model.parameters())
     document = {
         "method": options.method,

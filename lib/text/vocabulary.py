@@ -109,6 +109,10 @@ class Vocabulary:
         """Write the vocabulary as JSON, atomically."""
         files.write_json(path, self._content())
 
+    def as_json(self) -> str:
+        """Return the vocabulary as the JSON text that `load` reads."""
+        return files.json_text(self._content())
+
     def _content(self) -> dict[str, object]:
         return {"kind": self.kind, "total": self.total, "words": list(self.words), "counts": list(self.counts)}
 

@@ -62,7 +62,31 @@ def test_a_saved_writer_writes_the_same(writer: diffusion.Writer, tmp_path: Path
     loaded = diffusion.load(tmp_path)
     asked = ["red green", "blue blue"]
     assert loaded.sample(asked, 3, seed=5) == writer.sample(asked, 3, seed=5)
-    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".json", ".json", ".safetensors"]
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".json", ".json", ".md", ".safetensors"]
+    writer.save(tmp_path)  # over itself
+
+
+def test_a_card_tells_what_was_saved(writer: diffusion.Writer, tmp_path: Path) -> None:
+    writer.save(tmp_path)
+    card = (tmp_path / "README.md").read_text()
+    count = sum(value.numel() for value in writer.model.parameters())
+    for told in (
+        "- infodiffusion",
+        "# A text diffusion model: InfoDiffusion",
+        f"Parameters: {count:,}",
+        "5 of 20 steps",
+    ):
+        assert told in card
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "README.md"])
+def test_files_of_another_kind_stay(writer: diffusion.Writer, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("a language model's")
+    with pytest.raises(UserError, match=f"{name}: not of a saved writer: give another folder"):
+        writer.save(tmp_path)
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(name, "a language model's")]
+    writer.save(tmp_path, overwrite=True)
+    assert len(diffusion.load(tmp_path).words) == len(writer.words)
 
 
 @pytest.mark.parametrize(
