@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,13 @@ def write_together(contents: Mapping[Path, bytes]) -> None:
                 before = old[path]
                 path.unlink() if before is None else path.write_bytes(before)
             raise
+
+
+def refuse_others(folder: Path, names: Sequence[str], own: str, what: str) -> None:
+    """Raise `UserError` where a folder holds one of `names` but not `own`, which only `what` has: it is another's."""
+    taken = [name for name in names if (folder / name).exists()]
+    if taken and not (folder / own).exists():
+        raise UserError(f"{paths.relative(folder / taken[0])}: not of {what}: give another folder")
 
 
 def write_text(path: Path, text: str) -> None:

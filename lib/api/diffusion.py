@@ -83,9 +83,8 @@ class Writer:
         no writer: a language model's, say.
         """
         folder = Path(folder)
-        taken = [name for name in (WEIGHTS, CONFIG, CARD) if (folder / name).exists()]
-        if taken and not overwrite and not (folder / WORDS).exists():
-            raise UserError(f"{paths.relative(folder / taken[0])}: not of a saved writer: give another folder")
+        if not overwrite:
+            files.refuse_others(folder, (WEIGHTS, CONFIG, CARD), WORDS, "a saved writer")
         weights = {name: value.detach().cpu().contiguous() for name, value in self.model.named_parameters()}
         held = {WEIGHTS: safetensors.torch.save(weights, {"format": "pt"}), WORDS: self.words.as_json().encode()}
         told = {

@@ -91,9 +91,8 @@ def write(folder: Path, tensors: dict[str, Tensor], content: Content, card: str,
     So for a folder without saved edits in which the others' names are taken, unless `overwrite`: they are a model's, or
     somebody's own.
     """
-    taken = [name for name in (CONFIG, CARD) if (folder / name).exists()]
-    if taken and not overwrite and not (folder / TENSORS).exists():
-        raise UserError(f"{paths.relative(folder / taken[0])}: not of saved edits: give another folder")
+    if not overwrite:
+        files.refuse_others(folder, (CONFIG, CARD), TENSORS, "saved edits")
     # Copies: a file holds no two tensors of one memory.
     held = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     held, shapes = _packed(held)

@@ -9,14 +9,15 @@ from itertools import cycle, islice
 from typing import Any
 
 import numpy as np
+from matplotlib import rc_params_from_file
 from matplotlib.axes import Axes
 
 from lib.intervals.estimates import Interval
+from lib.reporting.figures import STYLE
 
-# Of style.mplstyle: in the order of its lightness steps, so that a grey print tells neighbours apart.
-COLOURS = ("#123f8c", "#e0663c", "#141428", "#dfac3c", "#1f6f7a")
-LINES = ("-", "--", ":", "-.", (0, (1, 1, 5, 1)))
-MARKERS = ("o", "s", "^", "D", "v")
+# In the order of the style sheet's lightness steps, so that a grey print tells neighbours apart.
+_CYCLE = rc_params_from_file(STYLE, use_default_template=False)["axes.prop_cycle"].by_key()
+COLOURS, LINES, MARKERS = (tuple(_CYCLE[kind]) for kind in ("color", "linestyle", "marker"))
 GREY = "#8a8a8a"  # what is only there to compare with: the paper's curve, chance, copying
 
 
@@ -49,18 +50,15 @@ def numbered(names: Sequence[str]) -> dict[str, Look]:
 
 def curve(axes: Axes, x: Sequence[float], found: Sequence[Interval], look: Look, label: str) -> dict[str, list[float]]:
     """Draw estimates over x with their intervals as bars; return what was drawn, to be saved with the figure."""
-    middle = np.array([one.estimate for one in found], float)
-    bars = np.array([[one.estimate - one.low, one.high - one.estimate] for one in found], float).T
-    axes.errorbar(x, middle, bars, label=label, capsize=2, elinewidth=1, **look.line())
+    axes.errorbar(x, [one.estimate for one in found], _bars(found), label=label, capsize=2, elinewidth=1, **look.line())
     return _numbers(found) | {"x": [float(place) for place in x]}
 
 
 def rows(axes: Axes, names: Sequence[str], found: Sequence[Interval], look: Look) -> dict[str, list[float]]:
     """Draw one interval a row, the first name at the top, beside a line at 0; return what was drawn."""
     places = np.arange(len(names))[::-1]
-    middle = np.array([one.estimate for one in found], float)
-    bars = np.array([[one.estimate - one.low, one.high - one.estimate] for one in found], float).T
-    axes.errorbar(middle, places, xerr=bars, capsize=2, elinewidth=1.4, **look.points())
+    middle = [one.estimate for one in found]
+    axes.errorbar(middle, places, xerr=_bars(found), capsize=2, elinewidth=1.4, **look.points())
     axes.axvline(0, color="0.6", lw=0.8, zorder=0)
     axes.set_yticks(places, names)
     axes.set_ylim(-0.6, len(names) - 0.4)
@@ -72,6 +70,11 @@ def direct_label(axes: Axes, x: float, y: float, text: str, look: Look, **moved:
     """Write a curve's name beside its end, in its colour, in the place of a legend; `moved` goes to `annotate`."""
     place: dict[str, Any] = {"xytext": (6, 0), "textcoords": "offset points", "va": "center", "fontsize": 9}
     axes.annotate(text, (x, y), color=look.colour, **(place | moved))
+
+
+def _bars(found: Sequence[Interval]) -> np.ndarray:
+    """Return how far intervals reach below and above their estimates, (2, intervals)."""
+    return np.array([[one.estimate - one.low, one.high - one.estimate] for one in found], float).T
 
 
 def _numbers(found: Sequence[Interval]) -> dict[str, list[float]]:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from lib.intervals.estimates import Interval
+from lib.reporting import tables
 
 WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
@@ -16,9 +17,7 @@ def tell(*sentences: str) -> None:
 
 def spread(interval: Interval | Sequence[float], digits: int = 2, signed: bool = False) -> str:
     """Return an estimate with its interval, `0.40 [0.13, 0.67]`; `signed` writes the plus of a difference, too."""
-    mark = "+" if signed else ""
-    estimate, low, high = (f"{round(float(value), digits) + 0.0:{mark}.{digits}f}" for value in interval)
-    return f"{estimate} [{low}, {high}]"
+    return tables.format_cell(Interval(*interval), f"{'+' if signed else ''}z.{digits}f")
 
 
 def by_side(interval: Interval | Sequence[float], above: str, below: str, open_: str, margin: float = 0.0) -> str:

@@ -17,12 +17,11 @@ from lib.errors import UserError
 from lib.records import Record
 from lib.reporting import figures
 from lib.reporting.interactive import PLAY_INTERVAL, interactive
+from lib.reporting.looks import LINES, MARKERS
 from lib.series.infodiffusion import cases
 from lib.text.vocabulary import Vocabulary
 
-# The look of figures.style(): a line style and a marker for each word, so that a grey print loses nothing.
-LINES = ("-", "--", ":", "-.", (0, (1, 1, 5, 1)))
-MARKERS = ("o", "s", "^", "D", "v")
+# A line style and a marker for each word, so that a grey print loses nothing.
 MOST_WORDS = len(LINES) * len(MARKERS)
 ROWS = 16  # of a legend as high as the picture
 FEW = (1, 2, 3, 5, 8, 12)  # sampling steps that are printed, with the last
