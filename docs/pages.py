@@ -25,8 +25,11 @@ SERIES = {
     "5_scorecard": "Scorecard",
 }
 PAGES = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "data/README.md", "data/paper/README.md")
-DOCS = ("library", "limits", "paper_scale", "paper_settings", "cluster")  # those that stand first, in this order
+# Those that stand first, in this order.
+DOCS = ("limits", "records", "profiles", "paper_scale", "paper_settings", "cluster", "speed", "without_installing")
+LIBRARY = ("library", "extending", "cards/lemoe_adaptor", "cards/instruction_sets")
 LINK = re.compile(r"(?<=\]\()(?!\w+:|#)([^)\s#]+)(?=[)#])")
+SOURCE = re.compile(r"\]\((?!\w+:)([^)\s#]+)\.(?:ipynb|md)(#[^)\s]+)?\)")  # a link to what becomes a page
 CARDS = ("0_start_here/sources", "4_hetero_kd/sets")
 NAMES = {".tex": "LaTeX"}
 SUFFIXES = {"figure": ("png", "pdf", "json"), "table": ("csv", "json", "tex")}
@@ -76,6 +79,14 @@ class Layout:
             return found[1]
 
         return LINK.sub(replaced, text)
+
+    def shown(self, output: dict[str, Any], home: str) -> dict[str, Any]:
+        """Return an output with its links followed: what code showed as Markdown is put into the page as it is."""
+        told = "".join(output.get("data", {}).get("text/markdown", ""))
+        if not told:
+            return output
+        told = SOURCE.sub(lambda found: f"]({found[1]}.html{found[2] or ''})", self.linked(told, home))
+        return output | {"data": output["data"] | {"text/markdown": told}}
 
     def page(self, place: str, more: str = "") -> None:
         """Lay out one Markdown page of the project, with more at its end."""
@@ -233,7 +244,8 @@ def notebook(layout: Layout, path: Path) -> None:
         if cell["cell_type"] == "code":
             if cells and cells[-1]["cell_type"] == "code" and not cells[-1]["outputs"]:
                 text = f"{cells.pop()['source']}\n\n{text}"
-            cells.append(cell | {"source": text, "metadata": {"tags": ["hide-input"]}})
+            outputs = [layout.shown(output, place) for output in cell["outputs"]]
+            cells.append(cell | {"source": text, "outputs": outputs, "metadata": {"tags": ["hide-input"]}})
         else:
             cells.append(cell | {"source": layout.linked(text, place)})
     content["cells"] = cells
@@ -250,10 +262,15 @@ def notebook(layout: Layout, path: Path) -> None:
     layout.write(place, json.dumps(content, ensure_ascii=False))
 
 
+def docs() -> list[str]:
+    """Return the places of the pages under docs/."""
+    return [path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "docs").rglob("*.md"))]
+
+
 def contents(layout: Layout) -> str:
     """Return the table of contents that the start page ends with, shown in the sidebar alone."""
-    docs = [name for name in DOCS if (ROOT / f"docs/{name}.md").exists()]
-    docs += sorted(path.stem for path in (ROOT / "docs").glob("*.md") if path.stem not in docs)
+    found = {place.removeprefix("docs/").removesuffix(".md") for place in docs()}
+    others = [*(name for name in DOCS if name in found), *sorted(found.difference(DOCS, LIBRARY))]
     series = [
         f"{name} <notebooks/{folder}/README>"
         for folder, name in SERIES.items()
@@ -263,9 +280,9 @@ def contents(layout: Layout) -> str:
     trees = {
         "Notebooks": [first, *series, last],
         "Results": ["scorecard", "gallery", "tables"],
-        "Library": ["docs/library", "API <api/lib/index>"],
+        "Library": [*(f"docs/{name}" for name in LIBRARY if name in found), "API <api/lib/index>"],
         "Project": [
-            *(f"docs/{name}" for name in docs if name != "library"),
+            *(f"docs/{name}" for name in others),
             "Data <data/README>",
             "CONTRIBUTING",
             "CHANGELOG",
@@ -280,7 +297,7 @@ def main(target: Path) -> None:
     layout = Layout(target)
     for path in layout.notebooks:
         notebook(layout, path)
-    for place in (path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "docs").glob("*.md"))):
+    for place in docs():
         layout.page(place)
     for folder in SERIES:
         inside = [path.stem for path in layout.notebooks if path.parent.name == folder]

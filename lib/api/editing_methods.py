@@ -73,7 +73,8 @@ class Method(registry.Row):
         """
         if tuned and self.tuned is None:
             raise UserError(f"{self.title}: has no tuned settings: leave `tuned` out")
-        own = {**self.sized(sizes), **(self.tuned_sized(sizes) if tuned else {}), **given}
+        packed = {"packed": True} if "packed" in self.settings.model_fields else {}
+        own = {**packed, **self.sized(sizes), **(self.tuned_sized(sizes) if tuned else {}), **given}
         try:
             return ((self.tuned if tuned else self.named) or self.settings)(**own)
         except ValidationError as error:

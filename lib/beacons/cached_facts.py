@@ -26,7 +26,8 @@ class Chosen(UpperLayers):
         """
         parts = (whole.encoded.ids, whole.encoded.mask, whole.encoded.prompt, whole.encoded.labels)
         self.encoded = Encoded(*(part[rows] for part in parts)).split(len(rows))[0]
-        self._model, self._layer, self._site, self._kept = whole._model, whole._layer, None, None
+        self._model, self._layer = whole._model, whole._layer
+        self._site = self._kept = self._packed = None
         if whole._kept is not None:
             length = self.encoded.ids.shape[1]
             calls = [

@@ -80,7 +80,7 @@ class Texts:
         return Pair(method, layer, way, count, lambda: [learn(part) for part in parts], ours, bound)
 
     def _grace(self, edits: Sequence[Edit], layer: int) -> tuple[Callable, Callable, int]:
-        config = GraceConfig.tuned(layer=layer, steps=self.steps, enough=0.0)
+        config = GraceConfig.tuned(layer=layer, steps=self.steps, enough=0.0, packed=True)
 
         def ours() -> None:
             editor = Grace(self.model, self.tokenizer, config)
@@ -92,7 +92,7 @@ class Texts:
         return lambda part: plain_editing.grace(self.model, self.tokenizer, part, layer, self.steps), ours, least
 
     def _lemoe(self, edits: Sequence[Edit], layer: int) -> tuple[Callable, Callable, int]:
-        config = AdaptorConfig(layer=layer, steps=self.steps, expert_width=self.width)
+        config = AdaptorConfig(layer=layer, steps=self.steps, expert_width=self.width, packed=True)
 
         def ours() -> None:
             adaptor = Adaptor.attach(self.model, config)
@@ -106,7 +106,7 @@ class Texts:
         return learn, ours, Work.of(self.model, layer).least(*_counts(read), self.steps, self._own("lemoe", layer))
 
     def _wise(self, edits: Sequence[Edit], layer: int) -> tuple[Callable, Callable, int]:
-        config = WiseConfig(layer=layer, steps=self.steps, enough=0.0, still=None, together=len(edits))
+        config = WiseConfig(layer=layer, steps=self.steps, enough=0.0, still=None, together=len(edits), packed=True)
         irrelevant = self.irrelevant[: len(edits)]
 
         def ours() -> None:

@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from lib.causal_lm.encoding import IGNORED, Encoded
 from lib.causal_lm.layers import blocks, feed_forward, final_norm, hang
+from lib.causal_lm.packing import Call, Packed, hidden_states, run_on
 from lib.errors import DivergedError
 
 if TYPE_CHECKING:
@@ -27,11 +28,10 @@ if TYPE_CHECKING:
 
 Loss = Literal["last_position", "teacher_forcing"]
 Change = Callable[[Tensor, Tensor], Tensor]  # a module's new output, of its inputs and its own output
-Call = tuple[tuple[Any, ...], dict[str, Any]]  # a block's other arguments: masks, rotary embeddings
 
 
 class Kept(NamedTuple):
-    """What stays of a pass without gradient: the hidden states to start from, and how to go on.
+    """What stays of a pass without gradient: the hidden states to start from, how to go on, and what came out.
 
     `start` (sequences, tokens, width) enters the first of `calls`; with a site it is the residual that the site's
     output is added to, and `inner`, (sequences, tokens, inputs), and `output`, (sequences, tokens, width), are its.
@@ -41,6 +41,7 @@ class Kept(NamedTuple):
     inner: Tensor | None
     output: Tensor | None
     calls: list[tuple[nn.Module, Call]]
+    left: Tensor
     norm: nn.Module
     head: nn.Module
 
@@ -61,16 +62,19 @@ class UpperLayers:
         layer: int,
         site: nn.Module | None = None,
         cached: bool = True,
+        packed: bool = False,
     ) -> None:
         """Run the whole model once; `layer` may be the number of layers (without a site): only norm and head remain.
 
-        Raises `ValueError` for a layer that is not there.
+        `packed` leaves padding out above a site, where that is less work and the blocks allow it: equal but for
+        rounding. Raises `ValueError` for a layer that is not there.
         """
         if not 0 <= layer <= len(blocks(model)) - (site is not None):
             raise ValueError(f"layer={layer}: {type(model).__name__} has {len(blocks(model))}, the first is 0")
         self.encoded = encoded
         self._model, self._layer, self._site = model, layer, site
         self._kept = _run(model, encoded, layer, site) if cached and not model.training else None
+        self._packed = _pack(model, encoded, self._kept) if packed and self._kept is not None else None
         if cached and self._kept is None and not model.training:
             name = type(model).__name__
             warnings.warn(f"{name}: layer {layer} cannot be cached; every step runs the whole model", stacklevel=3)
@@ -93,9 +97,9 @@ class UpperLayers:
         hidden = kept.start
         if kept.output is not None:
             hidden = hidden + (kept.output if change is None else change(kept.inner, kept.output))  # type: ignore[arg-type]
-        for part, (arguments, named) in kept.calls:
-            hidden = _stream(part(hidden, *arguments, **named))
-        return kept.head(kept.norm(hidden[places])).float()
+        if self._packed is not None and not bool((places & (self.encoded.mask == 0)).any()):
+            return kept.head(kept.norm(self._packed.run(hidden)[self._packed.among_used(places)])).float()
+        return kept.head(kept.norm(run_on(kept.calls, hidden)[places])).float()
 
     def losses(self, kind: Loss = "teacher_forcing", change: Change | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Return, for each target token: its loss in nats, whether it is the best guess, and its sequence.
@@ -124,9 +128,10 @@ def chunked(
     size: int,
     site: nn.Module | None = None,
     cached: bool = True,
+    packed: bool = False,
 ) -> list[UpperLayers]:
     """Cut a batch, in its order, into chunks of `size` sequences without needless padding; bounds what a step holds."""
-    return [UpperLayers(model, part, layer, site, cached) for part in encoded.split(size)]
+    return [UpperLayers(model, part, layer, site, cached, packed) for part in encoded.split(size)]
 
 
 def targets(chunks: Sequence[UpperLayers]) -> int:
@@ -191,23 +196,30 @@ def _run(model: "PreTrainedModel", encoded: Encoded, layer: int, site: nn.Module
         return None
     start = inner = output = None
     if site is not None:
-        stream = _stream(seen[found[layer]].output)
+        stream = hidden_states(seen[found[layer]].output)
         start, inner, output = residual(found[layer], seen), seen[site].entering, seen[site].output
         if start is None or start.shape != output.shape or not torch.equal(start + output, stream):
             return None
     else:
-        start = stream = seen[upper[0]].entering if upper else _stream(seen[found[-1]].output)
+        start = stream = seen[upper[0]].entering if upper else hidden_states(seen[found[-1]].output)
     calls = []
     for block in upper:
         if seen[block].entering is not stream:
             return None
         calls.append((block, seen[block].call))
-        stream = _stream(seen[block].output)
+        stream = hidden_states(seen[block].output)
     last, kept = seen[norm].output, seen[head].entering
     whole = seen[norm].entering is stream and seen[head].output is logits
     if not whole or not torch.equal(kept, last[:, -kept.shape[1] :]):
         return None
-    return Kept(start, inner, output, calls, norm, head)
+    return Kept(start, inner, output, calls, stream, norm, head)
+
+
+def _pack(model: "PreTrainedModel", encoded: Encoded, kept: Kept) -> Packed | None:
+    """Return what is above a site without padding; None without a site, whose hooks may want the batch as it is."""
+    if kept.output is None:
+        return None
+    return Packed.of(model, encoded.mask, kept.calls, kept.start + kept.output, kept.left)
 
 
 @contextmanager
@@ -230,11 +242,6 @@ def residual(block: "Block", seen: dict[nn.Module, Seen]) -> Tensor | None:
     feed = seen[part].entering if part in seen else None
     before = [seen[child].entering for child in block.children() if child in seen and seen[child].output is feed]
     return before[0] if len(before) == 1 and isinstance(before[0], Tensor) else None
-
-
-def _stream(output: Any) -> Any:
-    """Return the hidden states that a block puts out, alone or first of several things."""
-    return output[0] if isinstance(output, tuple) else output
 
 
 @contextmanager

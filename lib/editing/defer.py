@@ -33,6 +33,7 @@ class DeferConfig(Settings):
     enough: NonNegativeFloat = 0.0  # stops when the mean loss of both parts, in nats, is below; 0: never
     threshold: Share = 0.5  # sequences whose gate is at least so open are served
     chunk: PositiveInt = 32  # edits that run at once in a step; bounds memory, leaves the gradient as it is
+    packed: bool = False  # no padding above the layer, where that is less work; equal but for rounding (ours)
     seed: NonNegativeInt = 0  # of both parts' weights, where the edits' loss trains the gate
 
     @classmethod
@@ -93,7 +94,9 @@ class Defer(OutputReplacing):
         optimiser = torch.optim.Adam(parts)
         change = self.training_change if contrast else self._mixed
         with self.off():
-            chunks = chunked(self.model, encoded, self.layer, self.config.chunk, self._module)
+            chunks = chunked(
+                self.model, encoded, self.layer, self.config.chunk, self._module, packed=self.config.packed
+            )
             count = targets(chunks)
             for _ in range(self.config.steps):
                 optimiser.zero_grad()

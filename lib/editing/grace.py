@@ -84,6 +84,7 @@ class GraceConfig(Settings):
     where: Literal["prompt", "last", "all", "onward"] = "prompt"  # tokens replaced: before the last prompt token, ...
     start: Literal["cold", "warm"] = "cold"  # of a value: uniform in [0, 1), or what the layer itself puts out
     chunk: PositiveInt = 32  # edits that run at once in a step; bounds memory, leaves the gradient as it is
+    packed: bool = False  # no padding above the layer, where that is less work; equal but for rounding (ours)
     seed: NonNegativeInt = 0
 
     @classmethod
@@ -196,7 +197,7 @@ class Grace(OutputReplacing):
         values = self.codebook.values[used].clone().requires_grad_()
         optimiser = torch.optim.Adam([values], self.config.rate)
         with self.off():
-            chunks = chunked(self.model, encoded, self.layer, size, self._module)
+            chunks = chunked(self.model, encoded, self.layer, size, self._module, packed=self.config.packed)
             for _ in range(self.config.steps):
                 optimiser.zero_grad()
                 largest = 0.0

@@ -176,7 +176,7 @@ class Wise(Switchable, Editor):
         found: list[Tensor] = []
         totals = [0.0, 1e9]  # as if a loss of 1e9 had been seen: nothing stands still before two were
         with self.off():
-            chunks = chunked(self.model, encoded, config.layer, size, self._projection)
+            chunks = chunked(self.model, encoded, config.layer, size, self._projection, packed=config.packed)
             count = targets(chunks) if config.average == "token" else texts
             for _ in range(config.steps):
                 optimiser.zero_grad(set_to_none=True)

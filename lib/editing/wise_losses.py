@@ -48,6 +48,7 @@ class WiseConfig(Settings):
     irrelevant: PositiveInt = 1  # irrelevant texts drawn for each edit and step
     cut: PositiveInt = 64  # irrelevant texts are cut to so many tokens (ours)
     chunk: PositiveInt = 32  # sequences that run at once in a step; leaves the gradient as it is (ours)
+    packed: bool = False  # no padding above the layer, where that is less work; equal but for rounding (ours)
     seed: NonNegativeInt = 0
 
     @classmethod

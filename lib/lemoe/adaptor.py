@@ -149,7 +149,8 @@ class Adaptor(Switchable, nn.Module):
         self._calibrate(anchors)
         site = None if self._by_hooks else self._site[0]
         with self.off():
-            chunks = chunked(model, encoded, self.config.layer, self.config.chunk, site, self.config.cached)
+            config = self.config
+            chunks = chunked(model, encoded, config.layer, config.chunk, site, config.cached, config.packed)
         trained = [value for value in self.parameters() if value.requires_grad]
         optimiser = torch.optim.AdamW(trained, self.config.rate, weight_decay=self.config.decay)
         count, losses = targets(chunks), []

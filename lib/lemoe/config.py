@@ -62,6 +62,7 @@ class AdaptorConfig(Stopping):
     # Ours: the most that experts may add at a token, their norm over that of the layer's own output; None: no bound.
     norm_limit: PositiveFloat | None = None
     chunk: PositiveInt = 64  # edits a forward pass takes; the gradient is the whole batch's, whatever it is
+    packed: bool = False  # no padding above the layer, where that is less work; equal but for rounding (ours)
     cached: bool = True  # compute what is frozen once for a batch; the same logits, only sooner
     rejection: Kind | None = None  # ours, see the module of this name: the paper has none
     rejection_distance: Distance = "anchor"  # to the nearest edit by e or v, or to the nearest key by v

@@ -79,7 +79,10 @@ PROFILE = Profile(
             "passages": 600,
             "rate": 2e-4,
             "expert_width": 11008,
-            "mend_steps": 1000,
+            "released": True,
+            "released_layers": {"ft_last": (21,), "ft": (21,), "rome": (5,), "mend": (29, 30, 31)},
+            "mend_steps": 10_000,
+            "longest": 10_000,  # no bound beside what the methods' releases say
             "unrelated": 1000,
             "tuning": 100,
         }
@@ -94,7 +97,7 @@ PROFILE = Profile(
             "arm_steps": 625,
         }
     ),
-    # GPT-2-base recipe of the MiniLLM suite; the paper's own is not known.
+    # MiniLLM's recipes for LLaMA-2-7B (teacher) and GPT-2 base (students); the paper's own is not known.
     distillation=DISTILLATION.model_copy(
         update={
             "suite": "minillm",
@@ -104,7 +107,11 @@ PROFILE = Profile(
             "teacher_layer": 24,  # the upper eight: AdamW's moments of all 32 need 108 GB before anything else
             "teacher_frozen": "bfloat16",
             "checkpointing": True,
-            "teacher_steps": 3500,
+            "teacher_steps": 3500,  # ten epochs
+            "teacher_batch": 32,  # one row in two passes on each of sixteen cards
+            "teacher_parts": 4,
+            "teacher_rate": 1e-5,
+            "warm_up": 0.0,
             "student": (768, 12, 12),
             "style": "gpt2_checkpoint",
             "steps": 7000,

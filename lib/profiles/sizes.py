@@ -100,6 +100,8 @@ class EditingSizes(Settings):
     long_set: Literal["passages", "selfcheckgpt"] = "passages"  # of the column with perplexity
     backbones: tuple[str, ...] = ()  # that the tables are made for, too
     rows: tuple[str, ...] = ()  # of the tables, besides the methods
+    released: bool = False  # rows of other authors as released for models of 7 billion parameters, not as ours
+    released_layers: dict[str, Places] = Field(default_factory=dict)  # of those whose layers are none of the above
     all_core: bool = False  # every row of the tables is a core one
 
 
@@ -163,11 +165,12 @@ class DistillationSizes(Settings):
     teacher_parts: PositiveInt = 2  # of a step: neighbours are of similar length, so less is padded
     teacher_frozen: Literal["float32", "bfloat16"] = "float32"  # of its matrices that are not adapted; losses are equal
     checkpointing: bool = False  # the teacher's layers are computed a second time instead of kept
+    warm_up: Share = 0.05  # of the steps of teacher and students, before the cosine to zero
     student: tuple[PositiveInt, PositiveInt, PositiveInt]  # width, layers, heads
     style: Literal["gpt2", "gpt2_checkpoint"] = "gpt2"  # of the main student; the latter begins from GPT-2's weights
     ratios: Annotated[
         tuple[tuple[PositiveInt, PositiveInt], ...], Field(min_length=1)
-    ]  # layers and widths of the students of Table K3
+    ]  # layers and widths of the students of 4.4
     steps: PositiveInt
     longer: PositiveInt  # times the steps, in the rows that ask whether the others are too short
     batch: PositiveInt

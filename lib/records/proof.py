@@ -66,7 +66,7 @@ def prove(commit: str, stale: Sequence[Case], twins: Sequence[Case], command: Se
     for case in stale:
         if case.name in chosen:
             wrong = [name for name in chosen[case.name] if name in differ]
-            verdicts.append(Verdict(case, chosen[case.name], f"{wrong[0]} gives other bits" if wrong else ""))
+            verdicts.append(Verdict(case, chosen[case.name], f"{wrong[0]} {differ[wrong[0]]}" if wrong else ""))
     return verdicts
 
 
@@ -135,17 +135,19 @@ def _listed(tree: Path, command: Sequence[str], profile: str) -> Lines:
     return {name: frozenset(found) for name, found in json.loads(run.stdout).items()}
 
 
-def _differing(tree: Path, root: Path, command: Sequence[str], names: Sequence[str]) -> set[str]:
-    """Compute tiny cases in both trees and return those whose outputs differ, or are missing, in either."""
+def _differing(tree: Path, root: Path, command: Sequence[str], names: Sequence[str]) -> dict[str, str]:
+    """Compute tiny cases in both trees and return those that fail or whose outputs differ, each with what it does."""
     if not names:
-        return set()
+        return {}
     shutil.rmtree(root / "new", ignore_errors=True)  # the old commit's stay: its code does not change
     for place, results in ((tree, root / "old"), (paths.ROOT, root / "new")):
         line = [sys.executable, *command, "run", "--profile", "smoke", "--rows", "all", "--only", *names]
         subprocess.run(line, cwd=place, env=_environment(place, results), check=False, stdout=sys.stderr)
-    found = set()
+    found = {}
     for name in names:
-        old, new = (root / side / "results" / "smoke" / f"{name}.json" for side in ("old", "new"))
-        if files.outputs_digest(old) != files.outputs_digest(new) or files.outputs_digest(new) == "missing":
-            found.add(name)
+        old, new = (files.outputs_digest(root / side / "results" / "smoke" / f"{name}.json") for side in ("old", "new"))
+        if "missing" in (old, new):
+            found[name] = f"gave no record with the {'new' if new == 'missing' else 'old'} code: see why above"
+        elif old != new:
+            found[name] = "gives other bits"
     return found

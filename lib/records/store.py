@@ -198,9 +198,10 @@ def _inspect(case: Case) -> tuple[str, Record | None]:
 
 
 def _announce(case: Case, found: str) -> None:
-    """Say in one line, once, what a reader must know of a record that is not current."""
+    """Say in one line, once for all of a kind, what a reader must know of records that are not current."""
     if found.startswith("pending"):
-        _say(f"{case.name} is {found}")
+        series, when = case.name.partition("/")[0], found.rpartition(" (")[2].rstrip(")")
+        _say(f"pending: some records of {series} are of older code ({when}); lib.running.catalogue status lists them")
 
 
 _SAID: set[str] = set()

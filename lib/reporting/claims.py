@@ -23,6 +23,8 @@ SUPPORTED, NOT_SUPPORTED, INCONCLUSIVE = "supported", "not supported", "inconclu
 NOT_TESTABLE, NOT_JUDGED = "not testable at this size", "not judged"
 HOLDS, FAILS = "holds", "fails"  # of gates
 NOT_RECORDED = "not recorded"
+# What a difference is counted in: a share or a score from 0 to 1; a score in points of 100; or another name.
+SHARE_UNIT, POINTS_UNIT = "share", "points of 100"
 
 
 @dataclass(frozen=True)
@@ -30,14 +32,15 @@ class Comparison:
     """One inequality of a claim: mean(a - b) `direction` `margin`, judged over training seeds.
 
     `bounds` are the least and the greatest mean difference that can be: `intervals.DIFFERENCE` of two shares,
-    `intervals.SHARE` of a share against a number. Raises `ValueError` for another direction, for a margin that is not
-    finite or not between the bounds.
+    `intervals.SHARE` of a share against a number; `unit` is what it is counted in. Raises `ValueError` for another
+    direction, for a margin that is not finite or not between the bounds.
     """
 
     name: str
     direction: Literal[">", "<"]
     margin: float = 0.0
     bounds: Bounds | None = None
+    unit: str = SHARE_UNIT
 
     def __post_init__(self) -> None:
         if self.direction not in (">", "<"):
@@ -207,8 +210,14 @@ class Verdict:
                 "notebook": claim.notebook,
                 "verdict": self.label,
                 "family_level": claim.level,
+                **self._units(),
             },
         )
+
+    def _units(self) -> dict[str, Any]:
+        """Return the units of the comparisons that are counted in anything but shares."""
+        units = {one.name: one.unit for one in self.claim.comparisons if one.unit != SHARE_UNIT}
+        return {"units": units} if units else {}
 
     def _gate_row(self) -> list[dict[str, Any]]:
         gate = self.claim.gate

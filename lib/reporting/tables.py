@@ -4,9 +4,9 @@ import html
 import itertools
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -23,6 +23,8 @@ STEM = re.compile(r"[a-z0-9_]+(/[a-z0-9_]+)+")
 DIGITS = 10
 P_VALUE = "p"  # the format of a column of p-values
 LEAST_P = 0.001  # a smaller one is told as such: what is beyond rests on the tails of an assumed distribution
+
+Best = Literal["highest", "lowest"]
 
 INTERVAL = r"\[([^\[\], ]+), ([^\[\], ]+)\]"
 
@@ -43,7 +45,9 @@ class Table:
     Cells are numbers, text, `Interval` or missing (None, NaN); floats without a format get ".3f", p-values have the
     format `P_VALUE`. `details` are further
     entries of the JSON file. `keys` are the columns that tell the rows apart, by which two versions of the table are
-    compared; by default the fewest leading ones, of text or whole numbers, that do, and none where none do. Raises
+    compared; by default the fewest leading ones, of text or whole numbers, that do, and none where none do. In HTML the
+    best number of each column of `best` is bold, of each value of the column `group` where that is given; rows named in
+    `aside`, by their first cell but that of the group, are no competitors. Raises
     `ValueError` for an empty caption, a bad stem, repeated columns, and a format or a key without its column.
     """
 
@@ -53,6 +57,9 @@ class Table:
     formats: Mapping[str, str] = field(default_factory=dict)
     details: Mapping[str, Any] = field(default_factory=dict)
     keys: Sequence[str] | None = None
+    best: Mapping[str, Best] = field(default_factory=dict)
+    group: str | None = None
+    aside: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         check_stem(self.stem)
@@ -62,7 +69,7 @@ class Table:
             raise ValueError(f"{self.stem}: repeated columns in {list(self.frame.columns)}")
         if unknown := set(self.formats) - set(self.frame.columns):
             raise ValueError(f"{self.stem}: formats of columns that are not there: {sorted(unknown)}")
-        if unknown := set(self.keys or ()) - set(self.frame.columns):
+        if unknown := {*(self.keys or ()), *self.best, *filter(None, [self.group])} - set(self.frame.columns):
             raise ValueError(f"{self.stem}: keys that are no columns: {sorted(unknown)}")
 
     def show(self) -> None:
@@ -89,9 +96,24 @@ class Table:
         An interval breaks before its brackets, never inside them.
         """
         cells = self.cells().replace(INTERVAL, "[\\1,\u00a0\\2]", regex=True)
-        element = cells.to_html(index=False, border=0)
+        if self.best:
+            cells = cells.map(lambda text: html.escape(text, quote=False))
+            for row, name in self._winners():
+                cells.loc[row, name] = f"<b>{cells.loc[row, name]}</b>"
+        element = cells.to_html(index=False, border=0, escape=not self.best)
         caption = html.escape(provenance.captioned(self.caption))
         return element.replace(">", f">\n  <caption>{caption}</caption>", 1)
+
+    def _winners(self) -> Iterator[tuple[int, str]]:
+        """Place and column of the cells with the best number of their group; equal ones all win."""
+        frame = self.frame.reset_index(drop=True)
+        names = frame[next(name for name in frame.columns if name != self.group)]
+        groups = frame[self.group] if self.group else pd.Series("", index=frame.index)
+        for name, way in self.best.items():
+            numbers = frame[name].map(lambda cell: cell.estimate if isinstance(cell, Interval) else cell)
+            numbers = pd.to_numeric(numbers.mask(names.isin(list(self.aside))))
+            best = numbers.groupby(groups, sort=False).transform("max" if way == "highest" else "min")
+            yield from ((row, str(name)) for row in numbers.index[numbers == best])
 
     def markdown(self) -> str:
         """Caption and table in Markdown, with its special characters escaped."""
@@ -173,8 +195,11 @@ def beside_paper(
     caption: str,
     stem: str,
     formats: Mapping[str, str] | None = None,
+    difference: bool = True,
 ) -> Table:
     """Our rows beside the paper's: per metric the columns "ours", "paper" and "difference" (ours - paper).
+
+    Without `difference` that column is left out: levels on other data and sizes have none that means something.
 
     Rows are matched by `keys` and keep our order; a number the paper does not give is "–". Metrics may be `Interval`;
     as a mapping, `metrics` gives the name of each column for readers. `differs` says what differs in the set-up and
@@ -201,7 +226,7 @@ def beside_paper(
         found += bool(theirs)
         row = {key: record[key] for key in keys}
         for metric in metrics:
-            row |= _three_columns(titles[metric], record[metric], theirs.get(metric))
+            row |= _beside(titles[metric], record[metric], theirs.get(metric), difference)
         rows.append(row)
     if not found:
         raise ValueError(f"{stem}: no row of ours is in the paper by {keys}; do the names agree?")
@@ -209,7 +234,7 @@ def beside_paper(
         frame=pd.DataFrame(rows, dtype=object),
         caption=caption,
         stem=stem,
-        formats=_three_formats(titles, formats or {}),
+        formats=_formats_beside(titles, formats or {}, difference),
     )
 
 
@@ -274,13 +299,12 @@ def escape_markdown(text: str) -> str:
 
 
 def escape_latex(text: str) -> str:
-    """Text that LaTeX sets as it is, on one line; raises `ValueError` for a character that a plain pdflatex refuses."""
+    """Text that LaTeX sets as it is, on one line; a sign that a plain pdflatex refuses stands as [U+20B9].
+
+    Words of a model or of a user's file may hold any sign. Where one of ours does, it belongs in `LATEX_SIGNS`.
+    """
     escaped = " ".join(text.split()).translate(LATEX)
-    if unknown := LATEX_UNKNOWN.search(escaped):
-        raise ValueError(
-            f"{unknown.group()!r} in {text!r} has no LaTeX form: add it to lib.reporting.tables.LATEX_SIGNS"
-        )
-    return escaped
+    return LATEX_UNKNOWN.sub(lambda sign: f"[U+{ord(sign.group()):04X}]", escaped)
 
 
 def _plain_cell(cell: Any, where: str) -> Any:
@@ -295,14 +319,15 @@ def _is_text(column: pd.Series) -> bool:
     return any(isinstance(cell, str) for cell in column)
 
 
-def _three_columns(metric: str, ours: Any, theirs: Any) -> dict[str, Any]:
+def _beside(metric: str, ours: Any, theirs: Any, difference: bool) -> dict[str, Any]:
     mine = ours.estimate if isinstance(ours, Interval) else ours
-    difference = None if is_missing(mine) or is_missing(theirs) else mine - theirs
-    return {f"{metric}, ours": ours, f"{metric}, paper": theirs, f"{metric}, difference": difference}
+    found = None if is_missing(mine) or is_missing(theirs) else mine - theirs
+    columns = {f"{metric}, ours": ours, f"{metric}, paper": theirs}
+    return columns | ({f"{metric}, difference": found} if difference else {})
 
 
-def _three_formats(titles: Mapping[str, str], formats: Mapping[str, str]) -> dict[str, str]:
+def _formats_beside(titles: Mapping[str, str], formats: Mapping[str, str], difference: bool) -> dict[str, str]:
     specs = {title: formats.get(metric, ".3f") for metric, title in titles.items()}
     sides = {f"{title}, {side}": spec for title, spec in specs.items() for side in ("ours", "paper")}
     sides |= {name: spec for name, spec in formats.items() if name not in titles}
-    return sides | {f"{title}, difference": f"+{spec}" for title, spec in specs.items()}
+    return sides | ({f"{title}, difference": f"+{spec}" for title, spec in specs.items()} if difference else {})

@@ -1,11 +1,12 @@
 """What a notebook promises: the typed reading of its metadata `reproduction`, for runner, graph and tests.
 
-The head of its first cell, heading and table, is written from it:
-`python -m lib.running.contract --write [NOTEBOOK ...]`.
+The heading of its first cell and the whole of its last one, with the promise as a table and the way to the notebooks
+before and after it, are written from it: `python -m lib.running.contract --write [NOTEBOOK ...]`.
 """
 
 import argparse
 import json
+import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
@@ -19,6 +20,7 @@ from lib.files import write_text
 from lib.settings import Settings
 
 KEY = "reproduction"
+LAST = "about"  # id of the last cell
 CELLS = ("code", "markdown", "raw")
 LONGEST_NAME = 100  # characters of a part of a path; with a suffix it fits every file system
 SUFFIXES = {"figure": (".png", ".pdf", ".json"), "table": (".csv", ".md", ".tex", ".json")}
@@ -188,42 +190,79 @@ def load(notebook: Path) -> Contract:
         raise UserError(f"{paths.relative(notebook)}: metadata `{place}`: {problem['msg']}: {remedy}") from error
 
 
-def first_cell(promise: Contract, text: str) -> str:
-    """Return the text of a first cell: heading and table as the contract has them, then the prose of `text`."""
-    lines = text.splitlines()
-    prose = lines[1:] if lines[:1] and lines[0].startswith("# ") else lines
-    bars = [line.startswith("|") for line in prose]
-    if any(bars):
-        start = bars.index(True)
-        end = start + [*bars[start:], False].index(False)
-        prose = [*prose[:start], *prose[end:]]
-    kept = re.sub(r"\n{3,}", "\n\n", "\n".join(prose)).strip()
-    return "\n\n".join([_heading(promise), _table(promise), *([kept] if kept else [])])
+def framed(promise: Contract, cells: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the cells of a notebook with its heading and its last cell as the contract has them.
 
-
-def opening(notebook: Path) -> str:
-    """Return the text of the first cell of a notebook; `UserError` where that cell is not text."""
-    cells = read(notebook)["cells"]
+    The prose of the first cell stays. Raises `UserError` where the first cell is not text, or a neighbour's contract
+    is wrong.
+    """
     if not cells or cells[0]["cell_type"] != "markdown":
         raise UserError(
-            f"{paths.relative(notebook)}: the first cell is not text: put one there that says what it is about"
+            f"{paths.relative(promise.notebook)}: the first cell is not text: put one there that says what it is about"
         )
-    return "".join(cells[0]["source"])
+    first = cells[0] | {"source": _first_text(promise, "".join(cells[0]["source"])).splitlines(keepends=True)}
+    last = {
+        "cell_type": "markdown",
+        "id": LAST,
+        "metadata": {},
+        "source": _last_text(promise).splitlines(keepends=True),
+    }
+    return [first, *(cell for cell in cells[1:] if cell.get("id") != LAST), last]
+
+
+def is_framed(promise: Contract) -> bool:
+    """Whether the first and the last cell of a notebook stand as its contract has them."""
+    cells = read(promise.notebook)["cells"]
+    return [_as_text(cell) for cell in framed(promise, cells)] == [_as_text(cell) for cell in cells]
 
 
 def renew(notebook: Path) -> bool:
-    """Write the first cell of a notebook as its contract has it; return whether that changed the file.
+    """Write the first and the last cell of a notebook as its contract has them; return whether that changed the file.
 
     Raises `UserError` for a wrong contract, and where the first cell is not text.
     """
-    before = opening(notebook)
-    after = first_cell(load(notebook), before)
-    if after != before:
-        content = read(notebook)
-        content["cells"][0]["source"] = after.splitlines(keepends=True)
-        # As nbformat writes it.
-        write_text(notebook, json.dumps(content, indent=1, ensure_ascii=False, sort_keys=True) + "\n")
-    return after != before
+    promise = load(notebook)
+    if is_framed(promise):
+        return False
+    content = read(notebook)
+    content["cells"] = framed(promise, content["cells"])
+    # As nbformat writes it.
+    write_text(notebook, json.dumps(content, indent=1, ensure_ascii=False, sort_keys=True) + "\n")
+    return True
+
+
+def _as_text(cell: dict[str, Any]) -> tuple[str | None, str]:
+    return cell.get("id"), "".join(cell["source"])
+
+
+def _first_text(promise: Contract, text: str) -> str:
+    """Return the heading, and below it the prose of a first cell, without any heading of old."""
+    lines = text.splitlines()
+    prose = "\n".join(lines[1:] if lines[:1] and lines[0].startswith("# ") else lines).strip()
+    return "\n\n".join([_heading(promise), *([prose] if prose else [])])
+
+
+def _last_text(promise: Contract) -> str:
+    return "\n\n".join(["## About this notebook", _table(promise), *_neighbours(promise)])
+
+
+def _neighbours(promise: Contract) -> list[str]:
+    """Return a line with links to the notebooks before and after this one; none outside the folder of notebooks."""
+    found = _files()
+    if promise.notebook.absolute() not in found:
+        return []
+    place, links = found.index(promise.notebook.absolute()), []
+    for word, other in (("Previous", place - 1), ("Next", place + 1)):
+        if 0 <= other < len(found):
+            target = Path(os.path.relpath(found[other], found[place].parent)).as_posix()
+            links.append(f"{word}: [{_heading(load(found[other])).removeprefix('# ')}]({target})")
+    return [" · ".join(links)] if links else []
+
+
+def _files() -> list[Path]:
+    """Return the files of all notebooks in reading order."""
+    found = (path for path in paths.NOTEBOOKS.rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts)
+    return sorted(path.absolute() for path in found)
 
 
 def link(promise: Contract, stem: str) -> str:
@@ -252,8 +291,7 @@ def _table(promise: Contract) -> str:
 
 def all_notebooks() -> list[Contract]:
     """Return the contracts of all notebooks in reading order; `UserError` for a wrong one, or a file promised twice."""
-    found = sorted(path for path in paths.NOTEBOOKS.rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts)
-    contracts = [load(path) for path in found]
+    contracts = [load(path) for path in _files()]
     owners: dict[str, Contract] = {}
     for contract in contracts:
         for file in contract.files:
@@ -283,15 +321,14 @@ def below(prefixes: Sequence[str]) -> list[Contract]:
 
 
 def main() -> int:
-    """Write the first cells from the command line; without --write only name those that differ, and return 1."""
-    parser = argparse.ArgumentParser(prog="python -m lib.running.contract", description=first_cell.__doc__)
+    """Write the first and last cells from the command line; without --write only name what differs, and return 1."""
+    parser = argparse.ArgumentParser(prog="python -m lib.running.contract", description=framed.__doc__)
     parser.add_argument("notebooks", nargs="*", help="notebooks, or folders of them; all without")
-    parser.add_argument("--write", action="store_true", help="write the first cells that differ")
+    parser.add_argument("--write", action="store_true", help="write the cells that differ")
     arguments = parser.parse_args()
     differ = []
     for promise in below(arguments.notebooks):
-        text = opening(promise.notebook)
-        if renew(promise.notebook) if arguments.write else first_cell(promise, text) != text:
+        if renew(promise.notebook) if arguments.write else not is_framed(promise):
             differ.append(promise)
             print(
                 f"{paths.relative(promise.notebook)}: {'written' if arguments.write else 'not as its contract has it'}"

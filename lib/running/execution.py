@@ -52,7 +52,7 @@ def run(
     """Execute a notebook, check that it wrote what it promised, and publish its figures and tables.
 
     Publishes to `figures/` for the profile `cpu` with default parameters outside a run from scratch; only then `record`
-    may also renew the committed notebook, the head of its first cell from its contract. Raises `UserError` before a
+    may also renew the committed notebook, its first and last cell from its contract. Raises `UserError` before a
     kernel starts, for a wrong parameter, notebook or contract; `NotebookFailedError` after, with the notebook kept
     under `build/failed/`.
     """
@@ -66,7 +66,7 @@ def run(
         raise UserError(
             f"{paths.relative(notebook)}: only a cpu run with default parameters is recorded: drop --record"
         )
-    head = contract.first_cell(promise, contract.opening(notebook)) if record else None
+    frame = contract.framed(promise, contract.read(notebook)["cells"]) if record else None
     root = paths.work_root() or paths.BUILD
     output = Path(output or root / "notebooks" / profile / f"{promise.name}.ipynb").absolute()
     partial = root.absolute() / "running" / profile / f"{promise.name}.ipynb"
@@ -83,8 +83,9 @@ def run(
     except NotebookFailedError as failure:
         _keep_failed(promise, profile, partial, time.monotonic() - began, failure)
     normalise(executed)
-    if head is not None:
-        executed.cells[0].source = head
+    if frame is not None:
+        kept = [cell for cell in executed.cells[1:] if cell.get("id") != contract.LAST]
+        executed.cells = [nbformat.from_dict(frame[0]), *kept, nbformat.from_dict(frame[-1])]
     text = nbformat.writes(executed) + "\n"
     files.write_text(output, text)
     partial.unlink()

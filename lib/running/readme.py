@@ -1,6 +1,7 @@
-"""The parts of the READMEs that a script writes: the table of notebooks, and the verdicts on their claims.
+"""The parts of the READMEs that a script writes from what the notebooks left under figures/.
 
-The project's README tells of all notebooks, and that of a series, beside its notebooks, of its own.
+The project's README has what was found, each notebook as a question and its answer, and a sentence on each claim. That
+of a series, beside its notebooks, has their contracts and the verdicts with their numbers.
 """
 
 import argparse
@@ -10,7 +11,7 @@ from lib import paths
 from lib.errors import UserError, command
 from lib.files import write_text
 from lib.reporting import pages, tables
-from lib.running import contract, scorecard
+from lib.running import answers, contract, findings, plain_claims, scorecard
 
 READMES = (paths.ROOT / "README.md", *(paths.NOTEBOOKS / series / "README.md" for series in scorecard.PAPERS))
 
@@ -30,7 +31,12 @@ def notebook_table(folder: Path) -> str:
 
 def renewed(text: str, readme: Path) -> str:
     """Return a README's text with every generated part written anew; `UserError` where a marker is missing."""
-    parts = {"notebooks": notebook_table(readme.parent), "scorecard": scorecard.markdown(readme.parent)}
+    folder = readme.parent
+    if readme == READMES[0]:
+        parts = {"findings": findings.markdown(), "notebooks": answers.markdown(folder)}
+        parts["scorecard"] = plain_claims.markdown(folder)
+    else:
+        parts = {"notebooks": notebook_table(folder), "scorecard": scorecard.markdown(folder)}
     return pages.renewed(text, readme, parts)
 
 

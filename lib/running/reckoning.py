@@ -189,13 +189,15 @@ def lemoe(case: "Case") -> Cost:
         return Cost(memory, count * longest * forward, host=base)
     settings, runs = config.settings, config.runs
     batches = min(config.batches, count)
-    layer = getattr(settings, "layer", 0)
+    layer = lowest(settings)
     steps = getattr(settings, "steps", 0)
     chunk = min(getattr(settings, "chunk", ALONE), count)
     experts = hasattr(settings, "expert_width")
     width = (getattr(settings, "expert_width", None) or shape.hidden) if experts else 0
     expert = 3 * shape.width * width
     trained = expert if experts else shape.width * shape.hidden
+    if hasattr(settings, "accumulated"):  # MEND's networks, one for the map down and one for those up
+        trained = 2 * 4 * settings.rank * (shape.width + shape.hidden)
     upper = max(1, shape.layers - layer)
     deep = upper if steps else 1  # what is only read keeps one block
     keep = chunk * longest * (deep * shape.activations(size) + shapes.scores(shape.vocabulary))
@@ -206,12 +208,34 @@ def lemoe(case: "Case") -> Cost:
         checkpointed=chunk * longest * upper * size * shape.width + keep / upper,
         cache=2 * moments,  # and one that is inverted or decomposed
     )
-    edited = runs * count * steps * longest * shape.operations(min(layer, shape.layers - 1)) * 3
+    edited = learning(settings, runs * count, shape) * longest
     scored = count * (batches + 1) / 2 if config.every_batch else count
     asked = runs * (scored + count) * PROMPTS * longest
     moved = runs * count * 2 * longest / CHUNK * base if config.generate else 0
     read = config.bench.moment_tokens + config.bench.unrelated * EDIT_TOKENS
     return Cost(memory, edited + (asked + read) * forward, moved, host=base)
+
+
+def lowest(settings: Any) -> int:
+    """Return the lowest layer that a method changes; 0 where it names none."""
+    layers: tuple[int, ...] = getattr(settings, "layers", None) or (getattr(settings, "layer", 0),)
+    return layers[0]
+
+
+def learning(settings: Any, edits: int, shape: Shape) -> float:
+    """Return the operations for each token of a prompt with its target until edits are learnt.
+
+    A step goes through the layers from the edited one on, there and back, with all texts that it reads of an edit. MEND
+    takes a step an edit, and learns how before: an update reads an edit and what it is to change and to leave.
+    """
+    steps = getattr(settings, "steps", 0)
+    upper = shape.operations(min(lowest(settings), shape.layers - 1))
+    if hasattr(settings, "accumulated"):
+        updates = steps * settings.accumulated * settings.together
+        return float(edits * (shape.operations() + 2 * upper) + updates * (4 * shape.operations() + 4 * upper))
+    before = (*getattr(settings, "prefixes", ()), *getattr(settings, "contexts", ()))
+    texts = 1 + sum(number for _, number in before)
+    return float(edits * steps * texts * upper * 3)
 
 
 # --- 4: a teacher that is adapted, students of it ---

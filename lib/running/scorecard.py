@@ -1,6 +1,8 @@
 """Every claim of the four papers with its verdict, read from what the notebooks' claims left under figures/."""
 
 import json
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import pandas as pd
 from lib import paths
 from lib.errors import UserError
 from lib.intervals import Interval
-from lib.reporting import claims, provenance, tables
+from lib.reporting import claims, forest, provenance, sentences, tables
 from lib.running import catalogue, contract
 from lib.running.contract import Contract
 
@@ -21,6 +23,7 @@ PAPERS = {
 }
 # What decides a verdict comes first: one comparison on the wrong side is enough.
 WEIGHT = {claims.NOT_SUPPORTED: 0, claims.NOT_JUDGED: 1, claims.INCONCLUSIVE: 2, claims.SUPPORTED: 3}
+NIL = 1e-6  # a bound that is only there to let 0 itself hold
 
 
 def folder(profile: str) -> Path:
@@ -31,8 +34,9 @@ def folder(profile: str) -> Path:
 def verdicts(profile: str) -> list[dict[str, Any]]:
     """Return the verdict of every claim that some notebook promises, in reading order, as its notebook wrote it.
 
-    Added: `paper`, and `path` of the notebook under notebooks/. Those of `unjudged` are left out. Raises `UserError`
-    naming the notebook to run where another verdict is missing, is no JSON, or stems from another profile.
+    Added: `paper`, `stem` of its file, and `path` of the notebook under notebooks/. Those of `unjudged` are left out.
+    Raises `UserError` naming the notebook to run where another verdict is missing, is no JSON, or stems from another
+    profile.
     """
     left_out = unjudged(profile)
     promised = ((promise, stem) for promise in contract.all_notebooks() for stem in _claims(promise))
@@ -97,6 +101,59 @@ def comparisons(profile: str, stem: str) -> tables.Table:
     return tables.Table(pd.DataFrame(rows, dtype=object), caption, stem, formats)
 
 
+def forest_rows(profile: str) -> list[forest.Row]:
+    """Return a row of the forest plot for every claim, in reading order, those of `unjudged` with nothing to draw."""
+    judged = {(verdict["path"], verdict["stem"]): verdict for verdict in verdicts(profile)}
+    rows = []
+    for promise in contract.all_notebooks():
+        for stem in _claims(promise):
+            paper = PAPERS[stem.split("/")[0]]
+            verdict = judged.get((promise.name, stem))
+            rows.append(forest.Row(paper, promise.claim, claims.NOT_RECORDED, ()) if verdict is None else _row(verdict))
+    return rows
+
+
+def counts(rows: Sequence[forest.Row]) -> dict[str, int]:
+    """Return how many rows of the forest plot have each verdict, without its reason, in the order of the rows."""
+    return dict(Counter(row.verdict.partition(":")[0].partition(",")[0] for row in rows))
+
+
+def told_by_paper(profile: str) -> dict[str, list[str]]:
+    """Return what is `told` of the claims of each paper, in reading order."""
+    found: dict[str, list[str]] = {}
+    for verdict in verdicts(profile):
+        found.setdefault(verdict["paper"], []).append(told(verdict))
+    return found
+
+
+def told(verdict: dict[str, Any]) -> str:
+    """Return what a claim says and what was found, in a few plain words with the number that decides."""
+    says, outcome = f"**{verdict['text'].rstrip('.')}.**", verdict["verdict"].partition(" (")[0].partition(":")[0]
+    gate = next((row for row in verdict["rows"] if row["outcome"] == claims.FAILS), None)
+    if outcome == claims.NOT_TESTABLE and gate is not None:
+        fails = f"{gate['comparison'].removeprefix('gate: ')} is {gate['difference']:.3f}"
+        bound = float(gate["claimed"].split()[-1])
+        needed = f"more than {bound:g}" if abs(bound) > NIL else "0 or more"
+        return f"{says} It cannot be tested at this size: {fails}, and {needed} is needed."
+    decides, compared = _decisive(verdict), _compared(verdict)
+    if all(row["over"] == claims.NOT_RECORDED for row in compared):
+        return f"{says} Not recorded yet."
+    _, direction, margin = decides["claimed"].split()
+    asked = f"claimed {'above' if direction == '>' else 'below'} {margin}"
+    found = _measured(decides)
+    number = sentences.spread(found, 3) if isinstance(found, Interval) else ""
+    which = f"{decides['comparison']}, {asked}: {', '.join(part for part in (number, decides['over']) if part)}"
+    held = sum(row["outcome"] == claims.SUPPORTED for row in compared)
+    several = f" in {held} of {len(compared)} comparisons" if len(compared) > 1 else ""
+    lead = {
+        claims.SUPPORTED: f"So it is here{several}",
+        claims.NOT_SUPPORTED: "Here it is not so",
+        claims.NOT_JUDGED: "Not judged, since one seed says nothing about another",
+        claims.INCONCLUSIVE: f"Open here, though it is so{several}" if held else "Open here",
+    }
+    return f"{says} {lead[outcome]} ({which})."
+
+
 def markdown(folder: Path) -> str:
     """Return the scorecard of the notebooks below a folder, as published, with links from there: for its README."""
     lines = ["| Paper | Claim | Measured at our scale | Verdict | Profile | Notebook |", "|---|---|---|---|---|---|"]
@@ -116,6 +173,11 @@ def markdown(folder: Path) -> str:
     return "\n".join(lines)
 
 
+def sides(verdict: dict[str, Any]) -> list[str]:
+    """Return what each comparison of a verdict says by itself, those over too few seeds to be judged too."""
+    return [_alone(row) for row in _compared(verdict)]
+
+
 def _claims(promise: Contract) -> list[str]:
     return [stem for stem in promise.writes if stem.rsplit("/", 1)[-1].startswith("claim_")]
 
@@ -132,7 +194,22 @@ def _verdict(promise: Contract, stem: str, profile: str) -> dict[str, Any]:
     if found["profile"] != profile:
         raise UserError(f"{paths.relative(path)}: of profile {found['profile']}: {remedy}")
     provenance.read_through(found)
-    return found | {"paper": PAPERS[stem.split("/")[0]], "path": promise.name}
+    return found | {"paper": PAPERS[stem.split("/")[0]], "path": promise.name, "stem": stem}
+
+
+def _row(verdict: dict[str, Any]) -> forest.Row:
+    compared = _compared(verdict)
+    lying = []
+    for row in compared:
+        found, (_, direction, margin) = _measured(row), row["claimed"].split()
+        interval = found if isinstance(found, Interval) else None
+        lying.append(interval and forest.beyond(interval, direction, float(margin)))
+    decides = compared.index(_decisive(verdict))
+    unit = verdict.get("units", {}).get(compared[decides]["comparison"], claims.SHARE_UNIT)
+    recorded = sum(row["over"] != claims.NOT_RECORDED for row in compared)
+    some = f", {recorded} of {len(compared)} recorded" if recorded < len(compared) else ""
+    label = verdict["verdict"].partition(" (")[0] + some if recorded else claims.NOT_RECORDED
+    return forest.Row(verdict["paper"], verdict["text"], label, tuple(lying), decides, unit)
 
 
 def _file(stem: str, profile: str) -> Path:

@@ -17,7 +17,7 @@ def choose(candidates: Sequence[Sequence[str]], role: Role = "hypothesis") -> li
     released code (`role`); a repeated candidate counts as often as it occurs. Among equals (to 12 digits) the first is
     taken. Raises `ValueError` for a source without candidates, `TypeError` for a text in their place.
     """
-    return [_best(texts, role) for texts in candidates]
+    return [best(texts, role) for texts in candidates]
 
 
 def select(candidates: Sequence[Sequence[str]], role: Role = "hypothesis") -> list[str]:
@@ -25,7 +25,8 @@ def select(candidates: Sequence[Sequence[str]], role: Role = "hypothesis") -> li
     return [texts[number] for texts, number in zip(candidates, choose(candidates, role), strict=True)]
 
 
-def _best(texts: Sequence[str], role: Role) -> int:
+def best(texts: Sequence[str], role: Role = "hypothesis") -> int:
+    """Return the number of the chosen candidate of one source; `ValueError` for none."""
     if not texts:
         raise ValueError("a source without candidates")
     scores = metrics.pairwise_bleu(texts)

@@ -1,6 +1,7 @@
 """All scores of one system's sentences, item by item, as the InfoDiffusion authors report them."""
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -23,6 +24,13 @@ QUALITY = ("bleu", "rouge_l", "bertscore")
 DIVERSITY_AND_LENGTH = ("dist_1", "self_bleu", "diverse_4", "length")
 # In a table the caption names the encoder, so that the column is as narrow as its numbers.
 SHORT = NAMES | {"bertscore": "BERTScore", "length": "Length"}
+
+# Which end of a score is the better one, where one is; Dist-1 falls with the length of a sentence.
+BETTER: dict[str, Literal["highest", "lowest"]] = {
+    **dict.fromkeys(QUALITY, "highest"),
+    "self_bleu": "lowest",
+    "diverse_4": "highest",
+}
 
 
 def compare(

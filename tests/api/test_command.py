@@ -364,12 +364,12 @@ def test_running_out_of_memory_and_interruptions_are_one_line(
 
 
 def shell_lines() -> str:
-    """The lines of the README's section on the shell."""
-    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    """The lines of the section on the shell in docs/extending.md."""
+    text = (Path(__file__).parents[2] / "docs/extending.md").read_text(encoding="utf-8")
     return text.partition("<!-- begin shell -->\n```\n")[2].partition("```\n<!-- end shell -->")[0]
 
 
-def test_the_lines_of_the_readme_are_lines_of_the_command() -> None:
+def test_the_lines_shown_to_a_reader_are_lines_of_the_command() -> None:
     lines = [shlex.split(line, comments=True)[1:] for line in shell_lines().splitlines() if line.startswith("wang-li ")]
     verbs = {command.parser().parse_args(line).verb for line in lines}
     assert verbs == HELPS.keys()
@@ -379,7 +379,7 @@ def test_the_lines_of_the_readme_are_lines_of_the_command() -> None:
 
 @pytest.mark.thorough
 @pytest.mark.skipif(find_spec("lib.api.editing") is None, reason="the functions that edit are not there")
-def test_the_lines_of_the_readme_run(tmp_path: Path) -> None:
+def test_the_lines_shown_to_a_reader_run(tmp_path: Path) -> None:
     root = Path(__file__).parents[2]
     named = f'set -e\nwang-li() {{ "{sys.executable}" -m lib.api "$@"; }}\n'
     environment = os.environ | {"PYTHONPATH": str(root)}

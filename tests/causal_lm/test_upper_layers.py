@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import LlamaForCausalLM, PreTrainedModel
 
-from lib.causal_lm import upper_layers
+from lib.causal_lm import packing, upper_layers
 from lib.causal_lm.edits import Edit
 from lib.causal_lm.encoding import encode_edits
 from lib.causal_lm.layers import block, down_projection
@@ -18,7 +18,9 @@ from lib.editing.fine_tuning import EwcConfig, EwcFineTuning, FineTuning, FineTu
 from lib.editing.grace import Grace, GraceConfig
 from lib.editing.lora import LoraConfig, LoraFineTuning
 from lib.editing.wise import Wise, WiseConfig
+from lib.lemoe.config import AdaptorConfig
 from lib.lemoe.conventional import Conventional, ConventionalConfig
+from lib.lemoe.editor import LemoeEditor
 from lib.lemoe.memoe import Memoe, MemoeConfig
 from tests.tiny_models import LETTERS, Letters, both, gemma2, gpt2, grouped, llama
 
@@ -81,6 +83,57 @@ def test_a_change_at_the_site_is_that_of_a_hook_on_the_whole_model(make, layer: 
     assert (changed - full).abs().max() > 0.1
     ours, theirs = (torch.autograd.grad(logits.sin().sum(), weight)[0] for logits in (found, changed))
     assert torch.allclose(ours, theirs, atol=1e-3, rtol=1e-3)
+
+
+def _changed_losses(model, layer, packed, weight, kind):
+    site = down_projection(model, layer)
+    upper = UpperLayers(model, encode_edits(model, Letters(), EDITS), layer, site, packed=packed)
+    losses, right, sequence = upper.losses(kind, lambda inputs, output: 0.5 * output + inputs @ weight)
+    return losses, right, sequence, torch.autograd.grad(losses.sin().sum(), weight)[0], upper
+
+
+@pytest.mark.parametrize("make", [llama, grouped, gpt2])
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("kind", ["last_position", "teacher_forcing"])
+def test_without_padding_losses_and_gradients_are_the_same(make, attention: str, kind: str) -> None:
+    model = make()
+    model.set_attn_implementation(attention)
+    weight = torch.randn(24, 16, generator=torch.Generator().manual_seed(2)).requires_grad_()
+    *padded, _ = _changed_losses(model, 1, False, weight, kind)
+    *without, upper = _changed_losses(model, 1, True, weight, kind)
+    assert upper._packed is not None
+    assert len(upper._packed.used) == int(upper.encoded.mask.sum()) < upper.encoded.mask.numel()
+    for one, other in zip(padded, without, strict=True):
+        assert torch.allclose(one, other, atol=1e-4, rtol=1e-4)
+
+
+def test_padding_stays_where_leaving_it_out_is_more_work_or_cannot_be_known(monkeypatch) -> None:
+    def packed(model, edits=EDITS, site=True):
+        where = down_projection(model, 1) if site else None
+        return UpperLayers(model, encode_edits(model, Letters(), edits), 1, where, packed=True)._packed
+
+    model = llama()
+    assert packed(model) is not None
+    assert packed(model, [Edit("a b", "c"), Edit("d e", "f")]) is None  # no padding
+    assert packed(model, site=False) is None
+    hook = block(model, 3).mlp.register_forward_hook(lambda *_: None)
+    assert packed(model) is None  # a hook that may want the batch as it is
+    hook.remove()
+    plain = block(model, 2).forward
+
+    def forward(hidden_states, attention_mask=None, **named):
+        return plain(hidden_states, attention_mask=None if len(hidden_states) == 1 else attention_mask, **named)
+
+    monkeypatch.setattr(block(model, 2), "forward", forward)
+    assert packed(model) is None  # a block in which the texts of one row see each other
+
+
+def test_logits_of_padding_are_those_of_the_padded_batch() -> None:
+    model = llama()
+    encoded, site = encode_edits(model, Letters(), EDITS), down_projection(model, 1)
+    everywhere = torch.ones_like(encoded.ids, dtype=torch.bool)
+    one, other = (UpperLayers(model, encoded, 1, site, packed=packed).logits(everywhere) for packed in (False, True))
+    assert torch.equal(one, other)
 
 
 @both
@@ -196,6 +249,11 @@ def _memoe(model: PreTrainedModel, **changes: int) -> Memoe:
     return Memoe(model, Letters(), MemoeConfig(layer=1, expert_width=8, rate=1e-2, noise=0, steps=4, **changes))
 
 
+def _lemoe(model: PreTrainedModel, **changes: int) -> LemoeEditor:
+    config = AdaptorConfig(layer=1, expert_width=8, router_width=4, rate=1e-2, steps=4, **changes)
+    return LemoeEditor(model, Letters(), config)
+
+
 METHODS = [_fine_tuning, _ewc, _lora, _grace, _defer, _wise, _conventional, _memoe]
 
 
@@ -229,3 +287,14 @@ def test_full_passes_train_any_method_as_the_upper_layers_do(make, made, monkeyp
     with pytest.warns(UserWarning, match="cannot be cached"):
         full = _answers(made, make())
     assert torch.allclose(full, cached, atol=2e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("make", [llama, gpt2])
+@pytest.mark.parametrize("made", [_fine_tuning, _ewc, _grace, _defer, _wise, _lemoe])
+def test_leaving_padding_out_plays_no_part_in_any_method(make, made, monkeypatch) -> None:
+    used: list[object] = []
+    of = packing.Packed.of
+    monkeypatch.setattr(packing.Packed, "of", lambda *args: used.append(found := of(*args)) or found)
+    plain, packed = _answers(made, make()), _answers(made, make(), packed=True)
+    assert any(one is not None for one in used)
+    assert torch.allclose(plain, packed, atol=2e-3, rtol=1e-3)

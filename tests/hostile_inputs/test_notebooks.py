@@ -218,6 +218,6 @@ def test_wrong_contracts_cells_and_values(tmp_path: Path, make: Any, least: int)
 def test_a_folder_and_an_absent_file_are_no_notebooks(tmp_path: Path) -> None:
     (tmp_path / "folder.ipynb").mkdir()
     for name, words in (("folder.ipynb", "a folder"), ("absent.ipynb", "no such notebook"), ("nul\0.ipynb", "nul")):
-        for act in (contract.load, contract.opening, contract.renew, parameters.declared, execution.run):
+        for act in (contract.load, contract.renew, parameters.declared, execution.run):
             with pytest.raises(UserError, match=words):
                 act(tmp_path / name)

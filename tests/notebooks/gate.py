@@ -87,7 +87,7 @@ def faults(path: Path, skips: Sequence[Skip] = ()) -> list[str]:
         return [str(error)]
     notebook, listed = contract.read(path), {skip.cell for skip in skips if skip.notebook == contract.name(path)}
     found = [] if path.stat().st_size < MAX_BYTES else [f"larger than {MAX_BYTES // 10**6} MB"]
-    found += _first_cell_faults(notebook, promise)
+    found += _frame_faults(notebook, promise)
     counts = [cell["execution_count"] for cell in _code(notebook)]
     if counts != list(range(1, len(counts) + 1)):
         found.append(f"execution counts are {counts}: run all cells in order with `make notebooks`")
@@ -135,20 +135,19 @@ def run_nbval(notebook: Path, report: Path, environment: Mapping[str, str], sani
     return Outcome(failed, len(cells), run.stdout + run.stderr)
 
 
-def _first_cell_faults(notebook: Mapping[str, Any], promise: contract.Contract) -> list[str]:
-    """Say where the first cell is not what the contract writes."""
-    cell = notebook["cells"][0]
-    if cell["cell_type"] != "markdown":
-        return ["the first cell is not text"]
-    text = "".join(cell["source"])
-    wanted = contract.first_cell(promise, text)
-    missing = [line for line in wanted.splitlines() if line not in text.splitlines()]
-    if wanted == text:
-        return []
-    return [
-        f"first cell is not as in the contract: run `python -m lib.running.contract --write`: {line}"
-        for line in missing or [""]
-    ]
+def _frame_faults(notebook: Mapping[str, Any], promise: contract.Contract) -> list[str]:
+    """Say where the first and the last cell are not what the contract writes."""
+    try:
+        wanted, text = (_lines(cells) for cells in (contract.framed(promise, notebook["cells"]), notebook["cells"]))
+    except UserError as error:
+        return [str(error)]
+    missing = [line for line in wanted if line not in text]
+    remedy = "first or last cell is not as in the contract: run `python -m lib.running.contract --write`"
+    return [f"{remedy}: {line}" for line in missing or [""]] if wanted != text else []
+
+
+def _lines(cells: Sequence[Mapping[str, Any]]) -> list[str]:
+    return [line for cell in (cells[0], cells[-1]) for line in "".join(cell["source"]).splitlines()]
 
 
 def _cell_faults(cell: Mapping[str, Any], listed: set[str | None]) -> list[str]:

@@ -101,7 +101,9 @@ def test_a_new_claim_is_judged_and_comes_to_scorecard_and_readmes(
     check_status(output, before)
     verdict = json.loads((project / "figures/3_lemoe/claim_batch_locality.json").read_text(encoding="utf-8"))
     readmes = {"README.md", "notebooks/3_lemoe/README.md"}
-    assert all(f"| {verdict['text']} |" in (project / readme).read_text(encoding="utf-8") for readme in readmes)
+    told = {readme: (project / readme).read_text(encoding="utf-8") for readme in readmes}
+    assert f"\n- {verdict['text']}: **" in told["README.md"]
+    assert f"| {verdict['text']} |" in told["notebooks/3_lemoe/README.md"]
     assert different(project) <= {notebook} | readmes | promised(project, notebook)
 
 

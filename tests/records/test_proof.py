@@ -78,6 +78,14 @@ def test_twins_of_other_bits_prove_nothing(project):
     assert records.status(case()) == "stale: code"
 
 
+def test_a_twin_that_fails_is_told_apart_from_one_of_other_bits(project):
+    (project / "model.py").write_text(EQUAL)
+    (paths.ROOT / "value").unlink()
+    (verdict,) = proven()
+    assert verdict.reason == f"{NAME} gave no record with the new code: see why above"
+    assert proof.stamp([verdict], "HEAD", None) == 0
+
+
 def test_what_no_twin_runs_is_not_proven(project):
     (project / "model.py").write_text(EQUAL)
     assert [one.reason for one in proof.prove("HEAD", [case()], [], ["command.py"])] == [

@@ -176,6 +176,17 @@ def test_an_axis_without_label_is_refused(axis):
     refused(curves(**{f"{axis}label": ""}), f"the {axis} axis of panel 1 has no label")
 
 
+@pytest.mark.parametrize(("names", "passes"), [(["GRU", "GPT-2 base"], True), (["10", "20"], False), (["a", "b"], 0)])
+def test_an_axis_of_names_needs_no_label(names, passes):
+    figure = curves()
+    figure.axes[0].set_yticks(figure.axes[0].get_ylim(), names)
+    figure.axes[0].set_ylabel("")
+    if passes:
+        figures.check_legible(figure)
+    else:
+        refused(figure, "the y axis of panel 1 has no label")
+
+
 def test_shared_and_hidden_axes_need_no_label():
     figure, axes = plt.subplots(1, 2, sharey=True)
     for panel in axes:

@@ -141,9 +141,14 @@ def test_latex_sets_what_was_written():
     assert [line for line in lines if line.startswith(r"\end")] == [r"\end{tabular}", r"\end{table}"]
 
 
-def test_latex_refuses_what_pdflatex_cannot_set():
-    with pytest.raises(ValueError, match="LATEX_SIGNS"):
-        tables.escape_latex("仁")
+def test_a_sign_that_pdflatex_cannot_set_stands_by_its_number_in_latex():
+    assert tables.escape_latex("5 ₹ & 仁") == r"5 [U+20B9] \& [U+4EC1]"
+
+
+def test_tables_of_this_project_need_no_such_sign():
+    made = list(paths.FIGURES.rglob("*.tex"))
+    assert len(made) > 20
+    assert not [file.name for file in made if "[U+" in file.read_text(encoding="utf-8")]
 
 
 def test_saved_files(folder):
@@ -362,3 +367,32 @@ def test_keys_that_do_not_tell_the_rows_apart_are_refused_when_saved(tmp_path, m
 )
 def test_a_small_p_value_is_told_as_small(p, text):
     assert tables.format_cell(p, tables.P_VALUE) == text
+
+
+def test_the_best_number_of_each_group_is_bold_and_rows_aside_are_no_competitors():
+    frame = pd.DataFrame(
+        {
+            "task": ["first", "first", "first", "second"],
+            "model": ["a", "b<", "copy", "a"],
+            "BLEU": [Interval(0.2, 0.1, 0.3), Interval(0.4, 0.3, 0.5), Interval(0.9, 0.8, 1.0), None],
+            "Self-BLEU": [0.25, 0.25, 0.1, 0.5],
+        }
+    )
+    ways = {"BLEU": "highest", "Self-BLEU": "lowest"}
+    table = tables.Table(frame, "Scores.", "s/x", best=ways, group="task", aside=("copy",))
+    bold = re.findall(r"<b>(.*?)</b>", table.html())
+    assert bold == ["0.250", "0.400 [0.300,\u00a00.500]", "0.250", "0.500"]
+    assert "<td>b&lt;</td>" in table.html()
+    plain = tables.Table(frame, "Scores.", "s/x")
+    assert table.html().replace("<b>", "").replace("</b>", "") == plain.html()
+    with pytest.raises(ValueError, match="no columns"):
+        tables.Table(frame, "Scores.", "s/x", best={"ROUGE-L": "highest"})
+
+
+def test_levels_that_cannot_be_compared_have_no_difference():
+    ours = pd.DataFrame([{"model": "a", "bleu": Interval(0.4, 0.3, 0.5)}])
+    paper = pd.DataFrame([{"model": "a", "bleu": 0.2}])
+    given = {"metrics": {"bleu": "BLEU"}, "differs": "text.", "caption": "Scores.", "stem": "s/x"}
+    beside = tables.beside_paper(ours, paper, ["model"], **given, difference=False)
+    assert list(beside.frame.columns) == ["model", "BLEU, ours", "BLEU, paper"]
+    assert "BLEU, difference" in tables.beside_paper(ours, paper, ["model"], **given).frame.columns

@@ -98,7 +98,7 @@ def test_refuses_a_file_promised_by_two_notebooks(notebook):
         contract.all_notebooks()
 
 
-HEAD = """# 1.1 A | fixture
+ABOUT = """## About this notebook
 
 | | |
 |---|---|
@@ -106,38 +106,66 @@ HEAD = """# 1.1 A | fixture
 | Claim | Half \\| 0.5. |
 | Minutes | 2 (`smoke`), 0.1 (`cpu`) on 2 cores with records; an hour without |
 | Files | [x](../../figures/s/x.json), [y](../../figures/s/y.json): numbers, and the records they come from |"""
+CHANGES = {
+    "title": "A | fixture",
+    "claim": "Half | 0.5.",
+    "minutes": {"smoke": 2.0, "cpu": 0.1, "note": "an hour without"},
+    "cases": ["s"],
+    "writes": ["s/x", "s/y"],
+    "kinds": {"s/x": "table", "s/y": "figure"},
+}
 
 
 @pytest.mark.parametrize(
     ("before", "prose"),
     [
-        ("# 1.1 Old\n\n| | |\n|---|---|\n| Claim | old |\n\n\nProse.\n\n| a | b |", "Prose.\n\n| a | b |"),
-        ("# 1.1 Old\n\nBefore.\n\n| | |\n|---|---|\n| Claim | old |\n\nAfter.", "Before.\n\nAfter."),
+        ("# 1.1 Old\n\nProse.\n\n| a | b |", "Prose.\n\n| a | b |"),
         ("A question?\nOf two lines.", "A question?\nOf two lines."),
         ("# 1.1 Old\n", ""),
         ("", ""),
     ],
 )
-def test_writes_the_head_of_the_first_cell_and_keeps_its_prose(notebook, before, prose):
-    path = notebook(
-        title="A | fixture",
-        claim="Half | 0.5.",
-        minutes={"smoke": 2.0, "cpu": 0.1, "note": "an hour without"},
-        cases=["s"],
-        writes=["s/x", "s/y"],
-        kinds={"s/x": "table", "s/y": "figure"},
-    )
+def test_writes_the_heading_and_the_last_cell_and_keeps_the_prose(notebook, before, prose):
+    path = notebook(**CHANGES)
     content = json.loads(path.read_text())
     content["cells"][0]["source"] = before
     path.write_text(json.dumps(content))
+    assert not contract.is_framed(contract.load(path))
     assert contract.renew(path)
     written = json.loads(path.read_text())
-    assert "".join(written["cells"][0]["source"]) == HEAD + (f"\n\n{prose}" if prose else "")
-    assert written["cells"][1:] == content["cells"][1:]
+    assert "".join(written["cells"][0]["source"]) == "# 1.1 A | fixture" + (f"\n\n{prose}" if prose else "")
+    assert written["cells"][1:-1] == content["cells"][1:]
+    assert "".join(written["cells"][-1]["source"]) == ABOUT
     assert written["metadata"] == content["metadata"]
     first = path.read_bytes()
+    assert contract.is_framed(contract.load(path))
     assert not contract.renew(path)
     assert path.read_bytes() == first
+
+
+def test_a_changed_promise_is_written_into_the_one_last_cell(notebook):
+    path = notebook(**CHANGES)
+    contract.renew(path)
+    content = json.loads(path.read_text())
+    content["metadata"]["reproduction"]["claim"] = "A third."
+    path.write_text(json.dumps(content))
+    assert contract.renew(path)
+    abouts = [cell for cell in json.loads(path.read_text())["cells"] if cell["id"] == "about"]
+    assert ["".join(cell["source"]) for cell in abouts] == [ABOUT.replace("Half \\| 0.5.", "A third.")]
+
+
+def test_the_last_cell_leads_to_the_notebooks_before_and_after(notebook):
+    for place, name in enumerate(("0_start", "1_a/1.1_x", "2_b/2.1_y")):
+        notebook(name, title=f"Title {place}", writes=[f"s/{place}"], kinds={f"s/{place}": "table"})
+    lines = []
+    for promise in contract.all_notebooks():
+        contract.renew(promise.notebook)
+        lines.append("".join(contract.read(promise.notebook)["cells"][-1]["source"]).splitlines()[-1])
+    assert lines == [
+        "Next: [1.1 Title 1](1_a/1.1_x.ipynb)",
+        "Previous: [0 Title 0](../0_start.ipynb) · Next: [2.1 Title 2](../2_b/2.1_y.ipynb)",
+        "Previous: [1.1 Title 1](../1_a/1.1_x.ipynb)",
+    ]
 
 
 def test_a_notebook_without_a_first_text_is_refused(notebook):

@@ -152,10 +152,12 @@ def test_a_good_run_publishes_records_and_repeats_byte_for_byte(project, capfd):
 
     recorded = json.loads(committed)
     original = json.loads((FIXTURES / "well_behaved.ipynb").read_text())
-    assert [cell["id"] for cell in recorded["cells"]] == [cell["id"] for cell in original["cells"]]
-    assert [cell["source"] for cell in recorded["cells"][1:]] == [cell["source"] for cell in original["cells"][1:]]
-    assert "".join(recorded["cells"][0]["source"]).startswith("# 1.1 A fixture\n")
-    assert [cell.get("execution_count") for cell in recorded["cells"]] == [None, 1, 2, 3]
+    *between, last = recorded["cells"]
+    assert [cell["id"] for cell in between] == [cell["id"] for cell in original["cells"]]
+    assert [cell["source"] for cell in between[1:]] == [cell["source"] for cell in original["cells"][1:]]
+    assert "".join(between[0]["source"]).startswith("# 1.1 A fixture\n")
+    assert "".join(last["source"]).startswith("## About this notebook\n\n| | |\n")
+    assert [cell.get("execution_count") for cell in between] == [None, 1, 2, 3]
     assert recorded["metadata"]["reproduction"] == original["metadata"]["reproduction"]
     assert "papermill" not in committed.decode()
     assert "iopub" not in committed.decode()
@@ -192,16 +194,16 @@ def test_numbers_that_come_from_another_record_are_published_again(project, monk
     assert execution._publish(promise, "cpu") == ["figures/fixtures/well_behaved.json"]
 
 
-def test_recording_writes_the_first_cell_from_the_contract(project):
+def test_recording_writes_the_first_and_the_last_cell_from_the_contract(project):
     notebook = project / "notebooks/1_series/1.1_good.ipynb"
     notebook.parent.mkdir(parents=True)
     content = json.loads((FIXTURES / "well_behaved.ipynb").read_text())
     content["cells"][0]["source"] = "# Of old\n\nProse."
     notebook.write_text(json.dumps(content))
     execution.run(notebook, record=True)
-    recorded = "".join(json.loads(notebook.read_text())["cells"][0]["source"])
-    assert recorded.startswith("# 1.1 A fixture\n\n| | |")
-    assert recorded.endswith("\n\nProse.")
+    first, *_, last = json.loads(notebook.read_text())["cells"]
+    assert "".join(first["source"]) == "# 1.1 A fixture\n\nProse."
+    assert (last["id"], "".join(last["source"])[:24]) == ("about", "## About this notebook\n\n")
 
 
 def test_another_seed_is_injected_and_not_published(project):

@@ -56,6 +56,9 @@ def test_cases_are_listed_and_reckoned_without_any_file_of_the_users() -> None:
     assert all(one.cost.operations > 0 or "no_edit" in one.case.name for found in planned.values() for one in found)
     fits = [one.cost.memory.total <= 80 * GIB for found in planned.values() for one in found]
     assert all(fits)
+    drawn = [one.case for one in planned["1_infodiffusion"] if "/sampling/" in one.case.name]
+    core = {case.name.split("/")[2] for case in drawn if case.row == "core"}
+    assert core == {"question_generation", "simplification"}  # without them Figure 6 is not drawn
 
 
 def test_what_is_missing_is_told_at_once_and_one_series_needs_no_other(

@@ -7,23 +7,31 @@ import pytest
 
 from lib import paths
 from lib.errors import UserError
-from lib.running import contract, readme, scorecard
+from lib.running import answers, contract, findings, plain_claims, readme, scorecard
 
-LIMITS = paths.ROOT / "docs/limits.md"
-# The differences that the README's first screen tells: file of the claim, and comparison.
+PAGES = sorted((paths.ROOT / "docs").rglob("*.md"))
+# The differences of the README's first screen: comparison, its verdict or the one that stands in for it, decimals.
 TOLD = [
-    ("1_infodiffusion/claim_order", "nouns earlier than in DiffuSeq"),
-    ("1_infodiffusion/claim_paraphrase", "BLEU"),
-    ("2_beacons/claim_interference", "paraphrase, equal updates per fact"),
-    ("2_beacons/claim_interference", "prompt, equal updates per fact"),
-    ("2_beacons/claim_filter_a", "full set, minus plain"),
-    ("2_beacons/claim_filter_b", "full set, minus plain"),
-    ("2_beacons/claim_reweighting", "right, minus plain"),
-    ("3_lemoe/claim_routing", "Rel"),
-    ("3_lemoe/claim_order", "Avg, clustered minus random"),
-    ("3_lemoe/claim_lifelong", "Avg above GRACE"),
-    ("4_hetero_kd/claim_middle", "ours minus output only, four sets"),
+    ("nouns earlier than in DiffuSeq", ["1_infodiffusion/claim_order"], 3),
+    ("Question Generation: BLEU", ["1_infodiffusion/claim_quality"], 3),
+    ("paraphrase, equal updates per fact", ["2_beacons/claim_expression", "2_beacons/claim_interference"], 3),
+    ("prompt, equal updates per fact", ["2_beacons/claim_learning", "2_beacons/claim_interference"], 3),
+    ("full set, minus plain", ["2_beacons/claim_filter_a"], 3),
+    ("full set, minus plain", ["2_beacons/claim_filter_b"], 3),
+    ("right, minus plain", ["2_beacons/claim_reweighting"], 3),
+    ("full set, minus random", ["2_beacons/claim_filter_a"], 3),
+    ("full set, minus random", ["2_beacons/claim_filter_b"], 3),
+    *((name, ["3_lemoe/claim_drawn_routing", "3_lemoe/claim_routing"], 2) for name in ("Rel", "agreement")),
+    *(
+        (name, ["3_lemoe/claim_drawn_routing_worded", "3_lemoe/claim_routing_trained"], 2)
+        for name in ("Rel", "agreement")
+    ),
+    ("Avg above GRACE", ["3_lemoe/claim_drawn_lifelong", "3_lemoe/claim_lifelong"], 3),
 ]
+MIDDLE = {
+    "4_hetero_kd/claim_middle_answers": "GPT-2 style: ours minus output only",
+    "4_hetero_kd/claim_middle": "ours minus output only, four sets",
+}
 
 
 @pytest.mark.parametrize(("content", "reason"), [(None, "No such file"), (b"caf\xe9", "not UTF-8"), (b"", "markers")])
@@ -31,8 +39,9 @@ def test_a_readme_that_is_damaged_is_one_line(tmp_path, monkeypatch, content, re
     if content is not None:
         (tmp_path / "README.md").write_bytes(content)
     monkeypatch.setattr(readme, "READMES", (tmp_path / "README.md",))
-    monkeypatch.setattr(readme, "notebook_table", lambda folder: "")
-    monkeypatch.setattr(scorecard, "markdown", lambda folder: "")
+    monkeypatch.setattr(findings, "markdown", lambda: "")
+    monkeypatch.setattr(answers, "markdown", lambda folder: "")
+    monkeypatch.setattr(plain_claims, "markdown", lambda folder: "")
     with pytest.raises(UserError, match=rf"README\.md: .*{reason}"):
         readme.outdated()
 
@@ -43,10 +52,10 @@ def test_the_committed_readme_is_current(path) -> None:
     assert readme.renewed(text, path) == text, "run `python -m lib.running.readme`"
 
 
-@pytest.mark.parametrize("path", [*readme.READMES, LIMITS], ids=lambda path: paths.relative(path))
+@pytest.mark.parametrize("path", [*readme.READMES, *PAGES], ids=lambda path: paths.relative(path))
 def test_every_link_leads_to_a_file(path) -> None:
-    links = re.findall(r"\]\(([^)#]+)\)", path.read_text(encoding="utf-8"))
-    assert links
+    links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8"))
+    assert links or path not in readme.READMES
     assert [link for link in links if "://" not in link and not (path.parent / link).exists()] == []
 
 
@@ -54,34 +63,48 @@ def _published(stem: str) -> list[dict]:
     return json.loads((paths.FIGURES / f"{stem}.json").read_text())["rows"]
 
 
+def _interval(comparison: str, stems: list[str], digits: int) -> str:
+    stem = next(stem for stem in stems if (paths.FIGURES / f"{stem}.json").exists())
+    found = next(row["difference"] for row in _published(stem) if row["comparison"] == comparison)
+    estimate, low, high = (f"{found[name]:.{digits}f}" for name in ("estimate", "low", "high"))
+    return f"{estimate} [{low}, {high}]"
+
+
 def test_the_first_screen_tells_the_numbers_of_the_claims() -> None:
     text = readme.READMES[0].read_text(encoding="utf-8")
-    found = text[text.index("## What was found") : text.index("## The commands")]
-    told = []
-    for stem, comparison in TOLD:
-        difference = next(row["difference"] for row in _published(stem) if row["comparison"] == comparison)
-        told.append("{estimate:.3f} [{low:.3f}, {high:.3f}]".format(**difference))
-    assert [" ".join(part.split()) for part in re.findall(r"-?\d\.\d{3}\s+\[.*?\]", found)] == told
+    found = text[text.index("<!-- begin findings -->") : text.index("<!-- end findings -->")]
+    last = next(stem for stem in MIDDLE if (paths.FIGURES / f"{stem}.json").exists())
+    told = [_interval(*one) for one in [*TOLD, (MIDDLE[last], [last], 1)]]
+    assert re.findall(r"-?\d+\.\d+ \[.*?\]", found) == told
     leaking = _published("3_lemoe/kinds")[-1]
     assert f"{leaking['leaking']} of its {leaking['edits']} edits" in found
 
 
 def test_a_series_tells_of_its_own_notebooks_and_claims_and_the_project_of_all() -> None:
     top, *series = (path.read_text(encoding="utf-8") for path in readme.READMES)
-    own = [
-        [promise for promise in contract.all_notebooks() if promise.name.startswith(name)] for name in scorecard.PAPERS
-    ]
-    for text, promises in zip(series, own, strict=True):
-        assert re.findall(r"^\| \[.*?\]\((.*?)\)", text, re.MULTILINE) == [found.notebook.name for found in promises]
-    for promise in contract.all_notebooks():
-        assert f"notebooks/{promise.name}.ipynb" in top
-    assert sum(text.count("| **") for text in series) == top.count("| **") == len(scorecard.verdicts("cpu"))
+    promises = contract.all_notebooks()
+    for text, name in zip(series, scorecard.PAPERS, strict=True):
+        own = [found.notebook.name for found in promises if found.name.startswith(name)]
+        assert re.findall(r"^\| \[.*?\]\((.*?)\)", text, re.MULTILINE) == own
+    asked = re.findall(r"^- \[[\d.]+\]\((.*?)\) \S.*[?.] \S.*\.$", top, re.MULTILINE)
+    assert asked == [f"notebooks/{promise.name}.ipynb" for promise in promises]
+    claims = scorecard.verdicts("cpu")
+    assert sum(text.count("| **") for text in series) == len(claims)
+    told = re.findall(r"^- .*: \*\*.*\(\[[\d.]+\]\((.*?)\)\)\.$", top, re.MULTILINE)
+    assert told == [f"notebooks/{claim['path']}.ipynb" for claim in claims]
+
+
+def test_the_first_page_can_be_read_in_some_minutes() -> None:
+    text = readme.READMES[0].read_text(encoding="utf-8")
+    for markup in (r"```.*?```", r"<!--.*?-->", r"(?<=\])\([^)]*\)"):
+        text = re.sub(markup, "", text, flags=re.DOTALL)
+    assert len(re.findall(r"\w\S*", text)) < 1200  # 940 today, and each claim of steps to come brings a dozen
 
 
 def test_an_edited_table_is_seen_and_a_missing_marker_is_named() -> None:
     path = readme.READMES[0]
     text = path.read_text(encoding="utf-8")
-    edited = text.replace("| [1.1_noise_schedule]", "| [1.1_noise]")
+    edited = text.replace("- [1.1](", "- [1.1.](")
     assert edited != text
     assert readme.renewed(edited, path) == text
     with pytest.raises(UserError, match="begin notebooks"):

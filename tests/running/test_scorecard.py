@@ -7,7 +7,7 @@ import pytest
 
 from lib import paths
 from lib.errors import UserError
-from lib.reporting import claims, provenance
+from lib.reporting import claims, forest, provenance
 from lib.running import contract, scorecard
 from lib.running.contract import Contract, Minutes
 
@@ -70,6 +70,40 @@ def test_every_comparison_is_listed(judged):
     assert frame["measured"][0] == 0.25
 
 
+def test_the_forest_plot_has_every_claim_turned_so_that_right_is_as_claimed(judged, monkeypatch):
+    good, mixed = scorecard.forest_rows("cpu")
+    assert scorecard.counts([good, mixed, mixed]) == {"supported": 1, "not judged": 2}
+    assert (good.paper, good.text, good.unit) == ("InfoDiffusion", "A | good claim", claims.SHARE_UNIT)
+    assert good.beyond[0].estimate == pytest.approx(0.75)
+    assert [found.estimate > 0.5 for found in mixed.beyond] == [True, False, False]
+    assert mixed.decides == 2
+    (judged / "1_infodiffusion/claim_good.json").unlink()
+    monkeypatch.setattr(scorecard, "unjudged", lambda profile: ["1_infodiffusion/claim_good"])
+    assert scorecard.forest_rows("cpu")[0] == forest.Row("InfoDiffusion", "B", claims.NOT_RECORDED, ())
+
+
+def test_a_unit_other_than_shares_reaches_the_forest_plot(judged):
+    parts = (claims.Comparison("loss", "<", unit="nats"),)
+    claim = claims.Claim("good", "A", "Paper", parts, "1_infodiffusion/1.2_a")
+    claims.judge(claim, {"loss": ([1.0, 1.1, 1.2], 1.6)}).save("cpu", "1_infodiffusion/claim_good")
+    row = scorecard.forest_rows("cpu")[0]
+    assert row.unit == "nats"
+    assert row.beyond[0].estimate == pytest.approx(0.5)
+
+
+def test_a_claim_is_told_in_a_sentence_with_the_number_that_decides(judged):
+    good, mixed = map(scorecard.told, scorecard.verdicts("cpu"))
+    assert scorecard.told_by_paper("cpu") == {"InfoDiffusion": [good], "Heterogeneous distillation": [mixed]}
+    assert good.startswith("**A | good claim.** So it is here (x, claimed above 0: 0.750 [")
+    assert good.endswith("], 3 seeds (no items, so no floor)).")
+    assert "Not judged, since one seed says nothing about another (third, claimed above 0: -0.9" in mixed
+    parts = (claims.Comparison("x", ">"),)
+    claim = claims.Claim("good", "A", "Paper", parts, "1_infodiffusion/1.2_a", claims.Gate("it learns", above=0.5))
+    claims.judge(claim, {"x": ([0.9, 0.8, 0.85], 0.1)}, 0.25).save("cpu", "1_infodiffusion/claim_good")
+    told = scorecard.told(scorecard.verdicts("cpu")[0])
+    assert told == "**A.** It cannot be tested at this size: it learns is 0.250, and more than 0.5 is needed."
+
+
 def test_a_failed_gate_is_told_with_its_number(judged):
     parts = (claims.Comparison("x", ">"),)
     claim = claims.Claim("good", "A", "Paper", parts, "1_infodiffusion/1.2_a", claims.Gate("it learns", above=0.5))
@@ -90,9 +124,13 @@ def test_a_comparison_without_records_is_shown_as_such(judged):
     parts = (claims.Comparison("first", ">"), claims.Comparison("second", ">"))
     claim = claims.Claim("good", "Half of it", "Paper", parts, "1_infodiffusion/1.2_a")
     claims.judge(claim, {"first": ([0.9, 0.8, 0.85], 0.1), "second": None}).save("cpu", "1_infodiffusion/claim_good")
+    assert scorecard.forest_rows("cpu")[0].verdict == "inconclusive, 1 of 2 recorded"
     row = scorecard.markdown(paths.NOTEBOOKS.parent).splitlines()[2]
     assert "| second: not recorded | **inconclusive (second: not recorded)** |" in row
     assert scorecard.comparisons("cpu", "5_scorecard/comparisons").frame["measured"].isna().sum() == 1
+    claims.judge(claim, {"first": None, "second": None}).save("cpu", "1_infodiffusion/claim_good")
+    assert scorecard.forest_rows("cpu")[0].verdict == claims.NOT_RECORDED
+    assert scorecard.told(scorecard.verdicts("cpu")[0]) == "**Half of it.** Not recorded yet."
 
 
 def test_the_readme_of_a_series_has_its_own_claims(judged):

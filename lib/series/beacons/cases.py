@@ -174,7 +174,7 @@ def reweighted(arm: Weighing, seed: int, profile: str) -> Case:
 
 
 def grid(method: str, count: int, seed: int, profile: str) -> Case:
-    """Return the case of a cell of Table B1: a method on N facts, read in every way.
+    """Return the case of a cell of the grid (2.6): a method on N facts, read in every way.
 
     The steps are the per-fact budget of N facts, at most those of an arm; beyond an arm's pool they grow with N, so
     that a fact is seen as often as there. No claim rests on it: extended rows, but for LoRA at the middle N, so that a

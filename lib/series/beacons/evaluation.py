@@ -122,6 +122,11 @@ def paired(
     ]
 
 
+def other_targets(frame: pd.DataFrame) -> pd.Series:
+    """Return for each fact (columns kind, target) the target of the next fact of its kind, the last one's the first."""
+    return frame.groupby("kind")["target"].transform(lambda targets: list(targets[1:]) + list(targets[:1]))
+
+
 def trained(frame: pd.DataFrame) -> pd.Series:
     """Mark the facts that were trained on: what a filter keeps."""
     return frame["trained"].astype(bool)
@@ -155,9 +160,10 @@ def lost(alone: records.Record, together: records.Record, score: str) -> pd.Seri
 
 
 def interference_row(alone: Sequence[records.Record], together: Sequence[records.Record]) -> dict[str, Any]:
-    """Return a row of the table of interference: right alone and among N, and what was lost of each score.
+    """Return a row of the table of interference: right alone and among N, and what learning together costs each score.
 
-    Of distance and loss, which are better when low, too: alone minus among N. Intervals over seeds from three on.
+    Of shares alone minus among N; of distance and loss, which are better when low, among N minus alone: above 0 is a
+    cost in every column. Intervals over seeds from three on.
     """
     row: dict[str, Any] = {}
     for score, title in SCORES.items():
@@ -165,8 +171,9 @@ def interference_row(alone: Sequence[records.Record], together: Sequence[records
             sides = zip(("right alone", "right among N"), paired(alone, together, score), strict=True)
             row |= {name: float(np.mean([part.mean() for part in parts])) for name, parts in sides}
         least, most = BOUNDS[score]
-        gone = [lost(one, other, score) for one, other in zip(alone, together, strict=True)]
-        row[f"lost: {title}"] = summary(gone, (least - most, most - least))
+        sign = -1 if score in ("raw", "loss") else 1
+        gone = [sign * lost(one, other, score) for one, other in zip(alone, together, strict=True)]
+        row[f"{'lost' if sign > 0 else 'added'}: {title}"] = summary(gone, (least - most, most - least))
     return row
 
 

@@ -13,7 +13,8 @@ from lib import records
 from lib.intervals import Side
 from lib.records import Case, Record
 from lib.reporting.claims import Claim, Verdict, judge
-from lib.series.beacons import drawn_cases, evaluation, gates, hypotheses, pushing
+from lib.reporting.sentences import tell
+from lib.series.beacons import drawn_cases, evaluation, gates, hypotheses, pushing, telling
 from lib.series.beacons.building import sizes_of
 from lib.series.beacons.rows import FILTERS
 
@@ -144,15 +145,15 @@ class Read:
         return [one.verdict() for one in NEEDED[self.notebook][1](self.runs)] if self.seeds else []
 
     def told(self) -> str:
-        """Return one line: how many seeds are judged, of how many, and how many rows are pending."""
+        """Return one sentence: how many seeds are judged, of how many, and how many rows are pending."""
         left = f"; {len(self.pending)} rows are pending, from {self.pending[0]} on" if self.pending else ""
-        return f"facts drawn anew by every seed: {self.seeds} of {self.planned} seeds are recorded{left}"
+        return f"Facts drawn anew by every seed: {self.seeds} of {self.planned} seeds are recorded{left}."
 
     def show(self) -> None:
-        """Print what there is, then display each verdict in a notebook."""
-        print(self.told())
+        """Display each verdict in a notebook and say what is in it; nothing where no seed is whole."""
         for verdict in self.verdicts():
             verdict.show()
+            tell(telling.judged(verdict))
 
 
 def read(notebook: str, profile: str) -> Read:

@@ -1,4 +1,4 @@
-"""A widget of the Beacons series: pick a fact, watch it move in the plane of the hidden state's shift, step by step.
+"""A widget of the Beacons series: pick a fact, watch the distance of its answer, update after update.
 
 Where nobody can move it, a picture and the answers of one fact take its place.
 """
@@ -20,7 +20,7 @@ NOTHING = "(nothing)"
 
 
 def trajectory_explorer(frame: pd.DataFrame, named: Mapping[str, BeaconFact], identity: str) -> None:
-    """Show a fact's path in the plane (x, y) of `pushing.trajectories`, with a choice of facts and a slider over steps.
+    """Show a fact's distance over updates (`pushing.trajectories`), with a choice of facts and a slider over readings.
 
     `named` are the facts by identity, `identity` is shown first. A picture and its answers where nobody can move a
     slider. Raises `KeyError` for a fact without a trajectory.
@@ -57,21 +57,17 @@ def trajectory_box(frame: pd.DataFrame, named: Mapping[str, BeaconFact], identit
 
 
 def path_figure(frame: pd.DataFrame, identity: str, readings: int) -> Figure:
-    """Return the figure of a fact's first readings in the plane, over the last ones of all facts; outside pyplot."""
-    figure = Figure(figsize=(7.2, 3.8), layout="constrained")
-    plane, curve = figure.subplots(1, 2)
-    ends = frame[frame["step"] == frame["step"].max()]
-    plane.plot(ends["x"], ends["y"], ".", color="0.75", label="other facts, at the end", markevery=1)
+    """Return the figure of a fact's distance over its first readings, beside d(0) as a dotted line; outside pyplot."""
+    figure = Figure(figsize=(6.4, 3.4), layout="constrained")
+    curve = figure.subplots()
     path = _path(frame, identity).iloc[:readings]
-    plane.plot(path["x"], path["y"], "k-o", label="this fact", markevery=1)
     away = path[path["pushed"]]
-    plane.plot(away["x"], away["y"], "rX", markersize=9, label="pushed away", markevery=1)
-    plane.set(xlabel="first component of the shift", ylabel="second component")
+    curve.axhline(float(path["d"].iloc[0]), color="0.5", linestyle=":", label="d(0), before training")
     curve.plot(path["step"], path["d"], "k-o", label="distance d", markevery=1)
-    curve.plot(away["step"], away["d"], "rX", markersize=9, label="pushed away", markevery=1)
+    curve.plot(away["step"], away["d"], "rX", markersize=10, label="pushed away", markevery=1)
     top = max(1.0, float(_path(frame, identity)["d"].max()))
-    curve.set(xlabel="updates", ylabel="distance d", xlim=(-0.5, frame["step"].max() + 0.5), ylim=(-0.03, top + 0.03))
-    figure.legend(*plane.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    curve.set(xlabel="updates", ylabel="distance d", xlim=(-0.5, frame["step"].max() + 0.5), ylim=(-0.05, top + 0.05))
+    figure.legend(*curve.get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
 
 

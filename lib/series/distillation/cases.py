@@ -27,7 +27,7 @@ ON_SLICES = ("teacher", *COMPARED)
 COSTED = ("sft", "forward_kl", "ours", "gkd")
 PARTS = 2  # of a step: neighbours are of similar length, so less is padded
 TIMED = 20  # steps of each: of so many about a quarter are on-policy in GKD, as in a whole training
-SIMILARITY = tuple(f"main/{method}/seed0" for method in ("sft", "forward_kl", "ours"))  # Figure K1
+SIMILARITY = tuple(f"main/{method}/seed0" for method in ("sft", "forward_kl", "ours"))  # layers compared in 4.1
 
 
 def instructions_digest(suite: suites.Name) -> str:
@@ -66,6 +66,7 @@ def teacher_config(profile: str) -> TeacherConfig:
             steps=sizes.teacher_steps,
             batch=sizes.teacher_batch,
             rate=sizes.teacher_rate,
+            warm_up=sizes.warm_up,
             micro_batches=sizes.teacher_parts,
             checkpointing=sizes.checkpointing,
         ),
@@ -103,7 +104,7 @@ def kept(profile: str) -> records.Case:
 
 
 def main(method: str, seed: int, profile: str) -> records.Case:
-    """Return the case of a method of the main table (Table K1)."""
+    """Return the case of a method of the main table (4.2)."""
     row = METHODS[method]
     return _arm(f"main/{method}/seed{seed}", row, seed, profile, core=row.core)
 
@@ -121,12 +122,12 @@ def longer(method: str, seed: int, profile: str) -> records.Case:
 
 
 def ablation(name: str, profile: str) -> records.Case:
-    """Return the case of our method with one thing changed (Table K2)."""
+    """Return the case of our method with one thing changed (4.3)."""
     return _arm(f"ablation/{name}/seed0", ABLATIONS[name], 0, profile, core=ABLATIONS[name].core)
 
 
 def students(profile: str) -> dict[str, tuple[str, dict[str, Any]]]:
-    """Return the students of Table K3 besides the main one: title and changes to its build, by name."""
+    """Return the students of 4.4 besides the main one: title and changes to its build, by name."""
     sizes = profiles.profile(profile).distillation
     found = {
         f"gpt2_{layers}x{width}": (
@@ -140,13 +141,13 @@ def students(profile: str) -> dict[str, tuple[str, dict[str, Any]]]:
 
 
 def pair(student: str, method: str, profile: str) -> records.Case:
-    """Return the case of a method on another student (Table K3), at the first seed."""
+    """Return the case of a method on another student (4.4), at the first seed."""
     row = dataclasses.replace(METHODS[method], student=students(profile)[student][1])
     return _arm(f"pairs/{student}/{method}/seed0", row, 0, profile, core=False)
 
 
 def own_tokenizer(method: str, profile: str) -> records.Case:
-    """Return the case of a student with a tokenizer of its own (Table K3), at the first seed."""
+    """Return the case of a student with a tokenizer of its own (4.4), at the first seed."""
     return _arm(f"pairs/own_tokenizer/{method}/seed0", OWN_TOKENIZER[method], 0, profile, core=False)
 
 
@@ -175,7 +176,7 @@ def costed() -> list[tuple[str, str]]:
 
 
 def cost(profile: str) -> records.Case:
-    """Return the case that times a training step of some methods, the teacher live or cached (Figure K4)."""
+    """Return the case that times a training step of some methods, the teacher live or cached (4.5)."""
     rows = {
         f"{method}/{signals}": arm_config(METHODS[method], profile, {"signals": signals})
         for method, signals in costed()
@@ -215,7 +216,12 @@ def arm_config(row: Method, profile: str, changes: dict[str, Any] | None = None,
         ),
         data=data_config(profile),
         training=TrainingConfig(
-            steps=steps, batch=sizes.batch, rate=sizes.rate, optimiser=sizes.optimiser, micro_batches=PARTS
+            steps=steps,
+            batch=sizes.batch,
+            rate=sizes.rate,
+            warm_up=sizes.warm_up,
+            optimiser=sizes.optimiser,
+            micro_batches=PARTS,
         ),
         decoding=decoding_config(profile),
         decoding_seeds=sizes.decoding_seeds,

@@ -9,10 +9,11 @@ profile: ten for what the main claims compare, three for all else (docs/distilla
 import math
 from collections.abc import Mapping, Sequence
 
-from lib.reporting.claims import Claim, Comparison
+from lib.reporting.claims import POINTS_UNIT, Claim, Comparison
 from lib.series.distillation.evaluation import POINTS_APART
 from lib.series.distillation.gates import GATE
 
+LOSS_UNIT = "nats"  # a token
 SOURCE = "Heterogeneous distillation, abstract"
 TITLES = {"gpt2": "GPT-2 style", "llama": "Llama style"}
 # Rules that learn the proportions while the student learns; of them the one of least validation loss is judged.
@@ -33,7 +34,7 @@ def middle(students: Sequence[str]) -> Claim:
         id="middle",
         text="The middle-layer loss helps heterogeneous distillation, at equal steps (held-out loss)",
         source=SOURCE,
-        comparisons=tuple(Comparison(of_student(student), "<") for student in students),
+        comparisons=tuple(Comparison(of_student(student), "<", unit=LOSS_UNIT) for student in students),
         notebook="4_hetero_kd/4.2_main_table",
         gate=GATE,
     )
@@ -45,7 +46,7 @@ def middle_answers(students: Sequence[str]) -> Claim:
         id="middle_answers",
         text="The middle-layer loss makes better answers, at equal steps (greedy ROUGE-L)",
         source=SOURCE,
-        comparisons=tuple(Comparison(of_student(student), ">", 0.0, POINTS_APART) for student in students),
+        comparisons=tuple(Comparison(of_student(student), ">", 0.0, POINTS_APART, POINTS_UNIT) for student in students),
         notebook="4_hetero_kd/4.2_main_table",
         gate=GATE,
     )
@@ -58,7 +59,9 @@ def controls(students: Sequence[str]) -> Claim:
         text="The mapping rule and the alignment module matter: ours beats reversed, random and frozen controls",
         source=SOURCE,
         comparisons=tuple(
-            Comparison(of_student(student, told), "<") for student in students for told in CONTROLS.values()
+            Comparison(of_student(student, told), "<", unit=LOSS_UNIT)
+            for student in students
+            for told in CONTROLS.values()
         ),
         notebook="4_hetero_kd/4.3_ablations",
         gate=GATE,
@@ -71,7 +74,7 @@ def proportions() -> Claim:
         id="proportions",
         text="Optimising the proportions of the losses jointly helps",
         source=SOURCE,
-        comparisons=tuple(Comparison(name, "<") for name in LEARNT_MINUS.values()),
+        comparisons=tuple(Comparison(name, "<", unit=LOSS_UNIT) for name in LEARNT_MINUS.values()),
         notebook="4_hetero_kd/4.3_ablations",
         gate=GATE,
     )
@@ -83,7 +86,9 @@ def heterogeneous() -> Claim:
         id="heterogeneous",
         text="What the middle-layer loss gives does not ask for a shared structure",
         source=SOURCE,
-        comparisons=tuple(Comparison(f"{half} students: ours minus output only", "<") for half in HALVES),
+        comparisons=tuple(
+            Comparison(f"{half} students: ours minus output only", "<", unit=LOSS_UNIT) for half in HALVES
+        ),
         notebook="4_hetero_kd/4.4_heterogeneity",
         gate=GATE,
     )

@@ -8,6 +8,7 @@ import pandas as pd
 from lib import intervals
 from lib.intervals import Interval
 from lib.series.distillation import evaluation, language_cases, language_scores
+from lib.series.distillation.answered import TOLD
 from lib.series.distillation.language_cases import OURS, OUTPUT, ROWS
 from lib.series.distillation.verdicts import Known, Runs, distances, pair
 from lib.series.distillation.world import Splits
@@ -34,7 +35,7 @@ def main_table(known: Known, student: str = "gpt2") -> pd.DataFrame:
         losses, answers, found = (read(student, method) for read in (known.losses, known.answers, known.of))
         if losses is not None and answers is not None and found is not None:
             drawn_runs = [language_scores.sampled(record, known.items) for record in found]
-            row = {"method": ROWS[method].title, "seeds": len(losses), LOSS: _mean(losses, "loss")}
+            row = {"method": TOLD.get(method, ROWS[method].title), "seeds": len(losses), LOSS: _mean(losses, "loss")}
             rows.append(row | _scores(answers) | _drawn(drawn_runs))
     columns = ["method", "seeds", LOSS, *_TITLES.values(), SAMPLED]
     return pd.DataFrame(rows, columns=columns, dtype=object)

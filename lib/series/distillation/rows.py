@@ -57,7 +57,7 @@ def _ours(group: str, title: str, core: bool = False, student: dict[str, Any] | 
     return Method(title=title, objective=objective, student=student or {}, core=core, group=group)
 
 
-# Our method with one thing changed (Table K2); controls are core.
+# Our method with one thing changed; controls are core.
 ABLATIONS: Registry[Method] = Registry(
     "ablation",
     {
@@ -89,7 +89,7 @@ def _own(title: str, **objective: Any) -> Method:
     return Method(title=title, objective=objective, student={"tokenizer": "own", "init": "scratch"})
 
 
-# Students with another tokenizer than their teacher's (Table K3), from scratch.
+# Students with another tokenizer than their teacher's, from scratch.
 OWN_TOKENIZER: Registry[Method] = Registry(
     "method with its own tokenizer",
     {

@@ -171,7 +171,10 @@ def own_seed(seed: int, profile: str) -> int:
 
 
 def sampling(name: str, model: str, seed: int, profile: str) -> records.Case:
-    """Return the case that draws with a trained model in all numbers of steps, by both samplers (Figure 6)."""
+    """Return the case that draws with a trained model in all numbers of steps, by both samplers (Figure 6).
+
+    It is a core row where all models are, on the tasks of which the figure is drawn.
+    """
     sizes, seed = profiles.profile(profile).diffusion, own_seed(seed, profile)
     trained = case(name, model, seed, profile)
     return records.Case(
@@ -188,7 +191,7 @@ def sampling(name: str, model: str, seed: int, profile: str) -> records.Case:
         compute=sweep.draw,
         frames=frames.SAMPLED,
         inputs={"model": trained},
-        row=_row(False, profile),
+        row=_row(sizes.all_core and name in CORE_TASKS, profile),
     )
 
 

@@ -10,7 +10,7 @@ from lib import intervals, profiles, records
 from lib.intervals import Interval
 from lib.series.infodiffusion import cases, gates
 from lib.series.infodiffusion.run import WATCHED
-from lib.series.infodiffusion.sweep import CLAMPED
+from lib.series.infodiffusion.sweep import CLAMPED, WARM
 from lib.text import metrics, scores
 from lib.text.pairs import PairSet
 
@@ -73,9 +73,11 @@ def margin(task: gates.Task | None) -> float | None:
 def by_group(values: ArrayLike, pairs: PairSet) -> np.ndarray:
     """Return the means of test items over the groups (verse, conversation, subject) of `pairs`, (groups,).
 
-    Items of one group are not independent: two questions on one country share its name. Groups in sorted order.
+    Items of one group are not independent: two questions on one country share its name. Files of the user's name no
+    groups: there it is the items of one source. Groups in sorted order.
     """
-    groups = pairs["test"]["group"][: len(np.asarray(values))]
+    test = pairs["test"]
+    groups = test["group" if "group" in test.column_names else "src"][: len(np.asarray(values))]
     return pd.Series(np.asarray(values, dtype=float)).groupby(list(groups)).mean().to_numpy()
 
 
@@ -133,3 +135,70 @@ def order_correlation(frame: pd.DataFrame, x: str, y: str) -> Interval:
         if len(part) >= 4 and part[x].nunique() > 1 and part[y].nunique() > 1:
             found.append(part[x].corr(part[y], method="spearman"))
     return intervals.mean_interval(np.array(found)) if len(found) > 1 else Interval(np.nan, np.nan, np.nan)
+
+
+def widest_spread(settled: Sequence[pd.DataFrame], first: int = 50) -> int:
+    """Return the item, of the first ones, whose words settle furthest apart: by the deviation of their settling steps.
+
+    `settled` has the frame of each model, rows `item` and `step`; the deviation is averaged over the models.
+    """
+    spreads = [frame[frame["item"] < first].groupby("item")["step"].std() for frame in settled]
+    return int(pd.concat(spreads, axis=1).mean(axis=1, skipna=False).fillna(0).idxmax())
+
+
+def mean_of(by_seed: Sequence[ArrayLike], bounds: intervals.Bounds = intervals.SHARE) -> Interval:
+    """Return the mean of a measure over training seeds, of each a vector of items, with its 95 % interval.
+
+    From three seeds on Student's over them, with the floor of their items; of fewer a bootstrap over the items, which
+    says nothing about another training. Raises as `intervals.over_seeds` and `intervals.mean_interval`.
+    """
+    if len(by_seed) >= intervals.MINIMUM_SEEDS:
+        return intervals.over_seeds(by_seed, bounds=bounds)
+    return intervals.mean_interval(np.mean([np.asarray(one, float) for one in by_seed], axis=0), bounds=bounds)
+
+
+def minus(
+    by_seed: Mapping[str, Sequence[pd.DataFrame]], metric: str, pairs: PairSet | None = None
+) -> tuple[Interval, str]:
+    """Return the first row's mean minus the second's, paired, with its 95 % interval, and what it is over, in words.
+
+    `by_seed` has two rows, of each the scores per item a training seed; with `pairs`, items of one group are averaged
+    first (`by_group`). Raises `ValueError` where nothing is recorded.
+    """
+    sides = [
+        [one[metric] if pairs is None else by_group(one[metric], pairs) for one in rows] for rows in by_seed.values()
+    ]
+    sample = intervals.Sample.of(*([np.asarray(one, float) for one in side] for side in sides))
+    return sample.interval(0.95, intervals.DIFFERENCE), sample.told(intervals.DIFFERENCE)
+
+
+def walk(sweeps: Sequence[pd.DataFrame], sampler: str, metric: str) -> dict[int, Interval]:
+    """Return a measure over sampling steps (step: interval) by one sampler, over the seeds of `swept` as `mean_of`."""
+    tables = [_by_steps(sweep, sampler, metric) for sweep in sweeps]
+    steps = sorted(set.intersection(*(set(map(int, table.columns)) for table in tables)))
+    return {step: mean_of([table[step].to_numpy() for table in tables]) for step in steps}
+
+
+def more_steps(sweeps: Sequence[pd.DataFrame], sampler: str, few: int, many: int) -> tuple[Interval, str]:
+    """Return BLEU in `many` sampling steps minus in `few`, paired, with its interval, and what it is over."""
+    tables = [_by_steps(sweep, sampler, "bleu") for sweep in sweeps]
+    sample = intervals.Sample.of(*([table[steps].to_numpy() for table in tables] for steps in (many, few)))
+    return sample.interval(0.95, intervals.DIFFERENCE), sample.told(intervals.DIFFERENCE)
+
+
+def temperatures(sweeps: Sequence[pd.DataFrame], record: records.Record) -> dict[float, tuple[Interval, Interval]]:
+    """Return Diverse-4 and BLEU at each temperature of a sweep; where none was tried, at the model's own, 1."""
+    names = [name for name in sweeps[0]["sampler"].unique() if str(name).startswith(WARM)]
+    if names:
+        found = {float(name.removeprefix(WARM)): [one[one["sampler"] == name] for one in sweeps] for name in names}
+    else:
+        own, steps = walked_throughout(record)[0], record.config["trained"]["method"]["sampling"]["steps"]
+        found = {1.0: [one[(one["sampler"] == own) & (one["steps"] == steps)] for one in sweeps]}
+    return {
+        warmth: (mean_of([part["diverse_4"] for part in parts]), mean_of([part["bleu"] for part in parts]))
+        for warmth, parts in sorted(found.items())
+    }
+
+
+def _by_steps(sweep: pd.DataFrame, sampler: str, metric: str) -> pd.DataFrame:
+    return sweep[sweep["sampler"] == sampler].pivot(index="item", columns="steps", values=metric)

@@ -19,6 +19,7 @@ from lib.reporting import figures
 from lib.reporting.interactive import PLAY_INTERVAL, interactive
 from lib.reporting.looks import LINES, MARKERS
 from lib.series.infodiffusion import cases
+from lib.text import bible
 from lib.text.vocabulary import Vocabulary
 
 # A line style and a marker for each word, so that a grey print loses nothing.
@@ -26,14 +27,17 @@ MOST_WORDS = len(LINES) * len(MARKERS)
 ROWS = 16  # of a legend as high as the picture
 FEW = (1, 2, 3, 5, 8, 12)  # sampling steps that are printed, with the last
 NOTHING = "(no words)"
+WIDTH, SHARP = 720, 200  # pixels that a picture is wide on the page, and the dots an inch that it holds
 
 Decode = Callable[[str], Mapping[int, str]]
+Read = Callable[[str], tuple[str, list[str]]]
 
 
 def schedule_explorer(vocabulary: Vocabulary, sentence: str, steps: int, lam: float = 0.5) -> None:
     """Show the signal that each word of a sentence keeps over t = 0 .. T = steps, with a slider for lambda in [0, 1].
 
-    A picture without controls where nobody can move them; one line for a sentence that cannot be drawn. Raises
+    The sentence is read as `typed` says. A picture without controls where nobody can move them; one line for a sentence
+    that cannot be drawn. Raises
     `UserError` for fewer than 1 step and for another lambda.
     """
     if steps < 1:
@@ -47,27 +51,41 @@ def schedule_explorer(vocabulary: Vocabulary, sentence: str, steps: int, lam: fl
     if note:
         print(note)
     if picture:
-        display(Image(data=picture, format="png"))
+        display(Image(data=picture, format="png", width=WIDTH))
 
 
 def decoding_slider(record: Record, sentence: str, seed: int) -> None:
     """Show how the model of a record rewrites a sentence, with a slider over its sampling steps; settled words bold.
 
-    A few steps as text where nobody can move a slider; one line where the record has no published weights, and for a
-    sentence that the model does not take.
+    The sentence is read as `typed` says. Where nobody can move a slider, a few steps as text, those that change
+    something; one line where the record has no published weights, and for a sentence that the model does not take.
     """
     try:
-        decode = partial(cases.Writer.of(record).steps, seed=seed)
+        writer = cases.Writer.of(record)
     except KeyError:
         print(f"{record.case}: no weights are published with this record, so it cannot decode here")
         return
     except UserError as error:
         print(error)
         return
+    read = partial(typed, writer.run.data.vocabulary)
+    decode = partial(writer.steps, seed=seed)
     if interactive():
-        display(decoding_box(decode, sentence))
+        display(decoding_box(decode, sentence, read))
     else:
-        _print_steps(decode, sentence)
+        _print_steps(decode, sentence, read)
+
+
+def typed(vocabulary: Vocabulary, sentence: str) -> tuple[str, list[str]]:
+    """Return what somebody typed as the corpus has it, and its unknown words, each once.
+
+    In lower case, words and punctuation marks apart; a word that the vocabulary knows as it stands is left alone.
+    """
+    words: list[str] = []
+    for word in sentence.lower().split():
+        known = vocabulary.unk not in vocabulary.encode(word)
+        words += [word] if known else bible.normalise(word).split() or [word]
+    return " ".join(words), [word for word in dict.fromkeys(words) if vocabulary.unk in vocabulary.encode(word)]
 
 
 def schedule_box(vocabulary: Vocabulary, sentence: str, steps: int, lam: float) -> ipywidgets.VBox:
@@ -76,7 +94,7 @@ def schedule_box(vocabulary: Vocabulary, sentence: str, steps: int, lam: float) 
     slider = ipywidgets.FloatSlider(
         value=lam, min=0.0, max=1.0, step=0.05, description="lambda", continuous_update=False
     )
-    picture, note = ipywidgets.Image(format="png"), ipywidgets.HTML()
+    picture, note = ipywidgets.Image(format="png", width=WIDTH), ipywidgets.HTML()
 
     def show(_: object = None) -> None:
         drawn, line = _picture(vocabulary, text.value, steps, slider.value)
@@ -89,8 +107,10 @@ def schedule_box(vocabulary: Vocabulary, sentence: str, steps: int, lam: float) 
     return ipywidgets.VBox([text, slider, picture, note])
 
 
-def decoding_box(decode: Decode, sentence: str) -> ipywidgets.VBox:
+def decoding_box(decode: Decode, sentence: str, read: Read) -> ipywidgets.VBox:
     """Return the controls of `decoding_slider` and what they show; `decode` gives {step from 1: text} of a sentence.
+
+    `read` gives what somebody typed as words of the corpus, and which of them are unknown.
 
     The sentence is decoded at once, and again whenever the button is clicked; a `UserError` of `decode` is the line
     that is shown then.
@@ -99,7 +119,7 @@ def decoding_box(decode: Decode, sentence: str) -> ipywidgets.VBox:
     play = ipywidgets.Play(min=1, max=1, value=1, interval=PLAY_INTERVAL)
     slider = ipywidgets.IntSlider(min=1, max=1, value=1, description="step")
     ipywidgets.jslink((play, "value"), (slider, "value"))
-    controls, shown = ipywidgets.HBox([play, slider]), ipywidgets.HTML()
+    controls, note, shown = ipywidgets.HBox([play, slider]), ipywidgets.HTML(), ipywidgets.HTML()
     pages: list[str] = []
 
     def turn(_: object = None) -> None:
@@ -110,7 +130,9 @@ def decoding_box(decode: Decode, sentence: str) -> ipywidgets.VBox:
         pages.clear()
         button.disabled = True  # until the model has written: clicks in between would wait in line
         try:
-            pages.extend(_bold(words) for words in marked(list(decode(text.value).values())))
+            source, unknown = read(text.value)
+            note.value = html.escape(_unread(unknown))
+            pages.extend(_bold(words) for words in marked(list(decode(source).values())))
             play.max = slider.max = len(pages)
             slider.value = 1
             turn()
@@ -123,22 +145,21 @@ def decoding_box(decode: Decode, sentence: str) -> ipywidgets.VBox:
     slider.observe(turn, "value")
     button.on_click(click)
     click()
-    return ipywidgets.VBox([text, button, controls, shown])
+    return ipywidgets.VBox([text, button, note, controls, shown])
 
 
 def curves(vocabulary: Vocabulary, sentence: str, steps: int, lam: float) -> tuple[dict[str, Tensor], list[str]]:
     """Return abar (steps + 1,) at t = 0 .. steps of each known word, the most informative first, and the unknown words.
 
-    Each word once, with its e(w) in this sentence. Raises `UserError` for a sentence without a known word and for one
-    with more different words than lines can be told apart (25, our choice).
+    The sentence is read as `typed` says. Each word once, with its e(w) in this sentence. Raises `UserError` for a
+    sentence without a known word and for one with more different words than lines can be told apart (25, our choice).
     """
-    words = sentence.split()
-    if not words:
-        raise UserError("the sentence is empty: write some words, with blanks between them")
-    unknown = [word for word in dict.fromkeys(words) if vocabulary.unk in vocabulary.encode(word)]
+    sentence, unknown = typed(vocabulary, sentence)
+    if not sentence:
+        raise UserError("the sentence is empty: write some words")
     ids = [number for number in vocabulary.encode(sentence) if number != vocabulary.unk]
     if not ids:
-        raise UserError(f"no word is in the vocabulary ({', '.join(unknown)}): write others, in the case of the corpus")
+        raise UserError(f"no word is in the vocabulary ({', '.join(unknown)}): write others")
     if len(set(ids)) > MOST_WORDS:
         raise UserError(f"the sentence has {len(set(ids))} different words: give at most {MOST_WORDS}")
     e = schedule.relative_information(vocabulary.information()[ids])
@@ -181,7 +202,7 @@ def _picture(vocabulary: Vocabulary, sentence: str, steps: int, lam: float) -> t
     except UserError as error:
         return b"", str(error)
     buffer = io.BytesIO()
-    curves_figure(drawn, steps).savefig(buffer, format="png", dpi=100, metadata=figures.METADATA["png"])
+    curves_figure(drawn, steps).savefig(buffer, format="png", dpi=SHARP, metadata=figures.METADATA["png"])
     return buffer.getvalue(), f"not in the vocabulary, and left out: {', '.join(unknown)}" if unknown else ""
 
 
@@ -195,12 +216,24 @@ def _bold(words: Sequence[tuple[str, bool]]) -> str:
     return " ".join(parts) or NOTHING
 
 
-def _print_steps(decode: Decode, sentence: str) -> None:
+def _unread(unknown: Sequence[str]) -> str:
+    return f"not in the vocabulary, so the model sees <unk> there: {', '.join(unknown)}" if unknown else ""
+
+
+def _print_steps(decode: Decode, sentence: str, read: Read) -> None:
+    source, unknown = read(sentence)
     try:
-        texts = decode(sentence)
+        texts = decode(source)
     except UserError as error:
         print(error)
         return
-    print(f"source:   {sentence}")
+    print(f"source:   {source}")
+    if unknown:
+        print(_unread(unknown))
+    before = None
     for step in sorted({*FEW, len(texts)} & texts.keys()):
-        print(f"step {step:3}: {texts[step] or NOTHING}")
+        if texts[step] != before:
+            print(f"step {step:3}: {texts[step] or NOTHING}")
+        elif step == len(texts):
+            print(f"step {step:3}: the same")
+        before = texts[step]

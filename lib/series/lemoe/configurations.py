@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from lib import profiles, records
 from lib.editing.mend import MendConfig
 from lib.records import digests
-from lib.series.lemoe import edit_files, edit_sets, file_runs, frames, locality, run
+from lib.series.lemoe import edit_files, edit_sets, file_runs, frames, locality, released, run
 from lib.series.lemoe.edit_files import SERIES
 from lib.series.lemoe.rows import Row
 from lib.series.lemoe.run import RunConfig
@@ -29,7 +29,7 @@ def configuration(
     """
     chosen, one = profiles.profile(profile), ROWS[row]
     edits = edits or chosen.editing.sets[0]
-    settings = one.configure(chosen.editing)
+    settings = released.settings(row, one, chosen.editing)
     if "steps" in type(settings).model_fields and row not in STOPPED:  # whose cap is a size of its own
         settings = settings.model_copy(update={"steps": min(settings.steps, chosen.editing.longest)})
     config = {

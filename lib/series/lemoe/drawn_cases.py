@@ -184,6 +184,8 @@ def _case(
     """Return the case of a draw; its seed decides draw, order and initial weights, but for those that are given."""
     if "seed" in type(run.settings).model_fields and run.row != "validated/mend":
         run = changed(run, seed=seed if weights is None else weights)
+    if "packed" in type(run.settings).model_fields:
+        run = changed(run, packed=True)
     config = drawn.DrawConfig(
         run=run,
         draw=seed if draw is None else draw,

@@ -122,11 +122,16 @@ def test_interference_is_taken_over_facts_that_both_know():
     assert found.to_dict() == {A: 0.0, B: 1.0}
 
 
+def test_each_fact_is_held_against_the_next_target_of_its_kind():
+    frame = pd.DataFrame({"kind": ["place", "time", "place", "place"], "target": ["Lima", "1810", "Rome", "Oslo"]})
+    assert evaluation.other_targets(frame).tolist() == ["Rome", "1810", "Oslo", "Lima"]
+
+
 def test_rows_of_the_tables():
     row = evaluation.interference_row([alone()] * 3, [TOGETHER] * 3)
     assert (row["right alone"], row["right among N"]) == (1.0, 0.5)  # of A and B
     assert row["lost: right"] == (0.5, -1.0, 1.0)  # of A nothing, of B all: two facts say next to nothing
-    assert row["lost: loss (nats a token)"].estimate == pytest.approx(1.0 - 1.5)
+    assert row["added: loss (nats a token)"].estimate == pytest.approx(1.5 - 1.0)
     assert row["lost: right, paraphrase"] is None  # facts alone were not asked so here
     every = record(TOGETHER.frames["answers"], trained=(A, B, C, D))
     row = evaluation.arm_row([TOGETHER], [every])

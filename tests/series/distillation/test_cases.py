@@ -48,7 +48,8 @@ def test_the_teacher_of_a_profile_is_adapted_as_it_says() -> None:
     paper, cpu = (cases.teacher_config(name) for name in ("paper", "cpu"))
     assert (paper.layer, paper.dtype, paper.frozen, paper.training.checkpointing) == (24, "bfloat16", "bfloat16", True)
     assert (cpu.dtype, cpu.frozen, cpu.training.checkpointing) == ("bfloat16", "float32", False)
-    assert paper.training.micro_batches == cpu.training.micro_batches == cases.PARTS
+    assert cpu.training.micro_batches == cases.PARTS
+    assert (paper.training.batch, paper.training.micro_batches) == (32, 4)  # eight rows at a time fit a card
 
 
 def test_ours_is_output_only_and_the_middle_loss() -> None:

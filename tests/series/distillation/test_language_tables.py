@@ -51,14 +51,14 @@ def test_the_main_table_shows_what_is_recorded_beside_what_needs_no_model(known)
     found = language_tables.main_table(known).set_index("method")
     assert list(found.index) == [
         *("most frequent answer", "copy the input", "nearest training prompt", "teacher"),
-        *("output only: forward KL", "ours: output and middle"),
+        *("output loss: forward KL", "both losses"),
     ]
     told = {name: row[language_tables.LOSS].estimate for name, row in found.iloc[3:].iterrows()}
-    assert told == pytest.approx({"teacher": 1.175, "output only: forward KL": 2.185, "ours: output and middle": 1.695})
+    assert told == pytest.approx({"teacher": 1.175, "output loss: forward KL": 2.185, "both losses": 1.695})
     assert found.loc["teacher", "exact, greedy (%)"].estimate == 100
     assert found.loc["copy the input", "exact, greedy (%)"].estimate == 0
-    assert found.loc["ours: output and middle", "exact, greedy (%)"].estimate == 25
-    assert found.loc["ours: output and middle", language_tables.SAMPLED].estimate == 0
+    assert found.loc["both losses", "exact, greedy (%)"].estimate == 25
+    assert found.loc["both losses", language_tables.SAMPLED].estimate == 0
     assert found["seeds"].tolist()[4:] == [3, 3]
 
 

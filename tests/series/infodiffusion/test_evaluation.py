@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from datasets import Dataset
 
 from lib.series.infodiffusion import evaluation
 from lib.text import metrics
@@ -44,8 +45,14 @@ def test_the_order_correlation_is_a_mean_over_sentences_that_have_an_order() -> 
 
 
 def test_items_of_one_group_are_averaged() -> None:
-    pairs = {"test": {"group": ["b", "a", "b", "c", "unused"]}}
+    rows = {"group": ["b", "a", "b", "c", "unused"], "src": ["u", "v", "w", "v", "u"]}
+    pairs = {"test": Dataset.from_dict(rows)}
     assert evaluation.by_group([1.0, 2.0, 3.0, 4.0], pairs).tolist() == [2.0, 2.0, 4.0]
+
+
+def test_items_of_one_source_are_averaged_where_a_file_names_no_groups() -> None:
+    pairs = {"test": Dataset.from_dict({"src": ["u", "v", "w", "v", "u"]})}
+    assert evaluation.by_group([1.0, 2.0, 3.0, 4.0], pairs).tolist() == [1.0, 3.0, 3.0]
 
 
 def test_a_sweep_is_scored_by_sampler_steps_and_item() -> None:
@@ -83,3 +90,52 @@ def test_one_candidate_is_the_first_and_not_the_best(monkeypatch: pytest.MonkeyP
         seen.clear()
         evaluation.on_test({"model": SimpleNamespace(frames={"outputs": frame}, profile=name)}, pairs)
         assert seen["released"] is True
+
+
+def scored(values: list[list[float]], metric: str = "bleu") -> pd.DataFrame:
+    """A sweep of one sampler: rows of `values` are items, columns are 1, 2 and 4 steps."""
+    rows = [
+        {"sampler": "ddim", "steps": steps, "item": item, "bleu": value, "diverse_4": 1 - value}
+        for item, line in enumerate(values)
+        for steps, value in zip((1, 2, 4), line, strict=True)
+    ]
+    return pd.DataFrame(rows)
+
+
+SWEEPS = [scored([[0.1 + s / 100, 0.3, 0.5], [0.3, 0.5 + s / 100, 0.7]]) for s in range(3)]
+
+
+def test_a_walk_is_over_seeds_from_three_on_and_else_over_items() -> None:
+    found = evaluation.walk(SWEEPS, "ddim", "bleu")
+    assert {step: round(one.estimate, 4) for step, one in found.items()} == {1: 0.205, 2: 0.405, 4: 0.6}
+    alone = evaluation.walk(SWEEPS[:1], "ddim", "diverse_4")
+    assert (alone[1].estimate, alone[1].low, alone[1].high) == pytest.approx((0.8, 0.7, 0.9))
+    gain, over = evaluation.more_steps(SWEEPS, "ddim", 1, 4)
+    assert (round(gain.estimate, 4), over) == (0.395, "3 seeds")
+
+
+def test_temperatures_are_those_of_the_sweep_or_the_one_of_the_model() -> None:
+    sampling = {"clamp": "none", "steps": 4}
+    record = SimpleNamespace(config={"trained": {"method": {"sampling": sampling}}})
+    own = [one.assign(sampler="ancestral") for one in SWEEPS[:1]]
+    ((warmth, (diverse, bleu)),) = evaluation.temperatures(own, record).items()
+    assert (warmth, diverse.estimate, bleu.estimate) == (1.0, pytest.approx(0.4), pytest.approx(0.6))
+    warm = [pd.concat([own[0], own[0].query("steps == 1").assign(sampler="temperature 0.5")])]
+    assert list(evaluation.temperatures(warm, record)) == [0.5]
+
+
+def test_a_difference_is_paired_and_says_what_it_is_over() -> None:
+    rows = {"a": [pd.DataFrame({"bleu": [0.5, 0.9]})], "b": [pd.DataFrame({"bleu": [0.4, 0.8]})]}
+    found, over = evaluation.minus(rows, "bleu")
+    assert (found.estimate, over.startswith("2 items of one seed")) == (pytest.approx(0.1), True)
+
+
+def test_the_sentence_whose_words_settle_furthest_apart_is_found_among_the_first():
+    wide, narrow = [1, 50], [1, 2]
+    a, b = (
+        pd.DataFrame({"item": [0, 0, 1, 1, 2, 2, 3], "step": [*first, *second, *wide, 1]})
+        for first, second in ((narrow, [1, 30]), ([1, 20], [1, 20]))
+    )
+    assert evaluation.widest_spread([a, b]) == 2
+    assert evaluation.widest_spread([a, b], first=2) == 1
+    assert evaluation.widest_spread([a.query("item == 3"), b.query("item == 3")]) == 3

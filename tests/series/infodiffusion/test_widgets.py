@@ -4,6 +4,7 @@ import html
 import io
 import math
 import re
+from functools import partial
 from types import SimpleNamespace
 
 import ipywidgets
@@ -84,8 +85,9 @@ def test_the_curves_are_those_of_a_plain_derivation() -> None:
 @pytest.mark.parametrize(
     ("sentence", "line"),
     [
-        ("  ", "the sentence is empty: write some words, with blanks between them"),
-        ("zebra <pad> zebra", "no word is in the vocabulary (zebra, <pad>): write others, in the case of the corpus"),
+        ("  ", "the sentence is empty: write some words"),
+        ("zebra zebra", "no word is in the vocabulary (zebra): write others"),
+        ("&", "no word is in the vocabulary (&): write others"),
         (" ".join(f"w{k}" for k in range(26)), "the sentence has 26 different words: give at most 25"),
     ],
 )
@@ -98,7 +100,6 @@ def test_a_sentence_that_cannot_be_drawn_is_one_line(
     box = widgets.schedule_box(vocabulary, sentence, 20, 0.5)
     shown = parts(box)
     assert html.unescape(shown["HTML"].value) == line
-    assert "<pad>" not in shown["HTML"].value
     assert (shown["Image"].value, shown["Image"].layout.display) == (b"", "none")
     shown["Text"].value = "the"
     assert (shown["HTML"].value, shown["Image"].layout.display) == ("", None)
@@ -176,10 +177,28 @@ def test_no_text_at_all_is_an_error_of_the_caller() -> None:
         widgets.marked([])
 
 
+READ = partial(widgets.typed, VOCABULARY)
+
+
+def test_what_is_typed_is_read_as_the_corpus_has_it() -> None:
+    text, unknown = widgets.typed(VOCABULARY, "The SCHOOL, of Zebra\u2019s rain; zebra's _a $x^{$")
+    assert text == "the school , of zebra's rain ; zebra's _a $x^{$"
+    assert unknown == [",", "zebra's", ";"]
+    assert widgets.typed(VOCABULARY, " ") == ("", [])
+
+
+def test_a_picture_holds_twice_the_dots_that_it_is_wide(displayed: list) -> None:
+    widgets.schedule_explorer(VOCABULARY, SENTENCE, 20)
+    assert displayed[0].width * 2 == pixels(displayed[0].data).shape[1]
+    shown = parts(widgets.schedule_box(VOCABULARY, SENTENCE, 20, 0.5))
+    assert int(shown["Image"].width) * 2 == pixels(shown["Image"].value).shape[1]
+
+
 class Writer:
     """A model that writes TEXTS for every sentence that it takes, and remembers what it was asked."""
 
     asked: list[tuple[str, int]]
+    run = SimpleNamespace(data=SimpleNamespace(vocabulary=VOCABULARY))
 
     def __init__(self) -> None:
         self.asked = []
@@ -203,7 +222,7 @@ RECORD = SimpleNamespace(case="series/task/row/seed0")
 
 
 def test_the_slider_turns_the_steps_and_settled_words_are_bold(displayed: list, person: None, writer: Writer) -> None:
-    widgets.decoding_slider(RECORD, "first sentence", 7)
+    widgets.decoding_slider(RECORD, "The rain", 7)
     (box,) = displayed
     shown = parts(box)
     slider, play, page = shown["IntSlider"], shown["Play"], shown["HTML"]
@@ -213,11 +232,13 @@ def test_the_slider_turns_the_steps_and_settled_words_are_bold(displayed: list, 
         slider.value = step
         pages.append(page.value)
     assert pages == ["a b", "<b>x</b> b c", "<b>x</b> y", "<b>x</b> <b>b</b>", "<b>x</b> b c"]
-    assert writer.asked == [("first sentence", 7)]
-    shown["Text"].value = "another"
+    assert writer.asked == [("the rain", 7)]
+    assert box.children[2].value == ""
+    shown["Text"].value = "Zebra,"
     assert len(writer.asked) == 1  # only the button decodes
     shown["Button"].click()
-    assert writer.asked[1:] == [("another", 7)]
+    assert writer.asked[1:] == [("zebra ,", 7)]
+    assert html.unescape(box.children[2].value) == "not in the vocabulary, so the model sees <unk> there: zebra, ,"
     assert (slider.value, page.value, shown["Button"].disabled) == (1, "a b", False)
     assert len(displayed) == 1
 
@@ -241,7 +262,7 @@ def test_a_sentence_that_the_model_does_not_take_is_one_line_and_the_next_one_de
 
 
 def test_words_with_the_signs_of_html_stay_text() -> None:
-    page = parts(widgets.decoding_box(lambda _: {1: "<unk> a", 2: "<unk> &"}, "any"))["HTML"].value
+    page = parts(widgets.decoding_box(lambda _: {1: "<unk> a", 2: "<unk> &"}, "any", READ))["HTML"].value
     assert page == "<b>&lt;unk&gt;</b> a"
     assert re.sub("</?b>", "", html.unescape(page)) == "<unk> a"
 
@@ -250,16 +271,24 @@ def test_without_controls_a_few_steps_are_printed(
     displayed: list, writer: Writer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(writer, "steps", lambda source, seed: {k: f"text {k}" if k > 1 else "" for k in range(1, 21)})
-    widgets.decoding_slider(RECORD, "first sentence", 7)
+    widgets.decoding_slider(RECORD, "The rain", 7)
     steps = [f"step {k:>3}: text {k}" for k in (2, 3, 5, 8, 12, 20)]
-    expected = ["source:   first sentence", "step   1: (no words)", *steps]
+    expected = ["source:   the rain", "step   1: (no words)", *steps]
     assert (capsys.readouterr().out.splitlines(), displayed) == (expected, [])
+
+
+def test_without_controls_a_step_that_changes_nothing_is_left_out(
+    writer: Writer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(writer, "steps", lambda source, seed: {k: "a" if k < 5 else "b" for k in range(1, 21)})
+    widgets.decoding_slider(RECORD, "the rain", 7)
+    assert capsys.readouterr().out.splitlines()[1:] == ["step   1: a", "step   5: b", "step  20: the same"]
 
 
 def test_without_controls_a_short_decoding_and_a_refused_sentence(
     writer: Writer, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    widgets.decoding_slider(RECORD, "first sentence", 7)
+    widgets.decoding_slider(RECORD, "the rain", 7)
     assert [line[:9] for line in capsys.readouterr().out.splitlines()[1:]] == [f"step   {k}:" for k in (1, 2, 3, 4)]
     widgets.decoding_slider(RECORD, "", 7)
     assert capsys.readouterr().out == "the sentence has 0 words: give 1 to 9, <b> none\n"
