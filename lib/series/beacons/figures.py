@@ -62,12 +62,13 @@ def place(
         return
     figure.draw_without_rendering()
     points = axes.transData.transform([*((label.x, label.y) for label in labels), *avoid])
-    taken: list[Any] = []
+    taken: list[Any] = [text.get_window_extent() for text in axes.texts]
     for label in labels:
         boxes = {offset: _box(axes, label, offset) for offset in (*offsets, *further)}
-        high = axes.bbox.y1  # above it stands the title
-        meets = {one: box.y1 > high or any(box.overlaps(other) for other in taken) for one, box in boxes.items()}
-        apart = [one for one in offsets if not meets[one]] or [one for one in further if not meets[one]]
+        meets = {one: any(box.overlaps(other) for other in taken) for one, box in boxes.items()}
+        high = {one: box.y1 > axes.bbox.y1 for one, box in boxes.items()}  # where the title stands
+        below = [[one for one in some if not meets[one] and not high[one]] for some in (offsets, further)]
+        apart = below[0] or below[1] or [one for one in boxes if not meets[one]]
         free = [one for one in apart if not boxes[one].count_contains(points)]
         chosen = (free or apart or list(offsets))[0]
         taken.append(_box(axes, label, chosen, keep=True))
