@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from lib.api.rows import Numbers, WholeVocabulary, encode
+from lib.api.rows import Numbers, WholeVocabulary, check_trained, encode
 from lib.beacons import answers, distance, filtering, reweighting
 from lib.beacons.distance import Ruler
 from lib.beacons.facts import BeaconFact, checked
@@ -26,7 +26,7 @@ from lib.errors import UserError
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["LONGEST", "Measured", "WeightedTrainer", "keep", "measure", "read_facts", "weigh"]
+__all__ = ["LONGEST", "Measured", "WeightedTrainer", "count_kept", "keep", "measure", "read_facts", "weigh"]
 
 LONGEST = 16  # tokens of an answer (our choice)
 
@@ -49,13 +49,15 @@ def read_facts(rows: Iterable[Mapping[str, Any]]) -> list[BeaconFact]:
     """
     found = []
     for number, row in enumerate(rows, start=1):
+        if not isinstance(row, Mapping):
+            raise UserError(f'fact {number} is of type {type(row).__name__}: give {{"prompt": ..., "target": ...}}')
         for name in ("prompt", "target"):
             if not isinstance(row.get(name), str) or not row[name].strip():
                 raise UserError(f"fact {number}: {name} must be a text that is not empty, not {row.get(name)!r}")
         several = {}
         for name in ("aliases", "paraphrases"):
-            texts = row.get(name, ())
-            if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
+            texts = () if row.get(name) is None else row[name]  # null in JSON: there are none
+            if not isinstance(texts, list | tuple) or not all(isinstance(text, str) for text in texts):
                 raise UserError(f"fact {number}: {name} must be a list of texts, not {texts!r}")
             several[name] = tuple(texts)
         found.append(
@@ -103,6 +105,15 @@ def measure(
     return Measured(frame, functional.normalize(vectors, dim=1).cpu().numpy())
 
 
+def count_kept(facts: int, share: float) -> int:
+    """Return how many of `facts` a filter keeps; `UserError` for none, for all of them, and for no number."""
+    try:
+        return filtering.count(facts, share)
+    except UserError as error:
+        told = f"a share of {share} of {facts} facts is none of them, all of them, or no number"
+        raise UserError(f"{told}: give one between 0 and 1 that keeps some, or more facts") from error
+
+
 def keep(
     measured: Measured, share: float = 0.5, reading: Literal["A", "B"] = "A", variance_weight: float = 1.0
 ) -> list[int]:
@@ -112,7 +123,7 @@ def keep(
     (both are readings of ours of claim 3, see `lib.beacons.filtering`). Raises `UserError` for keeping none or all.
     """
     distances = measured.frame["distance"].to_numpy()
-    count = filtering.count(len(distances), share)
+    count = count_kept(len(distances), share)
     if reading == "A":
         kept = filtering.filter_a(distances, count, variance_weight)
     elif reading == "B":
@@ -149,12 +160,17 @@ class WeightedTrainer(Trainer):
     ) -> None:
         """Take a model (with a PEFT adapter or whole) and facts as `read_facts`; `named` goes to the Trainer.
 
-        Raises `UserError` for steps of one fact, whose normalised weight is always 1.
+        Raises `UserError` for steps of one fact, whose normalised weight is always 1, and for a frozen model.
         """
         self._facts = read_facts(facts)
         args = args or TrainingArguments(output_dir="weighted", report_to=[])
         size = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
-        reweighting.check_batch(min(size, len(self._facts) % size or size))
+        if min(size, len(self._facts) % size or size) < 2:
+            raise UserError(
+                f"of {len(self._facts)} facts in steps of {size}, one step has one fact, whose normalised weight is "
+                "always 1: set per_device_train_batch_size otherwise, or give more facts"
+            )
+        check_trained(model)
         examples = encode(tokenizer, [{"prompt": fact.prompt, "response": fact.taught} for fact in self._facts])
         pad = WholeVocabulary(tokenizer).pad
         self._ruler: Ruler = distance.raw(model, tokenizer)

@@ -7,6 +7,7 @@ writer = load("writer")
 """
 
 import hashlib
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -55,17 +56,19 @@ class Writer:
     window: Window
 
     def sample(
-        self, sources: Sequence[str], candidates: int = 1, steps: int | None = None, seed: int = 0
+        self, sources: Iterable[str], candidates: int = 1, steps: int | None = None, seed: int = 0
     ) -> list[list[str]]:
         """Return `candidates` sentences for each source, in `steps` sampling steps (default: as trained).
 
-        Raises `UserError` for no sources, one without words, and more steps than T.
+        Raises `UserError` for no sources, one without words, more steps than T, and a count that is no whole number.
         """
-        if isinstance(sources, str) or not sources:
+        sources = [] if isinstance(sources, str) else list(sources)
+        if not sources:
             raise UserError("sources must be a list of sentences, at least one")
         for number, source in enumerate(sources, start=1):
             if not isinstance(source, str) or not source.split():
                 raise UserError(f"source {number} must be a sentence of one word or more, not {source!r}")
+        _check_counts({"candidates": candidates, **({} if steps is None else {"steps": steps}), "seed": seed})
         sampling = self.model.config.sampling
         how = sampling if steps is None else sampling.model_copy(update={"steps": steps})
         device = next(self.model.parameters()).device
@@ -74,7 +77,7 @@ class Writer:
             return self.model.reverse(source, places, generator, how)
 
         config = decoding.DecodingConfig(candidates=candidates, precision="float32")
-        return decoding.decode(draw, config, self.words, list(sources), self.window, seed, str(device))
+        return decoding.decode(draw, config, self.words, sources, self.window, seed, str(device))
 
     def save(self, folder: Path | str, overwrite: bool = False) -> None:
         """Write weights, words, configuration and a card (README.md) into a folder, all together or none.
@@ -147,19 +150,18 @@ def train(
 
     `diffusion_steps` is T; default sizes, losses and sampler are those of our `cpu` tables, `process` gives further
     fields of `lib.diffusion.process.ProcessConfig` (lam, schedule, ...). With a `workspace` a run that was killed goes
-    on. Equal arguments give equal weights. Raises `UserError` naming what cannot be: an unknown method or field, a pair
-    without words, no pair that fits the window; `lib.errors.DivergedError` where training diverges.
+    on. Equal arguments give equal weights. A pair whose target does not fit the window is left out, with a warning that
+    counts them. Raises `UserError` naming what cannot be: an unknown method, field or device, a pair without words, no
+    pair that fits the window, heads that do not divide the width; `lib.errors.DivergedError` where training diverges.
     """
     if method not in METHODS:
         raise UserError(f"method {method!r} is not known: take one of {', '.join(METHODS)}")
     counts = {"steps": steps, "diffusion_steps": diffusion_steps, "sampling_steps": sampling_steps}
-    for name, count in {**counts, "most_words": most_words, "tokens": tokens, "seed": seed}.items():
-        if isinstance(count, bool) or not isinstance(count, int) or count < (name != "seed"):
-            raise UserError(f"{name} is {count!r}: give a whole number of {int(name != 'seed')} or more")
-    try:
-        torch.device(device)
-    except RuntimeError as error:
-        raise UserError(f"device {device!r} is not known: take cpu, cuda, cuda:1 or mps") from error
+    sizes = {"width": width, "layers": layers, "heads": heads, "embedding": embedding}
+    _check_counts({**counts, **sizes, "most_words": most_words, "tokens": tokens, "seed": seed})
+    if width % (2 * heads):
+        raise UserError(f"width is {width}: give a multiple of twice the number of heads, {heads}")
+    _check_device(device)
     sources, targets = _read(pairs)
     words = Vocabulary.build([*sources, *targets], most_words)
     window = window or Window(ratio=1.0, extra=max(3, _extra(sources, targets)), most=64)
@@ -189,6 +191,12 @@ def train(
     encoded = batches.encode_targets(words, sources, targets, window)
     if not encoded.pairs:
         raise UserError(f"none of {len(sources)} pairs fits the window of at most {window.most} words: widen it")
+    if encoded.left_out:
+        warnings.warn(
+            f"{encoded.left_out} of {len(sources)} pairs are left out: their targets do not fit the window of "
+            f"{window.ratio:g} times the source's words and {window.extra} more, {window.most} at most",
+            stacklevel=2,
+        )
     found = training.train(
         lambda: DiffusionModel(config, information(words, config.information)),
         budget,
@@ -201,8 +209,9 @@ def train(
 
 
 def load(folder: Path | str, device: str = "cpu") -> Writer:
-    """Return the writer that `Writer.save` wrote; raises `UserError` for a folder that is not a whole one."""
+    """Return the writer that `Writer.save` wrote; raises `UserError` for one that is not whole, or no such device."""
     folder = Path(folder)
+    _check_device(device)
     try:
         told = strict_json.parse(strict_json.read_text(folder / CONFIG), CONFIG)
         for name, digest in told.pop("sha256").items():
@@ -223,7 +232,11 @@ def _read(pairs: Path | str | Iterable[Mapping[str, Any]]) -> tuple[list[str], l
     if isinstance(pairs, Path | str):
         rows = json_records.read(Path(pairs), "sentence pairs", '{"src": ..., "trg": ...}')
     else:
-        rows = [Record(f"pair {number}", number, dict(row)) for number, row in enumerate(pairs, start=1)]
+        rows = []
+        for number, pair in enumerate(pairs, start=1):
+            if not isinstance(pair, Mapping):
+                raise UserError(f'pair {number} is of type {type(pair).__name__}: give {{"src": ..., "trg": ...}}')
+            rows.append(Record(f"pair {number}", number, dict(pair)))
     found: tuple[list[str], list[str]] = [], []
     for row in rows:
         for side, name in zip(found, ("src", "trg"), strict=True):
@@ -231,6 +244,23 @@ def _read(pairs: Path | str | Iterable[Mapping[str, Any]]) -> tuple[list[str], l
     if not found[0]:
         raise UserError("no pairs to train on: give at least one")
     return found
+
+
+def _check_counts(counts: Mapping[str, Any]) -> None:
+    """Raise `UserError` for what is no whole number of 1 or more; a seed may be 0."""
+    for name, count in counts.items():
+        if isinstance(count, bool) or not isinstance(count, int) or count < (name != "seed"):
+            raise UserError(f"{name} is {count!r}: give a whole number of {int(name != 'seed')} or more")
+
+
+def _check_device(device: str) -> None:
+    """Raise `UserError` for a device that torch does not know, or this machine does not have."""
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        known = str(device).split(":")[0] in ("cpu", "cuda", "mps")
+        told = "is not there on this machine: take cpu" if known else "is not known: take cpu, cuda, cuda:1 or mps"
+        raise UserError(f"device {device!r} {told}") from error
 
 
 def _extra(sources: Sequence[str], targets: Sequence[str]) -> int:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from lib import progress
-from lib.api.rows import Numbers, WholeVocabulary, encode
+from lib.api.rows import Numbers, WholeVocabulary, check_trained, encode
 from lib.distillation import batches, layer_maps, proportions
 from lib.distillation.batches import Example
 from lib.distillation.hidden_states import cka_matrix
@@ -43,6 +43,14 @@ PAIRINGS: dict[str, type[OwnTokenizer]] = {
     "dual_space": TwoSpaces,
 }
 BESIDE = "distillation.safetensors"  # what is trained beside the student, in a checkpoint
+# Arguments of the Trainer that are made here, and what to give in their place.
+OURS = {
+    "model": "the student is it",
+    "train_dataset": "give `rows`",
+    "eval_dataset": "give `eval_rows`, of the same fields as `rows`",
+    "data_collator": "rows are put together here",
+    "processing_class": "give the `tokenizer`",
+}
 # So many rows are read to see which layers are alike, where the rule asks for it.
 ROWS_READ = 32
 # A cache of all tokens may take so much; beyond, the most probable ones and a tail are kept.
@@ -70,6 +78,14 @@ class Arm(nn.Module):
     def student(self) -> "PreTrainedModel":
         """Return the model that learns."""
         return self.arm.student
+
+    def gradient_checkpointing_enable(self, **named: Any) -> None:
+        """Have the student compute its blocks anew in the backward pass, as the Trainer's arguments ask."""
+        self.student.gradient_checkpointing_enable(**named)
+
+    def activation_checkpointing_enable(self, **named: Any) -> None:
+        """Do the same, under the name that later versions of transformers have for it."""
+        self.student.activation_checkpointing_enable(**named)
 
     def forward(self, rows: Tensor, labels: Tensor, num_items_in_batch: Tensor | int | None = None) -> dict[str, Any]:
         """Return `loss`, a share of the mean over the response tokens of a whole step, and each loss of `rows` by name.
@@ -111,11 +127,15 @@ class DistillationTrainer(Trainer):
         `objective` (default: cross-entropy and output loss) names the losses; `layer_map`, or the objective's rule,
         says which states are compared; with a `cache` folder the teacher is read once and its signals are kept there,
         else it is read at every step. A teacher with another tokenizer needs `teacher_tokenizer` and a pairing of
-        `PAIRINGS`. `named` goes to the Trainer. Raises `UserError` for what cannot be distilled, in one line.
+        `PAIRINGS`. `named` goes to the Trainer, but for what `OURS` has. Raises `UserError` for what cannot be
+        distilled, in one line.
         """
+        for name in OURS.keys() & named.keys():
+            raise UserError(f"{name} is not taken: {OURS[name]}")
         objective = objective or ObjectiveConfig(output=1.0)
         if objective.needs_teacher and teacher is None:
             raise UserError("this objective reads a teacher: give one, or an objective with output=0 and middle=0")
+        check_trained(student)
         rows, eval_rows = list(rows), list(eval_rows)
         given = [*rows, *eval_rows]
         examples = encode(tokenizer, given, longest)
@@ -206,6 +226,10 @@ class DistillationTrainer(Trainer):
         save_file({name: value.contiguous() for name, value in beside.items()}, folder / BESIDE)
         if self.processing_class is not None:
             self.processing_class.save_pretrained(folder)
+
+    def _load_best_model(self) -> None:
+        """Take up the best checkpoint; the Trainer itself would look for the arm's weights in it, and find none."""
+        self._load_from_checkpoint(str(self.state.best_model_checkpoint))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         """Take up a checkpoint of `_save`."""

@@ -24,6 +24,7 @@ from lib.api.editing_methods import METHODS, Method, first_problem
 from lib.api.methods_table import about, table
 from lib.api.reading_edits import read_edits
 from lib.api.saved_edits import Content
+from lib.api.whole_models import refuse_parts
 from lib.causal_lm import holds
 from lib.causal_lm.edits import Edit, Given, as_edits, check
 from lib.causal_lm.edits import texts as as_texts
@@ -63,6 +64,7 @@ class Edited:
         self._batches: list[list[Edit]] = []
         self._answers: scoring.Before = {}
         self._undone = False
+        self._release = None if METHODS[method].in_weights else refuse_parts(self.model, METHODS[method].title)
 
     @property
     def edits(self) -> list[Edit]:
@@ -73,9 +75,10 @@ class Edited:
     def add(self, edits: Iterable[Given]) -> Self:
         """Learn a further batch on top of those before, whole or not at all.
 
-        Raises as `edit`, and `UserError` after `undo`.
+        Raises as `edit`, and `UserError` after `undo` and for a model in training mode.
         """
         self._check_open()
+        _check_mode(self.model)
         batch = as_edits(edits)
         if not batch:
             raise UserError("no edits: give at least one")
@@ -96,6 +99,7 @@ class Edited:
         places of the locality answers whose most likely token is still that of the unedited model.
         """
         self._check_open()
+        _check_mode(self.model)
         found = scoring.summary(scoring.score(self.editor, self.edits, self._answers))
         return {name: None if np.isnan(found[name.title()]) else found[name.title()] for name in ("rel", "gen", "loc")}
 
@@ -103,9 +107,13 @@ class Edited:
         """Write the edits into a folder: edits.safetensors, config.json and a card, README.md (which names the edits).
 
         The model itself is not saved. Raises `UserError` after `undo`, where other edits are or were on the model too,
-        and where the folder cannot be written to or, unless `overwrite`, holds such files but no saved edits.
+        where the model was given another precision since, and where the folder cannot be written to or, unless
+        `overwrite`, holds such files but no saved edits.
         """
         self._check_open()
+        now, was = saved_edits.precision(self.model), self._identity["precision"]
+        if now != was:
+            raise UserError(f"the model was edited in {was} and is in {now}: `undo`, and edit it in what it is to have")
         own = (self.editor, getattr(self.editor, "adaptor", None))
         if self._beneath or any(one() not in own for one in holds.holders(self.model)):
             raise UserError("other edits are or were on the model too, and would be missing: save those of one `edit`")
@@ -129,6 +137,8 @@ class Edited:
         """Give the model back as it was before the first edit, to the bit; a second time nothing happens."""
         if not self._undone:
             self.editor.restore()
+            if self._release is not None:
+                self._release()
         self._undone = True
 
     def __enter__(self) -> Self:
@@ -211,12 +221,15 @@ def edit(
     )
     trained = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     identity, beneath = saved_edits.identity(model), bool(holds.holders(model))
-    editor = None
+    editor, edited = None, None
     try:
         editor = row.build(bench)
-        return Edited(method, editor, identity, bench, beneath).add(batch)
+        edited = Edited(method, editor, identity, bench, beneath)
+        return edited.add(batch)
     except BaseException:
-        if editor is not None:
+        if edited is not None:
+            edited.undo()
+        elif editor is not None:
             editor.restore()
         for parameter, was in trained:
             parameter.requires_grad_(was)

@@ -49,7 +49,7 @@ class Method(registry.Row):
     `defaults` are those of its authors' release, or ours where there is none; `tuned` makes ours for small models,
     beside a release. `sized` is what the model sets of either, `tuned_sized` what it sets of the tuned ones besides.
     `needs` names what it is given besides edits: "texts", "unrelated" or "tuning". `alone`: of a batch each edit is
-    learnt by itself.
+    learnt by itself. `in_weights`: the edited model is its weights, and nothing stands beside them.
     """
 
     about: str
@@ -65,6 +65,7 @@ class Method(registry.Row):
     needs: tuple[str, ...] = ()
     subject: bool = False  # whether edits must name their subject
     alone: bool = False
+    in_weights: bool = False
 
     def configure(self, sizes: Sizes, given: dict[str, Any], tuned: bool = False) -> Settings:
         """Return the settings for a model, with those `given` changed, of the release or tuned ones.
@@ -169,6 +170,7 @@ METHODS: Registry[Method] = Registry(
             settings=FineTuningConfig,
             sized=upper,
             build=plain(FineTuning),
+            in_weights=True,
         ),
         "ft": Method(
             title="FT-L (teacher forcing)",
@@ -180,6 +182,7 @@ METHODS: Registry[Method] = Registry(
             tuned=FineTuningConfig.tuned,
             sized=upper,
             build=plain(FineTuning),
+            in_weights=True,
         ),
         "ewc": Method(
             title="FT-EWC",
@@ -189,6 +192,7 @@ METHODS: Registry[Method] = Registry(
             settings=EwcConfig,
             sized=upper,
             build=plain(EwcFineTuning),
+            in_weights=True,
         ),
         "lora": Method(
             title="LoRA",
@@ -211,6 +215,7 @@ METHODS: Registry[Method] = Registry(
             build=with_moments(Rome),
             needs=("texts",),
             subject=True,
+            in_weights=True,
         ),
         "memit": Method(
             title="MEMIT",
@@ -224,6 +229,7 @@ METHODS: Registry[Method] = Registry(
             needs=("texts",),
             subject=True,
             alone=True,
+            in_weights=True,
         ),
         "memit_mass": Method(
             title="MEMIT-MASS",
@@ -236,6 +242,7 @@ METHODS: Registry[Method] = Registry(
             build=with_moments(Memit),
             needs=("texts",),
             subject=True,
+            in_weights=True,
         ),
         "alphaedit": Method(
             title="AlphaEdit",
@@ -247,6 +254,7 @@ METHODS: Registry[Method] = Registry(
             build=with_moments(ResumableAlphaEdit),
             needs=("texts",),
             subject=True,
+            in_weights=True,
         ),
         "mend": Method(
             title="MEND",
@@ -258,6 +266,7 @@ METHODS: Registry[Method] = Registry(
             sized=mend_settings,
             build=lambda bench: Mend(bench.model, bench.tokenizer, bench.transformation()),
             needs=("tuning",),
+            in_weights=True,
         ),
         "defer": Method(
             title="DEFER",
@@ -328,7 +337,7 @@ METHODS: Registry[Method] = Registry(
             title="LEMoE",
             about="A frozen expert for each batch beside one layer, chosen once a sequence by the words of the prompt.",
             stores="experts, keys and projection",
-            limits="every prompt gets an expert, unrelated ones too (see `lemoe_threshold`); 64 batches at most",
+            limits="every prompt gets an expert, also unrelated ones (`lemoe_threshold`); 64 batches at most",
             defaults="ours",
             settings=AdaptorConfig,
             sized=adaptor,

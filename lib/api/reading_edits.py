@@ -45,11 +45,14 @@ def _csv(path: Path) -> list[Record]:
     """Return the rows of a CSV file; the first line names the columns, an empty field is none."""
     place = paths.relative(path)
     try:
-        rows = list(csv.DictReader(io.StringIO(strict_json.read_text(path), newline=""), strict=True))
+        reader = csv.DictReader(io.StringIO(strict_json.read_text(path), newline=""), strict=True)
+        rows, named = list(reader), [name.strip() for name in reader.fieldnames or ()]
     except csv.Error as error:
         raise UserError(f"{place}: broken CSV ({error}); save it again as CSV") from error
     if not rows:
         raise UserError(f"{place}: no edits; the first line names the columns ({', '.join(COLUMNS)})")
+    if twice := [name for place, name in enumerate(named) if name in named[:place]]:
+        raise UserError(f"{place}: the first line names {strict_json.clip(twice[0])!r} twice: keep one of the columns")
     found = []
     for number, row in enumerate(rows, 2):
         here = f"{place}, row {number}"

@@ -12,7 +12,7 @@ from lib.distillation.batches import Example
 from lib.errors import UserError
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 class WholeVocabulary:
@@ -43,6 +43,15 @@ class WholeVocabulary:
     def content_hash(self) -> str:
         """Return the SHA-256 of the tokens in their order."""
         return hashlib.sha256(json.dumps(sorted(self.tokenizer.get_vocab().items())).encode()).hexdigest()
+
+
+def check_trained(model: "PreTrainedModel") -> None:
+    """Raise `UserError` for a model that no training would change, as an edited one until its edits are undone."""
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise UserError(
+            f"{type(model).__name__}: all its weights are frozen: `undo` edits that are on it, or say which are to "
+            "learn (requires_grad_)"
+        )
 
 
 class Numbers(Dataset[dict[str, int]]):
@@ -90,14 +99,29 @@ def encode(
 
 def _texts(tokenizer: "PreTrainedTokenizerBase", row: Mapping[str, Any], number: int) -> tuple[str, str]:
     """Return the text of a row's prompt, and of prompt and response together."""
+    if not isinstance(row, Mapping):
+        kind = type(row).__name__
+        raise UserError(
+            f'row {number} is of type {kind}: give {{"prompt": ..., "response": ...}} or {{"messages": ...}}'
+        )
     if "messages" in row:
         if getattr(tokenizer, "chat_template", None) is None:
             raise UserError(f"row {number}: a chat, and the tokenizer has no template: give prompt and response")
         messages = row["messages"]
         if not isinstance(messages, list) or len(messages) < 2:
             raise UserError(f"row {number}: messages must be a list of two at least, the last of them the response")
-        prompt = tokenizer.apply_chat_template(messages[:-1], tokenize=False, add_generation_prompt=True)
-        return prompt, prompt + messages[-1]["content"]
+        if wrong := [one for one in messages if not isinstance(one, Mapping) or "role" not in one]:
+            raise UserError(f'row {number}: a message must be {{"role": ..., "content": ...}}, not {wrong[0]!r}')
+        response = messages[-1].get("content")
+        if not isinstance(response, str) or not response.strip():
+            raise UserError(
+                f"row {number}: the content of the last message must be a text that is not empty, not {response!r}"
+            )
+        try:
+            prompt = tokenizer.apply_chat_template(messages[:-1], tokenize=False, add_generation_prompt=True)
+        except Exception as error:  # a template is code of a model's own: its rules and errors are of any kind
+            raise UserError(f"row {number}: the tokenizer's template takes no such messages: {error}") from error
+        return prompt, prompt + response
     for name in ("prompt", "response"):
         if not isinstance(row.get(name), str) or not row[name].strip():
             raise UserError(f"row {number}: {name} must be a text that is not empty, not {row.get(name)!r}")

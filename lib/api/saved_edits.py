@@ -55,7 +55,7 @@ def identity(model: "PreTrainedModel") -> dict[str, Any]:
     The digest is over names, types, shapes, some values and the sum of all bits of each weight, which a device computes
     in a moment and every device alike.
     """
-    found, number, kinds = hashlib.sha256(), 0, set()
+    found, number = hashlib.sha256(), 0
     with torch.no_grad():
         for name, value in sorted(model.named_parameters()):
             bits = value.detach().contiguous().flatten().view(WHOLE[value.element_size()])
@@ -63,14 +63,18 @@ def identity(model: "PreTrainedModel") -> dict[str, Any]:
             told = [name, str(value.dtype), list(value.shape), int(bits.sum(dtype=torch.int64))]
             found.update(json.dumps(told).encode() + some)
             number += value.numel()
-            kinds.add(str(value.dtype).removeprefix("torch."))
     return {
         "name": base_name(model),
         "architecture": type(model).__name__,
-        "precision": "+".join(sorted(kinds)),
+        "precision": precision(model),
         "parameters": number,
         "sha256": found.hexdigest(),
     }
+
+
+def precision(model: "PreTrainedModel") -> str:
+    """Return the types of a model's weights, as "float32"."""
+    return "+".join(sorted({str(value.dtype).removeprefix("torch.") for value in model.parameters()}))
 
 
 def base_name(model: "PreTrainedModel") -> str:

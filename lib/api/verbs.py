@@ -202,7 +202,6 @@ def distil(options: argparse.Namespace) -> Told:
 def distances(options: argparse.Namespace) -> Told:
     """Tell how far a model's answers are from the targets of facts, the weights by it, and which a filter keeps."""
     from lib.api import beacons
-    from lib.beacons import filtering
     from lib.beacons.distance import RULERS
 
     RULERS[options.ruler]
@@ -212,7 +211,7 @@ def distances(options: argparse.Namespace) -> Told:
     with arguments.of_file(options.facts):
         beacons.read_facts(facts)
         if options.keep is not None:
-            filtering.count(len(facts), options.keep)
+            beacons.count_kept(len(facts), options.keep)
     model, tokenizer = _loaded(options.model, options)
     note(f"asking {len(facts)} facts")
     measured = beacons.measure(model, tokenizer, facts, options.longest, options.ruler)

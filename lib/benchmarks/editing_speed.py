@@ -1,4 +1,4 @@
-"""How much sooner edits are learnt than by plain code, beside the bound that counting products gives.
+"""How much sooner edits are learnt than by plain code, beside what counting products promises and what they take bare.
 
 Both sides take the same steps on the same texts, turn about, by the processor's time. "equal" learns the same edits in
 one batch on both sides, "one by one" has the plain code learn them in turn and ours at once.
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lib.benchmarks import plain_editing
-from lib.benchmarks.plain_editing import Work
+from lib.benchmarks.products import Needed, Work, multiply
 from lib.causal_lm.edits import Edit
 from lib.causal_lm.encoding import IGNORED, Encoded, encode_edits, prompt_tokens
 from lib.causal_lm.layers import down_projection, matrix
@@ -43,7 +43,7 @@ RELEASED = {"grace": 27 / 32, "wise": 27 / 32, "lemoe": 18 / 32, "values": 17 / 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two ways of learning the same edits, and how many fewer products the second could do with at the least."""
+    """Two ways of learning the same edits, the products that cannot be avoided alone, and how many fewer they are."""
 
     method: str
     layer: int
@@ -51,6 +51,7 @@ class Pair:
     edits: int
     plain: Callable[[], object]
     ours: Callable[[], object]
+    bare: Callable[[], object]
     bound: float
 
 
@@ -75,11 +76,18 @@ class Texts:
         edits = self.edits[:count]
         parts = [edits] if way == "equal" else [[edit] for edit in edits]
         make = {"grace": self._grace, "lemoe": self._lemoe, "wise": self._wise, "values": self._values}[method]
-        learn, ours, least = make(edits, layer)
-        bound = sum(self._plain_products(method, part, layer) for part in parts) / least
-        return Pair(method, layer, way, count, lambda: [learn(part) for part in parts], ours, bound)
+        learn, ours, needed = make(edits, layer)
+        bound = sum(self._plain_products(method, part, layer) for part in parts) / Work.of(self.model, layer).least(
+            needed
+        )
 
-    def _grace(self, edits: Sequence[Edit], layer: int) -> tuple[Callable, Callable, int]:
+        def plain() -> None:
+            for part in parts:
+                learn(part)
+
+        return Pair(method, layer, way, count, plain, ours, lambda: multiply(self.model, layer, needed), bound)
+
+    def _grace(self, edits: Sequence[Edit], layer: int) -> tuple[Callable, Callable, Needed]:
         config = GraceConfig.tuned(layer=layer, steps=self.steps, enough=0.0, packed=True)
 
         def ours() -> None:
@@ -87,11 +95,10 @@ class Texts:
             editor.edit(edits)
             editor.restore()
 
-        read = encode_edits(self.model, self.tokenizer, edits)
-        least = Work.of(self.model, layer).least(*_counts(read), self.steps)
-        return lambda part: plain_editing.grace(self.model, self.tokenizer, part, layer, self.steps), ours, least
+        needed = Needed(*_counts(encode_edits(self.model, self.tokenizer, edits)), self.steps)
+        return lambda part: plain_editing.grace(self.model, self.tokenizer, part, layer, self.steps), ours, needed
 
-    def _lemoe(self, edits: Sequence[Edit], layer: int) -> tuple[Callable, Callable, int]:
+    def _lemoe(self, edits: Sequence[Edit], layer: int) -> tuple[Callable, Callable, Needed]:
         config = AdaptorConfig(layer=layer, steps=self.steps, expert_width=self.width, packed=True)
 
         def ours() -> None:
@@ -102,10 +109,10 @@ class Texts:
         def learn(part: Sequence[Edit]) -> None:
             plain_editing.lemoe(self.model, self.tokenizer, part, layer, self.steps, self.width)
 
-        read = encode_edits(self.model, self.tokenizer, edits)
-        return learn, ours, Work.of(self.model, layer).least(*_counts(read), self.steps, self._own("lemoe", layer))
+        counts = _counts(encode_edits(self.model, self.tokenizer, edits))
+        return learn, ours, Needed(*counts, self.steps, self._own("lemoe", layer))
 
-    def _wise(self, edits: Sequence[Edit], layer: int) -> tuple[Callable, Callable, int]:
+    def _wise(self, edits: Sequence[Edit], layer: int) -> tuple[Callable, Callable, Needed]:
         config = WiseConfig(layer=layer, steps=self.steps, enough=0.0, still=None, together=len(edits), packed=True)
         irrelevant = self.irrelevant[: len(edits)]
 
@@ -118,27 +125,22 @@ class Texts:
             plain_editing.wise(self.model, self.tokenizer, part, layer, self.steps, PREFIXES, irrelevant)
 
         read = plain_editing.with_irrelevant(self.model, self.tokenizer, edits, PREFIXES, irrelevant)
-        others, own = sum(len(prompt_tokens(self.tokenizer, text)) for text in irrelevant), self._own("wise", layer)
-        (tokens, scored), work = _counts(read), Work.of(self.model, layer)
-        # An irrelevant text runs to the layer once, and through the side memory in every step.
-        least = work.least(tokens - others, scored, self.steps, own) + others * (
-            (layer + 1) * work.block + self.steps * own
-        )
-        return learn, ours, least
+        others = sum(len(prompt_tokens(self.tokenizer, text)) for text in irrelevant)
+        tokens, scored = _counts(read)
+        return learn, ours, Needed(tokens - others, scored, self.steps, self._own("wise", layer), aside=others)
 
-    def _values(self, edits: Sequence[Edit], layer: int) -> tuple[Callable, Callable, int]:
+    def _values(self, edits: Sequence[Edit], layer: int) -> tuple[Callable, Callable, Needed]:
         config = ValueConfig(steps=self.steps, enough=0.0)
         rows = [row for edit in self._located(edits) for row in (*edit.texts, edit.essence)]
         located = self._located(edits)
         reached = sum(_used(row) - row.place for row in rows)
         scored = sum(row.targets or 1 for row in rows)
-        below = sum(_used(row) for row in rows)
-        least = Work.of(self.model, layer).least(reached, scored, self.steps, below=below)
+        needed = Needed(reached, scored, self.steps, before=sum(_used(row) for row in rows) - reached)
 
         def learn(part: Sequence[Edit]) -> None:
             plain_editing.values(self.model, self._located(part), layer, self.steps)
 
-        return learn, lambda: optimise(self.model, located, layer, config), least
+        return learn, lambda: optimise(self.model, located, layer, config), needed
 
     def _plain_products(self, method: str, edits: Sequence[Edit], layer: int) -> int:
         """Return what the plain code multiplies: padding counts, since it is run."""
@@ -179,14 +181,15 @@ def _used(row: Row) -> int:
 
 
 def timed(pair: Pair, turns: int) -> dict[str, Any]:
-    """Time both ways turn about, in the processor's seconds; the ratio is the median of the turns'."""
-    spent: dict[str, list[float]] = {"plain": [], "ours": []}
+    """Time both ways and the bare products turn about, in processor seconds; ratios are medians of the turns'."""
+    spent: dict[str, list[float]] = {"plain": [], "ours": [], "bare": []}
     for turn in range(turns):
-        for name in ("plain", "ours") if turn % 2 else ("ours", "plain"):
+        for name in ("plain", "bare", "ours") if turn % 2 else ("ours", "bare", "plain"):
             began = time.process_time()
             getattr(pair, name)()
             spent[name].append(time.process_time() - began)
     ratios = [plain / ours for plain, ours in zip(spent["plain"], spent["ours"], strict=True)]
+    alone = [plain / bare for plain, bare in zip(spent["plain"], spent["bare"], strict=True)]
     ratio, aim = statistics.median(ratios), AIMS[pair.way]
     return {
         "method": pair.method,
@@ -199,6 +202,7 @@ def timed(pair: Pair, turns: int) -> dict[str, Any]:
         "lowest": min(ratios),
         "highest": max(ratios),
         "bound": pair.bound,
+        "bare": statistics.median(alone),
         "reached": ratio >= (aim * pair.bound if pair.way == "equal" else aim),
     }
 
@@ -207,15 +211,16 @@ def report(rows: Sequence[dict[str, Any]], steps: int) -> list[str]:
     """Return the table of what was timed, as lines."""
     lines = [
         f"edits by plain code and ours, {steps} steps each, processor seconds; aims: {AIMS['equal']:.0%} of the bound "
-        f"on equal batches, {AIMS['one by one']:.0f} times where plain code learns one by one:",
-        f"{'':10}{'layer':>6}{'edits':>6}  {'way':12}{'plain':>8}{'ours':>8}{'ratio':>7}{'bound':>7}"
-        "  of it  lowest to highest",
+        f"on equal batches, {AIMS['one by one']:.0f} times where plain code learns one by one; bare: products alone:",
+        f"{'':10}{'layer':>6}{'edits':>6}  {'way':12}{'plain':>8}{'ours':>8}{'ratio':>7}{'bound':>7}  of it"
+        f"{'bare':>7}  of it  lowest to highest",
     ]
     for row in rows:
         name = f"{row['method']:10}{row['layer']:6}{row['edits']:6}  {row['way']:12}"
         seconds = f"{row['plain_seconds']:8.2f}{row['seconds']:8.2f}{row['ratio']:7.2f}{row['bound']:7.2f}"
         spread = f"{row['lowest']:.2f} to {row['highest']:.2f}"
         lines.append(
-            f"{name}{seconds}{row['ratio'] / row['bound']:7.0%}  {spread}{'' if row['reached'] else ', below aim'}"
+            f"{name}{seconds}{row['ratio'] / row['bound']:7.0%}{row['bare']:7.2f}{row['ratio'] / row['bare']:7.0%}  "
+            f"{spread}{'' if row['reached'] else ', below aim'}"
         )
     return lines

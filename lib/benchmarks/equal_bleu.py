@@ -1,4 +1,4 @@
-"""Seconds a sentence at equal BLEU: a trained model's own sampling in few steps against 2,000 steps as released.
+"""Processor seconds a sentence at equal BLEU: a trained model's own few sampling steps against 2,000 as released.
 
 Run as `python -m lib.benchmarks.equal_bleu [--quick]`: it prints a table and writes `build/bench_equal_bleu.json`. Both
 sides have the weights of InfoDiffusion on the cheapest task. The released side walks as DiffuSeq's code does, by the
@@ -73,7 +73,7 @@ def fewest(ways: Sequence[dict[str, float]], wanted: float) -> dict[str, float] 
 
 
 def compare(run: Experiment, model: DiffusionModel, sizes: Sizes, seed: int) -> dict[str, Any]:
-    """Return BLEU and seconds a sentence of either side's walks on the first test sentences, one candidate each.
+    """Return BLEU and processor seconds of either side's walks, a sentence, on the first test sentences, one candidate.
 
     Each way decodes in batches as configured, ours in its own precision, the released one in float32.
     """
@@ -83,9 +83,9 @@ def compare(run: Experiment, model: DiffusionModel, sizes: Sizes, seed: int) -> 
     own = run.config.decoding.model_copy(update={"candidates": 1})
 
     def way(sample: decoding.Sampler, how: decoding.DecodingConfig, steps: int) -> dict[str, float]:
-        began = time.perf_counter()
+        began = time.process_time()
         written = decoding.decode(sample, how, run.data.vocabulary, sources, run.config.window, seed)
-        seconds = (time.perf_counter() - began) / len(sources)
+        seconds = (time.process_time() - began) / len(sources)
         return {
             "steps": steps,
             "bleu": float(metrics.bleu([w[0] for w in written], targets).mean()),

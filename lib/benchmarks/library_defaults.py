@@ -41,6 +41,7 @@ CANDIDATES: dict[str, dict[str, dict[str, Any]]] = {
         "paper": {**PAPER, "rate": 2e-4},
         "paper, rate 3e-3": {**PAPER, "rate": 3e-3},
         "frozen projection, mean keys, rate 3e-3": {**MEAN_KEYS, "rate": 3e-3},
+        "frozen projection, a key for each edit, rate 3e-3": {**MEAN_KEYS, "keys": "each", "rate": 3e-3},
     },
     "memoe": {
         "paper": {"rate": 2e-4},

@@ -1,12 +1,10 @@
 """Editing as the field writes it, for the benchmark alone: each step runs the whole model, with logits everywhere.
 
-Weights are frozen, as in the released code, so that the way back ends at the edited layer. `Work` counts what a step
-multiplies, so and at the least.
+Weights are frozen, as in the released code, so that the way back ends at the edited layer.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,7 +13,7 @@ from torch.nn import functional
 
 from lib.causal_lm.edits import Edit
 from lib.causal_lm.encoding import IGNORED, Encoded, encode, encode_edits, prompt_tokens
-from lib.causal_lm.layers import activation, block, blocks, down_projection, feed_forward, matrix
+from lib.causal_lm.layers import activation, block, down_projection, feed_forward, matrix
 from lib.editing.located import Located
 from lib.editing.wise_losses import WiseConfig, after_activation, difference, margin_loss
 from lib.lemoe.experts import Expert
@@ -189,38 +187,3 @@ def _changed(site: nn.Module, change: Callable[[Tensor, Tensor], Tensor]) -> Ite
         yield
     finally:
         handle.remove()
-
-
-@dataclass(frozen=True)
-class Work:
-    """Products with weights in a model that is changed at one layer; those of the attention's scores are left out.
-
-    Going back through a frozen map costs what going forward did: no gradient of its weights is computed.
-    """
-
-    blocks: int
-    layer: int  # whose output is changed
-    block: int  # weights of a block
-    head: int
-
-    @classmethod
-    def of(cls, model: "PreTrainedModel", layer: int) -> "Work":
-        """Return the sizes of a model, edited at a layer."""
-        found = blocks(model)
-        inside = sum(value.numel() for value in found[layer].parameters() if value.ndim == 2)
-        return cls(len(found), layer, inside, model.get_output_embeddings().weight.numel())
-
-    def plain(self, tokens: int, steps: int, own: int = 0) -> int:
-        """Return the products of steps on the whole model; `own` are the method's, of a token and step."""
-        above = self.blocks - self.layer - 1
-        return steps * tokens * ((self.blocks + above) * self.block + 2 * self.head + own)
-
-    def least(self, tokens: int, scored: int, steps: int, own: int = 0, below: int | None = None) -> int:
-        """Return the fewest: all below the change once, then the blocks above, and the head at the tokens scored.
-
-        `below` is how many tokens run once where the change reaches fewer, `tokens`: the rest run the blocks above once
-        as well.
-        """
-        above, every = self.blocks - self.layer - 1, tokens if below is None else below
-        once = every * (self.layer + 1) * self.block + (every - tokens) * above * self.block
-        return once + steps * (2 * (tokens * above * self.block + scored * self.head) + tokens * own)

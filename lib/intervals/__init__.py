@@ -19,7 +19,15 @@ from lib.intervals.estimates import (
     t_interval,
     t_p_value,
 )
-from lib.intervals.hierarchical import Items, item_floor, over_seeds, seed_means, shared_floor
+from lib.intervals.hierarchical import (
+    Items,
+    item_floor,
+    over_seeds,
+    over_seeds_or_alone,
+    over_seeds_or_items,
+    seed_means,
+    shared_floor,
+)
 from lib.intervals.samples import Sample, Side
 
 __all__ = [
@@ -39,6 +47,8 @@ __all__ = [
     "item_floor",
     "mean_interval",
     "over_seeds",
+    "over_seeds_or_alone",
+    "over_seeds_or_items",
     "paired_bootstrap",
     "paired_bootstrap_p_value",
     "partial_correlation",

@@ -13,7 +13,17 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lib.intervals.estimates import MINIMUM_SEEDS, Bounds, Interval, Vector, equal_error, negligible, t_interval
+from lib.intervals.estimates import (
+    MINIMUM_SEEDS,
+    Bounds,
+    Interval,
+    NoSpreadError,
+    Vector,
+    equal_error,
+    mean_interval,
+    negligible,
+    t_interval,
+)
 
 # Of every seed a vector of items, or of all one array (seeds, items).
 Items = Sequence[ArrayLike] | Vector
@@ -68,6 +78,34 @@ def over_seeds(items: Items, level: float = 0.95, bounds: Bounds | None = None) 
     if len(means) < MINIMUM_SEEDS:
         raise ValueError(f"items of at least {MINIMUM_SEEDS} seeds are needed, got {len(means)}")
     return t_interval(means, level, item_floor(items, bounds), bounds)
+
+
+def over_seeds_or_items(items: Items, bounds: Bounds | None = None) -> Interval:
+    """Return `over_seeds` from three seeds on, of fewer the mean with a bootstrap interval over their items.
+
+    The latter says nothing of another training. Items of one place are averaged over the seeds, and pooled where seeds
+    have unequal numbers of them. Raises as `over_seeds` and `mean_interval`.
+    """
+    vectors = _vectors(items)
+    if len(vectors) >= MINIMUM_SEEDS:
+        return over_seeds(vectors, bounds=bounds)
+    same = len({len(vector) for vector in vectors}) == 1
+    return mean_interval(np.mean(vectors, axis=0) if same else np.concatenate(vectors), bounds=bounds)
+
+
+def over_seeds_or_alone(items: Items, bounds: Bounds | None = None) -> Interval | float | None:
+    """Return `over_seeds` from three seeds on, of fewer, and where nothing spreads, the mean without an interval.
+
+    None for no seed, and where a seed has no item.
+    """
+    if not len(items) or not all(len(np.asarray(vector)) for vector in items):
+        return None
+    if len(items) >= MINIMUM_SEEDS:
+        try:
+            return over_seeds(items, bounds=bounds)
+        except NoSpreadError:
+            pass
+    return float(seed_means(items).mean())
 
 
 def _vectors(items: Items) -> list[Vector]:

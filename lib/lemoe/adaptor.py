@@ -168,7 +168,7 @@ class Adaptor(Switchable, nn.Module):
                 break
             _backward(self._auxiliary_loss(anchors))
             optimiser.step()
-            self.router.set_mean_key(anchors)
+            self.router.set_key(anchors)
         self.trained.append(self._route(anchors, self._trained_expert()).expert.tolist())
         self._calibrate(anchors)
         return losses
@@ -351,7 +351,7 @@ class Adaptor(Switchable, nn.Module):
         return loss
 
     def _calibrate(self, anchors: Tensor) -> None:
-        self.router.set_mean_key(anchors)
+        self.router.set_key(anchors)
         self.rejection.calibrate(self.router)
 
     def _anchors(self, ids: Tensor, mask: Tensor) -> Tensor:

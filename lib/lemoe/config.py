@@ -47,8 +47,9 @@ class AdaptorConfig(Stopping):
     # projection, since the softmax of one expert is constant), and one for each expert, frozen with it.
     projection: router.Projection = "frozen"
     # Paper: keys are "learned", by the gate's gradient and the auxiliary loss. Ours: "mean", each the mean v of its
-    # batch's anchors, without a gradient.
-    keys: router.Keys = "mean"
+    # batch's anchors, without a gradient; and "each", one for every edit: unlike edits share no direction, and the mean
+    # of two can be farther from both than a later batch's.
+    keys: router.Keys = "each"
     # Paper: TopK of the softmax, which can be read as its value, "softmax", or as a gate of "one". Straight-through is
     # one going forward, so that an expert does not fade as others come, with the gradient of the softmax value.
     gate: router.Gate = "one"

@@ -75,7 +75,7 @@ class Rejection(nn.Module):
         """
         if self.kind == "null":
             mean = router.values(self.unrelated).mean(0)
-            self.null = functional.normalize(mean, dim=0) * torch.stack(list(router.keys)).norm(dim=1).mean()
+            self.null = functional.normalize(mean, dim=0) * router.known().norm(dim=1).mean()
         if self.kind == "threshold":
             distances = self.distance(router, self.unrelated)
             self.threshold = distances.quantile(self.false_positives, interpolation="lower")
@@ -90,7 +90,7 @@ class Rejection(nn.Module):
             found, known = anchors, self.edits
         else:
             found = router.values(anchors)
-            known = router.values(self.edits) if self.measured == "value" else torch.stack(list(router.keys))
+            known = router.values(self.edits) if self.measured == "value" else router.known()
         return 1 - (functional.normalize(found, dim=-1) @ functional.normalize(known, dim=-1).T).amax(-1)
 
     def rejects(self, router: "Router", anchors: Tensor) -> Tensor | None:

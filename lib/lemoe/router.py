@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
 Anchor = Literal["instance", "entity", "token"]
 Projection = Literal["shared", "frozen_after_first", "per_expert", "frozen"]
-Keys = Literal["learned", "mean"]
+Keys = Literal["learned", "mean", "each"]
 Gate = Literal["one", "softmax", "straight_through"]
 NONE = -1  # the expert of a sequence that the unedited model answers
+SAME = 1e-4  # half the squared distance from a key within which a prompt is the key's own: others lie 1 or more apart
 
 
 class Route(NamedTuple):
@@ -45,7 +46,8 @@ class Router(nn.Module):
     Where its gradient comes from: with gate "softmax" the expert's output is multiplied by its softmax value, whose
     gradient is exactly zero while there is one expert; "straight_through" has factor one in the forward pass and the
     gradient of the softmax value; with gate "one" nothing but `auxiliary` trains the router. With projection "frozen"
-    the projection is a frozen random one. Keys "mean" have no gradient: each is the mean v of its batch's anchors.
+    the projection is a frozen random one. Keys "mean" have no gradient: each is the mean v of its batch's anchors. With
+    keys "each" (ours) an expert has the v of every anchor of its batch, and the expert of the nearest one is taken.
     """
 
     def __init__(
@@ -78,18 +80,30 @@ class Router(nn.Module):
         return self.projections[-1](anchors)
 
     @torch.no_grad()
-    def set_mean_key(self, anchors: Tensor) -> None:
-        """Set the newest key to the mean v of its batch's anchors (sequences, embedding) where keys are "mean"."""
+    def set_key(self, anchors: Tensor) -> None:
+        """Set the newest key to the mean v of its batch's anchors (sequences, embedding), or to each of them."""
         if self.kind == "mean":
             self.keys[-1].copy_(self.values(anchors).mean(0))
+        if self.kind == "each":
+            self.keys[-1] = nn.Parameter(self.values(anchors), requires_grad=False)
+
+    def known(self) -> Tensor:
+        """Return the keys of all experts, (keys, width)."""
+        return torch.cat([torch.atleast_2d(key) for key in self.keys])
 
     def scores(self, anchors: Tensor, null: Tensor | None = None) -> Tensor:
         """Return k_i . v, (sequences, experts), for anchors e (sequences, embedding); `ValueError` without experts.
 
-        A `null` key (width,), which stands for no expert, adds a last column.
+        With keys "each" it is -|k - v|^2 / 2 of an expert's nearest key. A `null` key (width,), which stands for no
+        expert, adds a last column.
         """
         if not len(self.keys):
             raise ValueError("the router has no expert yet: add one")
+        if self.kind == "each":
+            keys = list(self.keys) if null is None else [*self.keys, null]
+            apart = self.projection == "per_expert"
+            values = [project(anchors) for project in self.projections] if apart else [self.values(anchors)] * len(keys)
+            return torch.stack([_nearness(value, key) for value, key in zip(values, keys, strict=True)], -1)
         if self.projection == "per_expert":
             values = [project(anchors) for project in self.projections]
             return torch.stack([value @ key for value, key in zip(values, self.keys, strict=True)], -1)
@@ -105,7 +119,7 @@ class Router(nn.Module):
         scores = self.scores(anchors, null)
         probability = scores.softmax(-1)
         if forced is None:
-            experts = scores[:, : len(self)].topk(min(self.top_k, len(self)), -1).indices
+            experts = self._best(scores[:, : len(self)])
             if null is not None:
                 experts = experts.masked_fill((scores.argmax(-1) == len(self))[:, None], NONE)
         else:
@@ -116,6 +130,24 @@ class Router(nn.Module):
         gates = {"one": one, "softmax": value, "straight_through": one + value - value.detach()}
         return Route(experts, gates[self.gate])
 
+    def _best(self, scores: Tensor) -> Tensor:
+        """Return the experts of the best scores, (sequences, k); with keys "each", of equal ones the later first."""
+        if self.kind != "each":
+            return scores.topk(min(self.top_k, len(self)), -1).indices
+        best = scores.amax(-1, keepdim=True)
+        settled = torch.where(scores >= best - SAME, best, scores)
+        order = settled.flip(-1).sort(stable=True, dim=-1, descending=True).indices
+        return len(self) - 1 - order[:, : self.top_k]
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *others: Any) -> None:
+        """Take keys of as many rows as were saved; the rest is the module's own way."""
+        if self.kind == "each":
+            for number in range(len(self.keys)):
+                saved = state_dict.get(f"{prefix}keys.{number}")
+                if saved is not None and saved.ndim == 2 and saved.shape[1] == self.width:
+                    self.keys[number] = nn.Parameter(self.keys[number].new_empty(saved.shape), requires_grad=False)
+        super()._load_from_state_dict(state_dict, prefix, *others)
+
     def auxiliary(self, anchors: Tensor, null: Tensor | None = None, wanted: int | None = None) -> Tensor:
         """Return -log softmax of the newest expert's score, averaged over anchors: its key is to win (our choice).
 
@@ -124,6 +156,13 @@ class Router(nn.Module):
         scores = self.scores(anchors, null)
         number = len(self) - 1 if wanted is None else wanted % scores.shape[1]
         return functional.cross_entropy(scores, torch.full((len(anchors),), number, device=anchors.device))
+
+
+def _nearness(values: Tensor, keys: Tensor) -> Tensor:
+    """Return -|k - v|^2 / 2, (sequences,), of the nearest of some keys (keys, width), or of one, to each of values."""
+    # Through products of the two, a value would lie some way from itself.
+    apart = torch.cdist(values, torch.atleast_2d(keys), compute_mode="donot_use_mm_for_euclid_dist")
+    return -apart.amin(-1).square() / 2
 
 
 def check_forced(forced: Any, experts: int) -> None:

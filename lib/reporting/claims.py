@@ -59,18 +59,34 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Gate:
-    """What must be so for a claim to be testable here: the mean of a number over its seeds is above `above`.
+    """What must be so for a claim to be testable here: the mean of a number over its seeds is above a bound.
 
     "An expert learns most of its edits", "the teacher is better than what the student reaches alone": where it fails,
-    comparing says nothing about the claim. Raises `ValueError` for a bound that is not finite.
+    comparing says nothing about the claim. Where the bound is `inclusive`, a mean of exactly `above` holds, too. Raises
+    `ValueError` for a bound that is not finite.
     """
 
     name: str
     above: float = 0.0
+    inclusive: bool = False
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.above):
             raise ValueError(f"gate {self.name}: above {self.above}")
+
+    def holds(self, mean: float) -> bool:
+        """Whether a mean is on the right side of the bound."""
+        return mean >= self.above if self.inclusive else mean > self.above
+
+    @property
+    def asked(self) -> str:
+        """What is asked of the mean, as the table of a verdict has it."""
+        return f"mean {'>=' if self.inclusive else '>'} {self.above:g}"
+
+    @property
+    def missed(self) -> str:
+        """Where a mean lies that fails."""
+        return f"{'below' if self.inclusive else 'not above'} {self.above:g}"
 
 
 @dataclass(frozen=True)
@@ -149,7 +165,9 @@ class Verdict:
         """Whether the gate `HOLDS`, `FAILS`, or is not recorded; a claim without one holds."""
         if self.claim.gate is None:
             return HOLDS
-        return NOT_RECORDED if self.gate is None else HOLDS if self.gate.mean() > self.claim.gate.above else FAILS
+        if self.gate is None:
+            return NOT_RECORDED
+        return HOLDS if self.claim.gate.holds(float(self.gate.mean())) else FAILS
 
     @property
     def outcome(self) -> str:
@@ -176,14 +194,14 @@ class Verdict:
             fewest = min(finding.seeds for finding in self.findings if finding.seeds)
             return f"{outcome}: {counted(fewest)}"
         if outcome == NOT_TESTABLE and self.claim.gate is not None and self.gate is not None:
-            return f"{outcome} ({self.claim.gate.name}: {self.gate.mean():.3f}, not above {self.claim.gate.above:g})"
+            return f"{outcome} ({self.claim.gate.name}: {self.gate.mean():.3f}, {self.claim.gate.missed})"
         if outcome == INCONCLUSIVE:
             reasons = [finding.open for finding in self.findings if finding.outcome == INCONCLUSIVE]
             return f"{outcome} ({(reasons or ['the gate is not recorded'])[0]})"
         return outcome
 
-    def table(self, stem: str) -> tables.Table:
-        """The verdict as a table with a row per comparison, after one for the gate."""
+    def table(self, stem: str = "") -> tables.Table:
+        """The verdict as a table with a row per comparison, after one for the gate; its stem else is the claim's id."""
         claim = self.claim
         rows = [
             {
@@ -201,7 +219,7 @@ class Verdict:
         return tables.Table(
             frame=pd.DataFrame(self._gate_row() + rows, dtype=object),
             caption=f"{claim.text.rstrip('.')} ({claim.source}). Verdict: {self.label}.",
-            stem=stem,
+            stem=stem or f"claims/{claim.id}",
             formats={"difference": ".4f", "level (%)": ".2f", "p": tables.P_VALUE, "p (Holm)": tables.P_VALUE},
             details={
                 "claim": claim.id,
@@ -225,7 +243,7 @@ class Verdict:
             return []
         row: dict[str, Any] = {
             "comparison": f"gate: {gate.name}",
-            "claimed": f"mean > {gate.above:g}",
+            "claimed": gate.asked,
             "difference": None,
         }
         row |= {"level (%)": None, "over": NOT_RECORDED, "p": None, "p (Holm)": None, "outcome": self.gate_outcome}
@@ -235,7 +253,7 @@ class Verdict:
 
     def show(self) -> None:
         """Display the verdict in a notebook, as text and as HTML."""
-        self.table(f"claims/{self.claim.id}").show()
+        self.table().show()
 
     def save(self, profile: str, stem: str) -> None:
         """Write stem.csv, .md, .tex, .json; the name starts with "claim_" (else `ValueError`), for the scorecard."""

@@ -7,7 +7,7 @@ size and fonts.
 import io
 import re
 from collections.abc import Iterator, Mapping
-from itertools import combinations, cycle
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +20,18 @@ from matplotlib.colors import to_rgb
 from matplotlib.container import BarContainer, ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 from matplotlib.text import Text
 
 from lib import paths
 from lib.files import write_together
 from lib.reporting import provenance, tables
 
+Drawn = tuple[Figure, dict[str, Any]]  # a figure and the numbers in it, as `save` takes them
+
 STYLE = Path(__file__).with_name("style.mplstyle")
 DPI = 200
 # Matplotlib holds these for settings of a machine and not of a style, but they reach a figure or a notebook's output.
 NO_STYLE = ("timezone", "date.epoch", "figure.max_open_warning")
-# Hatches in the order of the colours, so that bars can be told apart in a grey print.
-HATCHES = ("", "//", "..", "xx", "--")
 # Two series of one line style and marker (bars: one hatch) need this distance of lightness (CIE L*, 0 to 100).
 LIGHTNESS_STEP = 12.0
 # Written metadata that would change from run to run or from version to version; None leaves an entry out.
@@ -52,16 +51,6 @@ def style() -> None:
     plt.rcParams.update({name: value for name, value in plt.rcParamsDefault.items() if name in NO_STYLE})
     sns.set_theme(style="whitegrid")
     plt.style.use(STYLE)
-
-
-def hatch_bars(axes: Axes) -> None:
-    """Give each series of bars in `axes` its own hatch, and its legend the same; call it after the legend is drawn."""
-    legend = axes.get_legend()
-    boxes = [handle for handle in legend.legend_handles if isinstance(handle, Patch)] if legend else []
-    for series in (_bars(axes), [[box] for box in boxes]):
-        for bars, hatch in zip(series, cycle(HATCHES), strict=False):
-            for bar in bars:
-                bar.set_hatch(hatch)
 
 
 def save(figure: Figure, stem: str, numbers: Mapping[str, Any], profile: str, caption: str) -> None:

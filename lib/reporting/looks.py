@@ -3,7 +3,7 @@
 A series names its rows once, in its own `figures` module: `LOOKS = looks.numbered(["InfoDiffusion", "DiffuSeq"])`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
 from typing import Any
@@ -18,6 +18,8 @@ from lib.reporting.figures import STYLE
 # In the order of the style sheet's lightness steps, so that a grey print tells neighbours apart.
 _CYCLE = rc_params_from_file(STYLE, use_default_template=False)["axes.prop_cycle"].by_key()
 COLOURS, LINES, MARKERS = (tuple(_CYCLE[kind]) for kind in ("color", "linestyle", "marker"))
+LINE = 13.0  # points from one line of small text to the next
+OPEN = {"markerfacecolor": "white"}  # points of few seeds, or of the second of two ways
 GREY = "#8a8a8a"  # what is only there to compare with: the paper's curve, chance, copying
 
 
@@ -48,28 +50,102 @@ def numbered(names: Sequence[str]) -> dict[str, Look]:
     }
 
 
-def curve(axes: Axes, x: Sequence[float], found: Sequence[Interval], look: Look, label: str) -> dict[str, list[float]]:
-    """Draw estimates over x with their intervals as bars; return what was drawn, to be saved with the figure."""
-    axes.errorbar(x, [one.estimate for one in found], _bars(found), label=label, capsize=2, elinewidth=1, **look.line())
+def curve(
+    axes: Axes, x: Sequence[float], found: Sequence[Interval], look: Look, label: str, *, hollow: bool = False
+) -> dict[str, list[float]]:
+    """Draw estimates over x with their intervals as bars, points open where `hollow`; return what was drawn."""
+    style, middle = look.line() | (OPEN if hollow else {}), [one.estimate for one in found]
+    axes.errorbar(x, middle, _bars(found), label=label, capsize=2, elinewidth=1, **style)
     return _numbers(found) | {"x": [float(place) for place in x]}
 
 
-def rows(axes: Axes, names: Sequence[str], found: Sequence[Interval], look: Look) -> dict[str, list[float]]:
-    """Draw one interval a row, the first name at the top, beside a line at 0; return what was drawn."""
-    places = np.arange(len(names))[::-1]
-    middle = [one.estimate for one in found]
-    axes.errorbar(middle, places, xerr=_bars(found), capsize=2, elinewidth=1.4, **look.points())
-    axes.axvline(0, color="0.6", lw=0.8, zorder=0)
-    axes.set_yticks(places, names)
+def rows(
+    axes: Axes,
+    names: Sequence[str],
+    found: Sequence[Interval | None],
+    look: Look | Sequence[Look],
+    *,
+    up: float = 0,
+    hollow: Collection[str] = (),
+    zero: bool = True,
+    label: str | None = None,
+) -> dict[str, list[float]]:
+    """Draw one interval a row, the first name at the top, beside a line at 0; return what was drawn.
+
+    None leaves a row empty. `look` is one for all rows or one each; points of the rows named in `hollow` are open. `up`
+    moves the points of several calls apart, above the middle of their rows; `label` names those of one call.
+    """
+    each = [look] * len(names) if isinstance(look, Look) else look
+    there = [(len(names) - 1 - place + up, one) for place, one in enumerate(found) if one is not None]
+    kinds = [(each[n], names[n] in hollow) for n, one in enumerate(found) if one is not None]
+    told = label
+    for kind, is_open in dict.fromkeys(kinds):
+        places, mine = zip(*(one for one, of in zip(there, kinds, strict=True) if of == (kind, is_open)), strict=True)
+        style = kind.points() | (OPEN if is_open else {})
+        middle = [one.estimate for one in mine]
+        axes.errorbar(middle, places, xerr=_bars(mine), capsize=2, elinewidth=1.4, label=told, **style)
+        told = label and f"_{label}"  # one series, named once
+    if zero:
+        axes.axvline(0, color="0.6", lw=0.8, zorder=0)
+    axes.set_yticks(range(len(names) - 1, -1, -1), names)
     axes.set_ylim(-0.6, len(names) - 0.4)
     axes.grid(axis="y", visible=False)
-    return _numbers(found) | {"row": places.tolist()}
+    return _numbers([one for _, one in there]) | {"row": [place for place, _ in there]}
 
 
 def direct_label(axes: Axes, x: float, y: float, text: str, look: Look, **moved: Any) -> None:
     """Write a curve's name beside its end, in its colour, in the place of a legend; `moved` goes to `annotate`."""
     place: dict[str, Any] = {"xytext": (6, 0), "textcoords": "offset points", "va": "center", "fontsize": 9}
     axes.annotate(text, (x, y), color=look.colour, **(place | moved))
+
+
+def name_ends(
+    axes: Axes, ends: Mapping[str, tuple[float, float]], given: Mapping[str, Look], *, outside: bool = False
+) -> None:
+    """Write each curve's name beside its end (x, y), in its look, and move names apart that would meet.
+
+    `outside` writes them right of the axes, a thin line leading from each to its curve. Call it when all curves are
+    drawn and the limits are set.
+    """
+    axes.figure.canvas.draw()  # the layout settles in the first drawing
+    points = 72 / axes.figure.dpi
+    heights = {name: (axes.transData.transform(end)[1] - axes.bbox.y0) * points for name, end in ends.items()}
+    top = axes.bbox.height * points
+    moved = apart(heights, LINE, top)
+    for name, end in ends.items():
+        if not outside:
+            direct_label(axes, *end, name, given[name], xytext=(6, moved[name] - heights[name]))
+            continue
+        place: dict[str, Any] = {"xytext": (1.03, moved[name] / top), "textcoords": "axes fraction"}
+        direct_label(axes, *end, name, given[name], **place)
+        line = {"arrowstyle": "-", "color": given[name].colour, "lw": 0.6, "shrinkA": 0, "shrinkB": 2}
+        # Apart from the name, whose box would else hold its line.
+        axes.annotate("", end, arrowprops=line, **place)
+
+
+def apart(heights: Mapping[str, float], least: float, top: float) -> dict[str, float]:
+    """Return heights in their order, at least `least` apart and at most `top`: moved up, then down from the top."""
+    moved: dict[str, float] = {}
+    last = -np.inf
+    for name in sorted(heights, key=heights.__getitem__):
+        last = moved[name] = max(heights[name], last + least)
+    limit = top
+    for name in reversed(list(moved)):
+        moved[name] = min(moved[name], limit)
+        limit = moved[name] - least
+    return moved
+
+
+def head(axes: Axes, text: str, **moved: Any) -> None:
+    """Write upright, above the names at the y axis, what they are: the head of a column; `moved` goes to the label.
+
+    With `va="top"` it stands beside the top of the axes. Call it after the title is set.
+    """
+    place: dict[str, Any] = {"rotation": 0, "ha": "right", "va": "bottom", "fontsize": 9, "color": "0.35"} | moved
+    axes.set_ylabel(text, **place)
+    axes.yaxis.set_label_coords(-0.02, 1.0)
+    if place["va"] == "bottom" and not axes.get_title():
+        axes.set_title(" ", fontsize=9)  # the layout keeps no room above the axes for a label of the y axis
 
 
 def _bars(found: Sequence[Interval]) -> np.ndarray:

@@ -196,8 +196,9 @@ def beside_paper(
     stem: str,
     formats: Mapping[str, str] | None = None,
     difference: bool = True,
+    whose: str = "paper",
 ) -> Table:
-    """Our rows beside the paper's: per metric the columns "ours", "paper" and "difference" (ours - paper).
+    """Our rows beside the paper's: per metric the columns "here", `whose` and "difference" (here - paper).
 
     Without `difference` that column is left out: levels on other data and sizes have none that means something.
 
@@ -226,7 +227,7 @@ def beside_paper(
         found += bool(theirs)
         row = {key: record[key] for key in keys}
         for metric in metrics:
-            row |= _beside(titles[metric], record[metric], theirs.get(metric), difference)
+            row |= _beside(titles[metric], record[metric], theirs.get(metric), difference, whose)
         rows.append(row)
     if not found:
         raise ValueError(f"{stem}: no row of ours is in the paper by {keys}; do the names agree?")
@@ -234,7 +235,7 @@ def beside_paper(
         frame=pd.DataFrame(rows, dtype=object),
         caption=caption,
         stem=stem,
-        formats=_formats_beside(titles, formats or {}, difference),
+        formats=_formats_beside(titles, formats or {}, difference, whose),
     )
 
 
@@ -319,15 +320,17 @@ def _is_text(column: pd.Series) -> bool:
     return any(isinstance(cell, str) for cell in column)
 
 
-def _beside(metric: str, ours: Any, theirs: Any, difference: bool) -> dict[str, Any]:
+def _beside(metric: str, ours: Any, theirs: Any, difference: bool, whose: str) -> dict[str, Any]:
     mine = ours.estimate if isinstance(ours, Interval) else ours
     found = None if is_missing(mine) or is_missing(theirs) else mine - theirs
-    columns = {f"{metric}, ours": ours, f"{metric}, paper": theirs}
+    columns = {f"{metric}, here": ours, f"{metric}, {whose}": theirs}
     return columns | ({f"{metric}, difference": found} if difference else {})
 
 
-def _formats_beside(titles: Mapping[str, str], formats: Mapping[str, str], difference: bool) -> dict[str, str]:
+def _formats_beside(
+    titles: Mapping[str, str], formats: Mapping[str, str], difference: bool, whose: str
+) -> dict[str, str]:
     specs = {title: formats.get(metric, ".3f") for metric, title in titles.items()}
-    sides = {f"{title}, {side}": spec for title, spec in specs.items() for side in ("ours", "paper")}
+    sides = {f"{title}, {side}": spec for title, spec in specs.items() for side in ("here", whose)}
     sides |= {name: spec for name, spec in formats.items() if name not in titles}
     return sides | ({f"{title}, difference": f"+{spec}" for title, spec in specs.items()} if difference else {})

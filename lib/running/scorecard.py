@@ -23,7 +23,6 @@ PAPERS = {
 }
 # What decides a verdict comes first: one comparison on the wrong side is enough.
 WEIGHT = {claims.NOT_SUPPORTED: 0, claims.NOT_JUDGED: 1, claims.INCONCLUSIVE: 2, claims.SUPPORTED: 3}
-NIL = 1e-6  # a bound that is only there to let 0 itself hold
 
 
 def folder(profile: str) -> Path:
@@ -132,8 +131,8 @@ def told(verdict: dict[str, Any]) -> str:
     gate = next((row for row in verdict["rows"] if row["outcome"] == claims.FAILS), None)
     if outcome == claims.NOT_TESTABLE and gate is not None:
         fails = f"{gate['comparison'].removeprefix('gate: ')} is {gate['difference']:.3f}"
-        bound = float(gate["claimed"].split()[-1])
-        needed = f"more than {bound:g}" if abs(bound) > NIL else "0 or more"
+        _, sign, bound = gate["claimed"].split()
+        needed = f"{bound} or more" if sign == ">=" else f"more than {bound}"
         return f"{says} It cannot be tested at this size: {fails}, and {needed} is needed."
     decides, compared = _decisive(verdict), _compared(verdict)
     if all(row["over"] == claims.NOT_RECORDED for row in compared):

@@ -9,10 +9,11 @@ import torch
 from torch.nn import functional
 from transformers import TrainingArguments
 
-from lib.api import beacons
+from lib.api import beacons, distillation
 from lib.api.rows import encode
 from lib.causal_lm import backbones
 from lib.errors import UserError
+from tests import tiny_models
 
 FACTS = [
     {"prompt": "The capital of France is", "target": "Paris"},
@@ -94,6 +95,9 @@ def test_the_weighted_loss_is_its_formula_and_an_adapter_learns_by_it(real: tupl
         ([], "no facts"),
         ([{"prompt": "A is"}], "fact 1: target"),
         ([{"prompt": "A is", "target": "b", "aliases": "c"}], "fact 1: aliases"),
+        ([{"prompt": "A is", "target": "b", "aliases": 5}], "fact 1: aliases"),
+        ([("A is", "b")], "fact 1 is of type tuple"),
+        ({"prompt": "A is", "target": "b"}, "fact 1 is of type str"),
         ([{"prompt": "A is", "target": "b"}, {"prompt": "A is", "target": "c"}], "two targets"),
     ],
 )
@@ -102,6 +106,29 @@ def test_facts_that_cannot_be_learnt_are_named(facts: list[dict], words: str) ->
         beacons.read_facts(facts)
 
 
-def test_batches_of_one_fact_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="batch of one"):
-        beacons.WeightedTrainer(None, None, FACTS, args=arguments(tmp_path, per_device_train_batch_size=1))  # type: ignore[arg-type]
+def test_null_stands_for_no_aliases() -> None:
+    (fact,) = beacons.read_facts([{"prompt": "A is", "target": "b", "aliases": None}])
+    assert fact.aliases == ()
+
+
+@pytest.mark.parametrize(("facts", "size"), [(FACTS, 1), (FACTS[:1], 4), (FACTS[:3], 2)])
+def test_steps_of_one_fact_are_refused_by_the_trainers_own_names(facts: list[dict], size: int, tmp_path: Path) -> None:
+    said = f"of {len(facts)} facts in steps of {size}, one step has one fact.*set per_device_train_batch_size"
+    with pytest.raises(UserError, match=said):
+        beacons.WeightedTrainer(None, None, facts, args=arguments(tmp_path, per_device_train_batch_size=size))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("facts", "share"), [(1, 0.5), (2, 2.0), (2, float("nan"))])
+def test_a_share_that_keeps_none_or_all_is_named_as_the_call_names_it(facts: int, share: float) -> None:
+    with pytest.raises(UserError, match=f"a share of {share} of {facts} facts"):
+        beacons.count_kept(facts, share)
+
+
+def test_a_frozen_model_is_not_trained_on(tmp_path: Path) -> None:
+    frozen = tiny_models.llama().requires_grad_(False)
+    for begin in (
+        lambda: beacons.WeightedTrainer(frozen, None, FACTS, args=arguments(tmp_path)),  # type: ignore[arg-type]
+        lambda: distillation.DistillationTrainer(frozen, frozen, None, []),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(UserError, match="all its weights are frozen: `undo` edits"):
+            begin()

@@ -133,7 +133,11 @@ def test_pairs_come_from_a_file_too(tmp_path: Path) -> None:
         (PAIRS, {"tokens": -1}, "^tokens is -1"),
         (PAIRS, {"seed": -1}, "^seed is -1"),
         (PAIRS, {"width": 0}, "^width"),
+        (PAIRS, {"width": 32, "heads": 3}, "^width is 32: give a multiple"),
+        ([("red", "blue")], {}, "pair 1 is of type tuple"),
+        ({"src": ["red"], "trg": ["blue"]}, {}, "pair 1 is of type str"),
         (PAIRS, {"device": "gpu"}, "cuda:1"),
+        (PAIRS, {"device": "cuda:99"}, "is not there on this machine"),
         (PAIRS, {"rate": float("inf")}, "rate"),
         (PAIRS, {"lam": 9}, "lam"),
         (PAIRS, {"no_such_field": 1}, "no_such_field"),
@@ -147,8 +151,34 @@ def test_what_cannot_be_trained_is_one_line(pairs: list[dict], named: dict, word
 
 @pytest.mark.parametrize(
     ("sources", "named", "words"),
-    [([], {}, "at least one"), ("red", {}, "list"), (["red", " "], {}, "source 2"), (["red"], {"steps": 21}, "T = 20")],
+    [
+        ([], {}, "at least one"),
+        ("red", {}, "list"),
+        (["red", " "], {}, "source 2"),
+        (["red"], {"steps": 21}, "T = 20"),
+        (["red"], {"steps": 0}, "^steps is 0"),
+        (["red"], {"steps": 2.5}, "^steps is 2.5"),
+        (["red"], {"candidates": 0}, "^candidates is 0"),
+        (["red"], {"seed": -1}, "^seed is -1"),
+    ],
 )
 def test_what_cannot_be_written_is_one_line(writer: diffusion.Writer, sources: list, named: dict, words: str) -> None:
     with pytest.raises(UserError, match=words):
         writer.sample(sources, **named)
+
+
+def test_sources_come_in_any_iterable(writer: diffusion.Writer) -> None:
+    assert writer.sample(one for one in ["red blue"]) == writer.sample(["red blue"])
+
+
+def test_pairs_that_do_not_fit_are_told() -> None:
+    long = [{"src": "red", "trg": "blue " * 90}]
+    with pytest.warns(UserWarning, match=r"^1 of 5 pairs are left out: .* 64 at most"):
+        diffusion.train([*PAIRS[:4], *long], **(TINY | {"steps": 1}))
+
+
+def test_a_device_that_is_not_there_is_one_line(writer: diffusion.Writer, tmp_path: Path) -> None:
+    writer.save(tmp_path)
+    for device, words in (("cuda:99", "is not there on this machine"), ("gpu", "is not known")):
+        with pytest.raises(UserError, match=words):
+            diffusion.load(tmp_path, device)

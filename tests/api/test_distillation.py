@@ -187,6 +187,38 @@ def test_a_saved_student_is_a_plain_model_and_a_checkpoint_goes_on(tmp_path: Pat
     assert_equal(whole, resumed, 1e-6)
 
 
+def test_the_best_checkpoint_is_loaded_at_the_end(tmp_path: Path) -> None:
+    """With a rate that is far too large the first evaluation is the best one."""
+    args = arguments(
+        tmp_path, learning_rate=50.0, eval_strategy="steps", eval_steps=1, save_strategy="steps", save_steps=1,
+        load_best_model_at_end=True,
+    )  # fmt: skip
+    teacher = tiny_models.llama_of(20)
+    trainer = DistillationTrainer(
+        small_student(), teacher, tokenizer(), ROWS, OBJECTIVE, args, eval_rows=ROWS[:4], longest=30
+    )
+    trainer.train()
+    losses = {one["step"]: one["eval_loss"] for one in trainer.state.log_history if "eval_loss" in one}
+    best = min(losses, key=losses.__getitem__)
+    assert best != max(losses)
+    stored = AutoModelForCausalLM.from_pretrained(tmp_path / f"checkpoint-{best}").state_dict()
+    assert all(torch.equal(value, stored[name]) for name, value in weights(trainer).items())
+    assert trainer.evaluate()["eval_loss"] == pytest.approx(losses[best])
+
+
+def test_gradient_checkpointing_gives_the_same_training(tmp_path: Path) -> None:
+    plain = trained(tmp_path / "plain", OBJECTIVE)
+    anew = trained(tmp_path / "anew", OBJECTIVE, gradient_checkpointing=True)
+    assert any(getattr(part, "gradient_checkpointing", False) for part in anew.model.student.modules())
+    assert_equal(plain, anew)
+
+
+@pytest.mark.parametrize("name", ["train_dataset", "eval_dataset", "data_collator", "processing_class"])
+def test_what_is_made_here_is_not_taken(name: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=f"^{name} is not taken: "):
+        DistillationTrainer(small_student(), None, tokenizer(), ROWS, None, arguments(tmp_path), **{name: None})
+
+
 @pytest.mark.parametrize(
     ("rows", "words"),
     [
@@ -196,11 +228,30 @@ def test_a_saved_student_is_a_plain_model_and_a_checkpoint_goes_on(tmp_path: Pat
         ([{"prompt": " ", "response": "w2"}], "row 1: prompt"),
         ([{"messages": [{"role": "user", "content": "w1"}, {"role": "assistant", "content": "w2"}]}], "template"),
         ([{"prompt": "w1", "response": "w2 " * 40}], "row 1.*limit"),
+        ([("w1", "w2")], "row 1 is of type tuple"),
+        ({"prompt": "w1", "response": "w2"}, "row 1 is of type str"),
     ],
 )
 def test_rows_that_cannot_be_learned_from_are_named(rows: list[dict], words: str) -> None:
     with pytest.raises(UserError, match=words):
         encode(tokenizer(), rows, 30)
+
+
+@pytest.mark.parametrize(
+    ("messages", "words"),
+    [
+        (["w1", "w2"], "row 1: a message must be"),
+        ([{"role": "user", "content": "w1"}, {"content": "w2"}], "row 1: a message must be"),
+        ([{"role": "user", "content": "w1"}, {"role": "assistant", "content": None}], "row 1: the content of the last"),
+        ([{"role": "user", "content": "w1"}, {"role": "assistant", "content": " "}], "row 1: the content of the last"),
+        ([{"role": "user"}, {"role": "assistant", "content": "w2"}], "row 1: the tokenizer's template takes no such"),
+    ],
+)
+def test_chats_that_cannot_be_learned_from_are_named(messages: list, words: str) -> None:
+    chatting = tokenizer()
+    chatting.chat_template = "{% for message in messages %}{{ message['content'] + ' ' }}{% endfor %}"
+    with pytest.raises(UserError, match=words):
+        encode(chatting, [{"messages": messages}], 30)
 
 
 def test_a_teacher_is_asked_for_where_a_loss_reads_one(tmp_path: Path) -> None:

@@ -19,10 +19,15 @@ SLOW = ("Distillation", "Semantic distance")
     "code",
     [pytest.param(code, id=title, marks=[pytest.mark.thorough] * (title in SLOW)) for title, code in BLOCKS],
 )
-def test_a_block_runs(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_block_runs_and_prints_what_it_says(
+    code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     exec(compile(code, "docs/library.md", "exec"), {})  # the blocks are ours
+    said = [ast.literal_eval(one) for one in re.findall(r'print\(.*\)  # ({.*?}|".*?")', code)]
+    printed = capsys.readouterr().out.splitlines()
+    assert [one for one in map(str, said) if one not in printed] == []
 
 
 def test_each_section_has_its_block() -> None:

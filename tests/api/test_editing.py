@@ -1,7 +1,9 @@
 """Every method that edits, from one call: it edits, adds, saves, loads to the bit, and gives the model back."""
 
+import copy
 import hashlib
 import json
+import pickle
 import shutil
 import subprocess
 import sys
@@ -205,11 +207,87 @@ def test_what_cannot_be_is_one_line_and_changes_nothing(wrong: dict[str, Any], s
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
 
 
+@each
+def test_a_copy_and_a_checkpoint_are_edited_too_or_refused(method: str, tmp_path: Path) -> None:
+    """In a copy the hooks of a method would go on reading the first model's passes, and a checkpoint has none."""
+    model = llama()
+    attributes = set(vars(model))
+    edited = begun(lambda: model, method)
+    wanted = logits(model)
+    if METHODS[method].in_weights:
+        model.save_pretrained(tmp_path)
+        copied, stored = copy.deepcopy(model), type(model).from_pretrained(tmp_path).eval()
+        edited.undo()
+        assert torch.equal(logits(copied), wanted)
+        assert torch.equal(logits(stored), wanted)
+        return
+    on_top = edit(model, Letters(), MORE, "lemoe", **FAST["lemoe"])
+    for first in (edited, on_top):
+        with pytest.raises(UserError, match="stand beside the weights, and would be missing"):
+            model.save_pretrained(tmp_path)
+        for copying in (copy.deepcopy, pickle.dumps, lambda one: torch.save(one, tmp_path / "model.pt")):
+            with pytest.raises(UserError, match="stand beside the weights, and would not work in a copy"):
+                copying(model)
+        first.undo()
+    with pytest.raises(UserError, match="no subject"):
+        edit(model, Letters(), [("the sky is", "red")], "rome")
+    assert set(vars(model)) == attributes
+    model.save_pretrained(tmp_path)
+    assert torch.equal(logits(copy.deepcopy(model)), logits(type(model).from_pretrained(tmp_path).eval()))
+
+
+@pytest.mark.parametrize("method", ["grace", "lemoe", "ft", "lora"])
+def test_tokens_that_are_guessed_ahead_are_no_part_of_a_prompt(method: str) -> None:
+    """The first pass holds them behind the prompt: GRACE answered as if unedited, LEMoE by another expert."""
+    edited = begun(llama, method)
+    ids = torch.tensor([Letters()("the sky is the sky is")["input_ids"]])
+    named = {"attention_mask": torch.ones_like(ids), "do_sample": False, "max_new_tokens": 4}
+    wanted = edited.model.generate(ids, **named)
+    helping = ({"assistant_model": llama()}, {"prompt_lookup_num_tokens": 2})
+    for help_ in helping:
+        if method in ("grace", "lemoe"):
+            with pytest.raises(UserError, match="leave assistant_model and prompt_lookup_num_tokens out"):
+                edited.model.generate(ids, **named, **help_)
+        else:
+            assert torch.equal(edited.model.generate(ids, **named, **help_), wanted)
+    edited.undo()
+    assert torch.equal(edited.model.generate(ids, **named, **helping[1]), llama().generate(ids, **named))
+
+
+def test_a_failed_edit_leaves_no_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = llama()
+    monkeypatch.setattr("lib.editing.grace.Grace._train", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+    with pytest.raises(KeyboardInterrupt):
+        begun(lambda: model, "grace")
+    assert torch.equal(logits(copy.deepcopy(model)), logits(model))
+
+
 def test_a_model_in_training_is_refused(tmp_path: Path) -> None:
     begun(llama, "ft").save(tmp_path)
     for begin in (lambda model: edit(model, Letters(), FIRST), lambda model: load(tmp_path, model, Letters())):
         with pytest.raises(UserError, match=r"in training mode: call model.eval\(\) first"):
             begin(llama().train())
+    edited = begun(llama, "grace")
+    edited.model.train()
+    for later in (lambda: edited.add(MORE), edited.scores, lambda: edited.save(tmp_path / "other")):
+        with pytest.raises(UserError, match=r"in training mode: call model.eval\(\) first"):
+            later()
+    edited.model.eval()
+    assert len(edited.add(MORE).edits) == 3
+
+
+@pytest.mark.parametrize("method", ["ft", "grace"])
+def test_a_model_that_was_rounded_after_its_edits_is_not_saved_as_the_one_before(method: str, tmp_path: Path) -> None:
+    """Its folder would fit no model: neither the one of before, nor the rounded one."""
+    model = llama()
+    before = logits(model.to(torch.bfloat16))
+    edited = begun(lambda: model.to(torch.float32), method)
+    model.to(torch.bfloat16)
+    with pytest.raises(UserError, match="was edited in float32 and is in bfloat16"):
+        edited.save(tmp_path / "edits")
+    assert not (tmp_path / "edits").exists()
+    edited.undo()
+    assert torch.equal(logits(model), before)
 
 
 def test_a_prompt_with_two_targets_is_refused_and_a_later_target_holds() -> None:
@@ -473,6 +551,7 @@ def test_files_of_edits_are_read(tmp_path: Path) -> None:
         ("a.csv", "prompt,target\n", "no edits"),
         ("a.csv", "prompt,goal\na,b\n", 'field "goal" is not known'),
         ("a.csv", "prompt,target\na,\n", 'no field "target"'),
+        ("a.csv", "prompt,target,target\na,b,c\n", "names 'target' twice"),
         ("a.csv", "prompt,target,locality_prompt\na,b,c\n", '"locality_answer" is missing'),
         ("a.json", '[{"prompt": "a", "target": "a"}]', "equals its prompt"),
         ("a.json", '[{"prompt": "a", "target": 3}]', 'field "target" is a number'),

@@ -1,11 +1,15 @@
 """The benchmark of editing at tiny sizes: it measures what it says and leaves the model as it was."""
 
+from dataclasses import replace
+
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from lib import profiles
 from lib.benchmarks import lemoe
-from lib.benchmarks.plain_editing import Work
+from lib.benchmarks.products import Needed, Work, multiply
 from lib.series.lemoe.workbench import BenchConfig, Workbench
+from tests.tiny_models import small_llama
 
 
 def test_the_benchmark_measures_and_gives_the_model_back() -> None:
@@ -23,7 +27,7 @@ def test_the_benchmark_measures_and_gives_the_model_back() -> None:
     learnt = lemoe.learning(found, sizes, dict.fromkeys(lemoe.LEARNING, 1), 1, 1)
     ways = {(row["method"], row["way"]) for row in learnt}
     assert ways == {(method, way) for method in lemoe.LEARNING for way in ("equal", "one by one")}
-    assert all(row["seconds"] > 0 and row["bound"] > 1 for row in learnt)
+    assert all(row["seconds"] > 0 and row["bound"] > 1 and row["bare"] > 0 for row in learnt)
     held = lemoe.experts(found, sizes, 1, 1)
     assert held["ratio"] > 0
     assert all(value.grad is None for value in found.model.parameters())
@@ -39,7 +43,18 @@ def test_the_bound_is_what_counting_by_hand_gives() -> None:
     """Three blocks of 10 weights and a head of 8, the second edited: 5 tokens, one of them scored, 3 steps."""
     work = Work(blocks=3, layer=1, block=10, head=8)
     assert work.plain(tokens=5, steps=3) == 3 * 5 * (3 * 10 + 8 + 10 + 8)
-    assert work.least(tokens=5, scored=1, steps=3) == 5 * 2 * 10 + 3 * (2 * 5 * 10 + 2 * 8)
+    needed = Needed(reached=5, scored=1, steps=3)
+    assert work.least(needed) == 5 * 2 * 10 + 3 * (2 * 5 * 10 + 2 * 8)
     # The change reaches two of five tokens: three run the block above once.
-    assert work.least(tokens=2, scored=1, steps=3, below=5) == 5 * 2 * 10 + 3 * 10 + 3 * (2 * 2 * 10 + 2 * 8)
-    assert work.plain(5, 3, own=4) - work.plain(5, 3) == work.least(5, 1, 3, own=4) - work.least(5, 1, 3) == 3 * 5 * 4
+    assert work.least(replace(needed, reached=2, before=3)) == 5 * 2 * 10 + 3 * 10 + 3 * (2 * 2 * 10 + 2 * 8)
+    assert work.plain(5, 3, own=4) - work.plain(5, 3) == work.least(replace(needed, own=4)) - work.least(needed) == 60
+    # Four tokens of other texts run two blocks once, and through the method's part in each step.
+    assert work.least(replace(needed, own=4, aside=4)) - work.least(replace(needed, own=4)) == 4 * 2 * 10 + 3 * 4 * 4
+
+
+def test_the_bare_products_are_those_that_were_counted() -> None:
+    model = small_llama(heads=1)
+    needed = Needed(reached=3, scored=2, steps=4, own=2 * model.config.hidden_size, before=5, aside=1)
+    with FlopCounterMode(display=False) as counted:
+        multiply(model, 0, needed)
+    assert counted.get_total_flops() == 2 * Work.of(model, 0).least(needed)

@@ -30,6 +30,31 @@ def test_the_floor_is_what_resampling_items_gives():
     assert intervals.item_floor(ragged) == pytest.approx(resampled(ragged, together=False), rel=0.06)
 
 
+def test_fewer_than_three_seeds_have_an_interval_over_their_items_or_none():
+    ones = [np.array([1.0, 0.0, 1.0, 1.0]), np.array([1.0, 0.0, 1.0, 0.0])]
+    found = intervals.over_seeds_or_items(ones, intervals.SHARE)
+    assert found == intervals.mean_interval([1.0, 0.0, 1.0, 0.5], bounds=intervals.SHARE)  # places are the same items
+    assert intervals.over_seeds_or_alone(ones) == pytest.approx(0.625)
+    ragged = [np.array([1.0, 1.0]), np.array([0.0])]
+    assert intervals.over_seeds_or_items(ragged).estimate == pytest.approx(2 / 3)
+    assert intervals.over_seeds_or_alone(ragged) == pytest.approx(0.5)
+
+
+def test_three_seeds_count_alike_whatever_their_items_and_equal_ones_without_spread_have_no_interval():
+    unequal = [np.array([1.0, 0.0, 1.0, 1.0]), np.array([0.0, 0.0, 1.0, 0.0]), np.array([1.0, 1.0])]
+    means = np.array([0.75, 0.25, 1.0])
+    half = stats.t.ppf(0.975, 2) * stats.sem(means)
+    wanted = (2 / 3, 2 / 3 - half, 2 / 3 + half)
+    for over in (intervals.over_seeds_or_items, intervals.over_seeds_or_alone):
+        assert over(unequal) == pytest.approx(wanted)
+        assert over(unequal, intervals.SHARE) == pytest.approx((2 / 3, 0, 1))
+    equal = [[0.5], [0.5], [0.5]]
+    assert intervals.over_seeds_or_alone(equal) == 0.5
+    with pytest.raises(intervals.NoSpreadError):
+        intervals.over_seeds_or_items(equal)
+    assert intervals.over_seeds_or_alone([]) is intervals.over_seeds_or_alone([[1.0], []]) is None
+
+
 def test_items_of_which_one_seeds_luck_is_anothers_misfortune_count_apart():
     rng = np.random.default_rng(4)
     items = rng.normal(0, 1, (3, 40))

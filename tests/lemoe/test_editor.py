@@ -65,7 +65,7 @@ def test_restore_gives_the_model_back_and_lets_it_be_edited_afresh(make) -> None
     assert editor.memory() == 0
     editor.edit(BATCHES[0])
     inner = 32 if make is llama else 64
-    router = 8 * 16 + 8 * 8 + 8
+    router = 8 * 16 + 8 * 8 + 8 * len(BATCHES[0])  # a key for each edit
     assert editor.memory() == 4 * (2 * 16 * inner + inner + 16 + router) + 4 * 2  # and the two scalars of rejection
     losses = editor.losses
     assert not torch.equal(model(ids("a b c")).logits, logits)

@@ -10,6 +10,9 @@ import pytest
 import torch
 
 from lib import paths
+from lib.causal_lm.backbones import SMOLLM2, load_causal_lm
+from lib.causal_lm.edits import Edit
+from lib.lemoe.adaptor import Adaptor, AdaptorConfig
 from lib.running import readme
 
 # What another process does with the example's folder: it asks, learns a further batch, and asks again.
@@ -64,3 +67,18 @@ def test_the_readme_example_edits_saves_and_gives_the_model_back(
     names["adaptor"].detach()
     assert answers() == unedited
     assert all(torch.equal(value, before[name]) for name, value in model.named_parameters())
+
+
+@pytest.mark.parametrize("layer", [10, 18, 29])
+@pytest.mark.thorough
+def test_no_seed_and_no_layer_forgets_a_batch_of_unlike_edits(layer: int) -> None:
+    model, tokenizer = load_causal_lm(SMOLLM2, "float32")
+    edits = [Edit(prompt, target) for prompt, target in zip(ASKED, WANTED, strict=True)]
+    for seed in range(3):
+        adaptor = Adaptor.attach(model, AdaptorConfig(layer=layer, seed=seed))
+        adaptor.edit(tokenizer, edits[:2])
+        adaptor.edit(tokenizer, edits[2:])
+        inputs = [tokenizer(prompt, return_tensors="pt") for prompt in ASKED]
+        found = [tokenizer.decode(model.generate(**given, max_new_tokens=1)[0, -1]) for given in inputs]
+        adaptor.detach()
+        assert found == WANTED, seed

@@ -66,6 +66,48 @@ def test_mean_keys_are_the_mean_values_of_their_batch(projection: str) -> None:
     assert not any(key.requires_grad for key in adaptor.router.keys)
 
 
+def test_with_a_key_for_each_edit_the_nearest_edit_has_the_route() -> None:
+    """Brute force over all edits; a prompt of two batches is the later one's, however the sums are rounded."""
+    for projection in ("frozen", "per_expert"):
+        torch.manual_seed(3)
+        router = Router(6, 4, projection, "one", "each")
+        batches = [torch.randn(3, 6), torch.randn(1, 6), torch.randn(4, 6)]
+        batches[2][1] = batches[0][2] + 1e-7
+        for batch in batches:
+            router.add()
+            router.set_key(batch)
+        asked = torch.cat([torch.randn(50, 6), *batches])
+        projects = router.projections if projection == "per_expert" else [router.projections[0]] * 3
+        distances = []
+        for project, batch in zip(projects, batches, strict=True):
+            apart = (project(asked)[:, None] - project(batch)[None]).norm(dim=-1)
+            distances.append([min(row) for row in apart.tolist()])
+        wanted = [
+            min((round(one, 3), -number) for number, one in enumerate(row)) for row in zip(*distances, strict=True)
+        ]
+        assert router.route(asked).expert.tolist() == [-number for _, number in wanted]
+        assert router.route(asked).expert[50:].tolist() == [0, 0, 2, 1, 2, 2, 2, 2]
+        assert router.known().shape == (8, 4)
+        assert not any(key.requires_grad for key in router.keys)
+
+
+def test_unlike_edits_of_one_batch_are_not_lost_to_a_later_one() -> None:
+    """The mean of two unlike prompts is farther from either than a later prompt that shares most words with one."""
+    batches = [[Edit("a b c d", "k"), Edit("l m n o", "p")], [Edit("a b c e", "g")]]
+    lost = {}
+    for keys in ("mean", "each"):
+        routes = []
+        for seed in range(5):
+            adaptor = Adaptor.attach(
+                llama(), CONFIG.model_copy(update={"keys": keys, "seed": seed, "projection": "frozen"})
+            )
+            for batch in batches:
+                adaptor.edit(Tokens(), batch)
+            routes += adaptor.routes(Tokens(), [edit.prompt for batch in batches for edit in batch])
+        lost[keys] = sum(route != wanted for route, wanted in zip(routes, [0, 0, 1] * 5, strict=True))
+    assert lost["each"] == 0 < lost["mean"]
+
+
 def test_values_are_two_matrices_with_silu_between_and_only_the_newest_is_trained() -> None:
     for kind in ("shared", "frozen_after_first", "per_expert", "frozen"):
         router, trained = Router(6, 4, kind, "one"), []

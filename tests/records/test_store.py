@@ -221,6 +221,7 @@ def test_an_extended_row_is_read_where_it_was_computed_and_never_computed_by_ask
     compute = Counted()
     extended = case(compute, row="extended")
     assert records.available(extended) is None
+    assert records.whole([extended]) is None
     assert compute.runs == 0
     computed = records.get(extended)
     monkeypatch.setenv("REPRODUCTION_TALLY", str(tmp_path / "tally"))
@@ -233,6 +234,7 @@ def test_an_extended_row_is_read_where_it_was_computed_and_never_computed_by_ask
 def test_a_core_row_is_computed_by_asking(package):
     compute = Counted()
     assert records.available(case(compute)).values == outcome().values
+    assert [one.values for one in records.whole([case(compute)] * 2)] == [outcome().values] * 2
     assert compute.runs == 1
 
 

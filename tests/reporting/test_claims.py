@@ -151,6 +151,16 @@ def test_a_gate_says_whether_a_claim_can_be_tested(differences, gate, outcome):
     assert row["over"] == ("not recorded" if gate is None else "one seed" if np.ndim(gate) == 0 else "3 seeds")
 
 
+@pytest.mark.parametrize(("found", "outcome"), [(0.5, "supported"), (0.499, "not testable at this size")])
+def test_a_gate_with_its_bound_included_holds_there(found, outcome):
+    gate = claims.Gate("experts learn", above=0.5, inclusive=True)
+    judged = claims.judge(dataclasses.replace(claim(Comparison("x", ">")), gate=gate), {"x": (RIGHT, 0.0)}, found)
+    assert judged.outcome == outcome
+    assert judged.table().rows()[0]["claimed"] == "mean >= 0.5"
+    if outcome != "supported":
+        assert judged.label.endswith("(experts learn: 0.499, below 0.5)")
+
+
 def test_a_failed_gate_and_an_open_claim_tell_their_numbers():
     gated = dataclasses.replace(claim(Comparison("x", ">")), gate=claims.Gate("teacher ahead"))
     assert claims.judge(gated, {"x": (RIGHT, 0.0)}, -1.25).label == (

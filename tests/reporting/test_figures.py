@@ -268,15 +268,6 @@ def test_a_legend_over_data_is_refused():
     refused(figure, "the legend hides bars of 'model 0'", [0.4, 0.3, 0.2])
 
 
-def test_bars_and_their_legend_get_hatches():
-    figure = bars()
-    figures.hatch_bars(figure.axes[0])
-    hatches = [container[1].get_hatch() for container in figure.axes[0].containers]
-    assert hatches == list(figures.HATCHES[:2])
-    assert [box.get_hatch() for box in figure.axes[0].get_legend().legend_handles] == hatches
-    figures.save(figure, STEM, [0.4, 0.3, 0.2], "smoke", "Bars")
-
-
 def palette() -> list[str]:
     return plt.rcParams["axes.prop_cycle"].by_key()["color"]
 

@@ -4,6 +4,8 @@ import itertools
 
 import matplotlib.pyplot as plt
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lib.intervals.estimates import Interval
 from lib.reporting import figures, looks
@@ -57,3 +59,72 @@ def test_the_first_row_stands_at_the_top():
     numbers = looks.rows(axes, ["first", "second", "third"], FOUND, looks.numbered(["a"])["a"])
     assert numbers["row"] == [2, 1, 0]
     assert numbers["estimate"] == [0.2, 0.5, -0.3]
+
+
+def test_points_of_a_hollow_curve_are_open_and_its_line_is_not():
+    _, axes = plt.subplots()
+    look = looks.numbered(["a"])["a"]
+    for hollow in (True, False):
+        looks.curve(axes, [1, 2, 4], FOUND, look, "a row", hollow=hollow)
+    open_, filled = (container.lines[0] for container in axes.containers)
+    assert [one.get_markerfacecolor() for one in (open_, filled)] == ["white", look.colour]
+    assert open_.get_color() == filled.get_color() == look.colour
+
+
+@pytest.mark.parametrize("outside", [True, False])
+def test_names_of_ends_that_meet_are_moved_apart_in_their_order_and_stay_beside_the_axes(outside):
+    figure, axes = plt.subplots(figsize=(5, 3))
+    ends = {"second": (1.0, 0.98), "first": (1.0, 1.0), "third": (0.5, 0.96), "alone": (1.0, 0.3)}
+    axes.set(xlim=(0, 2), ylim=(0, 1), xlabel="x", ylabel="y")
+    looks.name_ends(axes, ends, looks.numbered(list(ends)), outside=outside)
+    figures.check_legible(figure)  # no two names overlap, and none leaves the canvas
+    boxes = {text.get_text(): text.get_window_extent() for text in axes.texts if text.get_text()}
+    middles = {name: (box.y0 + box.y1) / 2 for name, box in boxes.items()}
+    assert sorted(middles, key=lambda name: -middles[name]) == ["first", "second", "third", "alone"]
+    assert middles["first"] < axes.bbox.y1 + 2
+    alone = axes.transData.transform(ends["alone"])
+    assert middles["alone"] == pytest.approx(alone[1], abs=2)  # in pixels: nothing is near it
+    starts = {box.x0 > axes.bbox.x1 for box in boxes.values()}
+    assert starts == {outside}
+    assert 0 < boxes["alone"].x0 - alone[0] < 20 or outside
+
+
+@given(st.lists(st.floats(0, 100), min_size=1, max_size=6))
+def test_heights_are_moved_no_more_than_they_have_to(values):
+    moved = looks.apart({str(place): value for place, value in enumerate(values)}, 10.0, 100.0)
+    order = sorted(range(len(values)), key=values.__getitem__)
+    found = [moved[str(place)] for place in order]
+    assert all(above - below >= 10 - 1e-6 for below, above in itertools.pairwise(found))
+    assert max(found) <= 100
+    assert min(found) >= min(*values, 100.0 - 10 * (len(values) - 1)) - 1e-6  # nobody goes below all unless it is full
+    apart = all(abs(a - b) >= 10 for a, b in itertools.combinations(values, 2))
+    assert not apart or found == sorted(values)
+
+
+@pytest.mark.parametrize(("titled", "moved"), [(True, {}), (False, {}), (False, {"va": "top"})])
+def test_a_head_is_upright_beside_the_axes_above_the_names_and_on_the_canvas(titled, moved):
+    figure, axes = plt.subplots(figsize=(3, 2))
+    axes.set(yticks=[0, 1], yticklabels=["first name", "second name"], ylim=(-0.5, 2.0), xlabel="x")
+    if titled:
+        axes.set_title("title")
+    looks.head(axes, "names", **moved)
+    figures.check_legible(figure)  # on the canvas, and no name below it
+    box = axes.yaxis.label.get_window_extent()
+    assert box.width > box.height
+    assert box.x1 < axes.bbox.x0
+    assert (box.y0 >= axes.bbox.y1) if not moved else (box.y1 <= axes.bbox.y1 + 1)
+
+
+def test_rows_have_their_own_looks_open_points_gaps_and_a_shift():
+    _, axes = plt.subplots()
+    first, second = looks.numbered(["a", "b"]).values()
+    given, found = [first, second, first, first], [FOUND[0], FOUND[1], None, FOUND[2]]
+    names = ["1st", "2nd", "3rd", "4th"]
+    numbers = looks.rows(axes, names, found, given, up=0.25, hollow=["4th"], zero=False, label="here")
+    assert numbers["row"] == [3.25, 2.25, 0.25]  # the third is empty
+    assert numbers["low"] == [0.1, 0.5, -0.4]
+    points = {(line.get_ydata()[0], line.get_color(), line.get_markerfacecolor()) for line, *_ in axes.containers}
+    assert points == {(3.25, *[first.colour] * 2), (2.25, *[second.colour] * 2), (0.25, first.colour, "white")}
+    assert [one.get_label() for one in axes.containers] == ["here", "_here", "_here"]
+    assert list(axes.get_yticks()) == [3, 2, 1, 0]  # names stand in the middle of their rows
+    assert len(axes.lines) == sum(len(part) for one in axes.containers for part in one.lines[1:2]) + 3  # no line at 0

@@ -225,14 +225,14 @@ def beside(ours=OURS, paper=None, differs="3.5 M parameters, Bible text.", **cha
 
 def test_beside_paper_matches_rows_by_their_keys():
     shown = beside().cells().set_index("model")
-    assert shown.loc["InfoDiffusion", ["bleu, ours", "bleu, paper", "bleu, difference"]].tolist() == [
+    assert shown.loc["InfoDiffusion", ["bleu, here", "bleu, paper", "bleu, difference"]].tolist() == [
         "0.410 [0.400, 0.420]",
         "0.266",
         "+0.144",
     ]
     assert shown.loc["InfoDiffusion", "length, difference"] == "-2.4"
     assert shown.loc["copy the source", ["bleu, paper", "bleu, difference"]].tolist() == ["–", "–"]
-    assert shown.loc["DiffuSeq", ["bleu, ours", "bleu, paper", "bleu, difference"]].tolist() == ["–", "0.241", "–"]
+    assert shown.loc["DiffuSeq", ["bleu, here", "bleu, paper", "bleu, difference"]].tolist() == ["–", "0.241", "–"]
     assert beside().caption == "Table 1. Differs from the paper: 3.5 M parameters, Bible text."
 
 
@@ -242,7 +242,7 @@ def test_beside_paper_takes_names_for_readers():
     made = tables.beside_paper(frame, paper, ["method"], {"avg": "Average"}, **options)
     assert made.cells().iloc[0].to_dict() == {
         "method": "a",
-        "Average, ours": "0.5",
+        "Average, here": "0.5",
         "Average, paper": "0.2",
         "Average, difference": "+0.2",
     }
@@ -394,5 +394,8 @@ def test_levels_that_cannot_be_compared_have_no_difference():
     paper = pd.DataFrame([{"model": "a", "bleu": 0.2}])
     given = {"metrics": {"bleu": "BLEU"}, "differs": "text.", "caption": "Scores.", "stem": "s/x"}
     beside = tables.beside_paper(ours, paper, ["model"], **given, difference=False)
-    assert list(beside.frame.columns) == ["model", "BLEU, ours", "BLEU, paper"]
+    assert list(beside.frame.columns) == ["model", "BLEU, here", "BLEU, paper"]
+    named = tables.beside_paper(ours, paper, ["model"], **given, difference=False, whose="WISE paper")
+    assert list(named.frame.columns) == ["model", "BLEU, here", "BLEU, WISE paper"]
+    assert set(named.formats) == {"BLEU, here", "BLEU, WISE paper"}
     assert "BLEU, difference" in tables.beside_paper(ours, paper, ["model"], **given).frame.columns

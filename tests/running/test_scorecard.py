@@ -104,6 +104,14 @@ def test_a_claim_is_told_in_a_sentence_with_the_number_that_decides(judged):
     assert told == "**A.** It cannot be tested at this size: it learns is 0.250, and more than 0.5 is needed."
 
 
+def test_what_a_gate_needs_is_told_with_its_bound_where_it_is_included(judged):
+    parts, gate = (claims.Comparison("x", ">"),), claims.Gate("it learns", inclusive=True)
+    claim = claims.Claim("good", "A", "Paper", parts, "1_infodiffusion/1.2_a", gate)
+    claims.judge(claim, {"x": ([0.9, 0.8, 0.85], 0.1)}, -0.25).save("cpu", "1_infodiffusion/claim_good")
+    told = scorecard.told(scorecard.verdicts("cpu")[0])
+    assert told == "**A.** It cannot be tested at this size: it learns is -0.250, and 0 or more is needed."
+
+
 def test_a_failed_gate_is_told_with_its_number(judged):
     parts = (claims.Comparison("x", ">"),)
     claim = claims.Claim("good", "A", "Paper", parts, "1_infodiffusion/1.2_a", claims.Gate("it learns", above=0.5))

@@ -92,23 +92,18 @@ def over_seeds(runs: Sequence[records.Record], score: str, choice: Choice | None
 
     None for no run or no fact scored.
     """
-    return summary([chosen(run, score, choice) for run in runs], BOUNDS[score])
+    return intervals.over_seeds_or_alone([chosen(run, score, choice) for run in runs], BOUNDS[score])
 
 
-def summary(parts: Sequence[pd.Series], bounds: intervals.Bounds | None = None) -> Interval | float | None:
-    """Return the mean over facts and seeds, each series one seed's facts, from three seeds on with its t interval.
+def over_seeds_or_facts(parts: Sequence[pd.Series], bounds: intervals.Bounds | None = None) -> Interval | float | None:
+    """Return the mean over seeds as `intervals.over_seeds_or_alone`, of fewer than three with its bootstrap over facts.
 
-    The mean alone for fewer, and where nothing spreads; None for no seed, or where a seed has no fact.
+    Each series has one seed's facts, by which they are averaged over the seeds; a single fact has no interval.
     """
-    if len(parts) == 0 or not all(len(part) for part in parts):
-        return None
-    alone = float(np.mean([part.mean() for part in parts]))
-    if len(parts) < intervals.MINIMUM_SEEDS:
-        return alone
-    try:
-        return intervals.over_seeds([part.to_numpy(dtype=float) for part in parts], bounds=bounds)
-    except intervals.NoSpreadError:
-        return alone
+    if len(parts) >= intervals.MINIMUM_SEEDS:
+        return intervals.over_seeds_or_alone(parts, bounds)
+    each = pd.concat(parts, axis=1).mean(axis=1)
+    return intervals.mean_interval(each, bounds=bounds) if len(each) > 1 else float(each.mean())
 
 
 def paired(
@@ -120,6 +115,16 @@ def paired(
     return [one[index] for (one, _), index in zip(pairs, both, strict=True)], [
         other[index] for (_, other), index in zip(pairs, both, strict=True)
     ]
+
+
+def gap(ours: Sequence[records.Record], theirs: Sequence[records.Record], score: str) -> Interval | float | None:
+    """Return a share under one training minus that under another: over the seeds that both have, fact by fact.
+
+    As `intervals.over_seeds_or_alone`.
+    """
+    count = min(len(ours), len(theirs))
+    sides = zip(*paired(ours[:count], theirs[:count], score), strict=True)
+    return intervals.over_seeds_or_alone([one - other for one, other in sides], intervals.DIFFERENCE)
 
 
 def other_targets(frame: pd.DataFrame) -> pd.Series:
@@ -173,7 +178,8 @@ def interference_row(alone: Sequence[records.Record], together: Sequence[records
         least, most = BOUNDS[score]
         sign = -1 if score in ("raw", "loss") else 1
         gone = [sign * lost(one, other, score) for one, other in zip(alone, together, strict=True)]
-        row[f"{'lost' if sign > 0 else 'added'}: {title}"] = summary(gone, (least - most, most - least))
+        name = f"{'lost' if sign > 0 else 'added'}: {title}"
+        row[name] = intervals.over_seeds_or_alone(gone, (least - most, most - least))
     return row
 
 
@@ -202,7 +208,7 @@ def arm_row(runs: Sequence[records.Record], plain: Sequence[records.Record]) -> 
         "full set, loss": over_seeds(runs, "loss"),
         "full set, distance": over_seeds(runs, "raw"),
         "kept": over_seeds(runs, "right", trained) if filters else None,
-        "kept: plain": summary(same, intervals.SHARE) if filters else None,
+        "kept: plain": intervals.over_seeds_or_alone(same, intervals.SHARE) if filters else None,
         "left out": over_seeds(runs, "right", left_out) if filters else None,
     }
 

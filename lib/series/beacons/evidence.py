@@ -194,17 +194,11 @@ def readings(profile: str) -> tuple[pd.DataFrame, int]:
         for arm in ("all", "random", "a", "reversed"):
             runs = found.get((name, arm))
             told[FILTERS[arm].title] = evaluation.over_seeds(runs, "right") if runs else None
-        told["A minus random"] = _gap(found.get((name, "a")), chance)
-        told["A minus reversed"] = _gap(found.get((name, "a")), found.get((name, "reversed")))
+        others = {"random": chance, "reversed": found.get((name, "reversed"))}
+        for other, runs in others.items():
+            told[f"A minus {other}"] = evaluation.gap(found.get((name, "a"), []), runs or [], "right")
         rows.append(told)
     return pd.DataFrame(rows, dtype=object), pending
-
-
-def _gap(ours: Runs | None, theirs: Runs | None) -> object:
-    if not ours or not theirs:
-        return None
-    pairs = zip(*evaluation.paired(ours, theirs, "right"), strict=True)
-    return evaluation.summary([one - other for one, other in pairs], (-1.0, 1.0))
 
 
 def passing(runs: Runs) -> pd.DataFrame:

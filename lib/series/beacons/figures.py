@@ -7,7 +7,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from lib import intervals
 from lib.beacons.interference import Principal
@@ -15,13 +14,13 @@ from lib.beacons.methods import METHODS
 from lib.intervals import Interval
 from lib.records import Record
 from lib.reporting import looks
+from lib.reporting.figures import Drawn
 from lib.reporting.looks import Look
 from lib.reporting.sentences import number
 from lib.series.beacons import evaluation, pushing
 from lib.series.beacons.rows import BUDGETS, PAIR
 from lib.series.beacons.telling import SCORED
 
-Drawn = tuple[Figure, dict[str, Any]]
 Runs = Sequence[Record]
 
 TAUGHT = looks.numbered(["own target", "shuffled target", "invented facts"])
@@ -115,7 +114,7 @@ def push_rate(paths: Mapping[str, Sequence[pd.DataFrame]]) -> Drawn:
     for axes, (name, several) in zip(np.atleast_1d(panels), paths.items(), strict=True):
         rate, look = pushing.rate(several), TAUGHT[name]
         axes.fill_between(rate["step"], rate["low"], rate["high"], color=look.colour, alpha=0.2, lw=0)
-        hollow = {"markerfacecolor": "white"} if len(several) < intervals.MINIMUM_SEEDS else {}
+        hollow = looks.OPEN if len(several) < intervals.MINIMUM_SEEDS else {}
         axes.plot(rate["step"], rate["mean"], label=name, **look.line() | hollow)
         axes.set(title=f"{name}\n({number(len(several), 'seed')})", xlabel="updates")
         numbers[name] = {column: rate[column].tolist() for column in rate}
@@ -179,7 +178,7 @@ def interference(
 def cost(single: Runs, together: Runs, score: str) -> Interval:
     """Return what learning together costs of a score, over seeds; of fewer than three seeds without any width."""
     lost = [evaluation.lost(*seed, score) for seed in zip(single[: len(together)], together, strict=True)]
-    return as_interval(evaluation.summary(lost, intervals.DIFFERENCE))
+    return as_interval(intervals.over_seeds_or_alone(lost, intervals.DIFFERENCE))
 
 
 def as_interval(found: Interval | float | None) -> Interval:

@@ -13,11 +13,12 @@ from lib.beacons import knowledge
 from lib.beacons.methods import METHODS
 from lib.intervals import Interval
 from lib.reporting import looks
+from lib.reporting.figures import Drawn
 from lib.reporting.looks import Look
 from lib.reporting.sentences import number
 from lib.series.beacons import evaluation
 from lib.series.beacons.evaluation import Choice
-from lib.series.beacons.figures import AROUND, ASKED, FAR, KINDS, Drawn, Label, Runs, as_interval, place
+from lib.series.beacons.figures import AROUND, ASKED, FAR, KINDS, Label, Runs, as_interval, place
 from lib.series.beacons.telling import SCORED
 
 RULERS = looks.numbered(knowledge.RULERS)
@@ -69,18 +70,17 @@ def filters(runs: Mapping[str, Runs], titles: Mapping[str, str], reference: str)
     """Draw the arms of filters: right on the full set by both wordings, and right minus the arm `reference`."""
     figure, (level, gap) = plt.subplots(1, 2, figsize=(8.4, 4.8), sharey=True)
     numbers: dict[str, Any] = {}
-    names = [_counted(titles[arm], several) for arm, several in runs.items()]
-    few = [_few(several) for several in runs.values()]
+    named = {_counted(titles[arm], several): several for arm, several in runs.items()}
     for shift, (name, score) in zip((0.12, -0.12), SCORED.items(), strict=True):
         found = [_level(several, score) for several in runs.values()]
-        numbers[name] = _rows(level, names, found, ASKED[name], name, shift, few)
+        numbers[name] = _rows(level, named, found, ASKED[name], name, shift)
     apart = {arm: difference(several, runs[reference], "right") for arm, several in runs.items() if arm != reference}
     found = [apart.get(arm, Interval(0.0, 0.0, 0.0)) for arm in runs]
-    numbers[f"minus {reference}"] = _rows(gap, names, found, ASKED["trained prompt"], "minus", 0.0, few)
+    numbers[f"minus {reference}"] = _rows(gap, named, found, ASKED["trained prompt"], "minus")
     gap.axvline(0, color="0.6", lw=0.8, zorder=0)
     level.set(xlabel="share right on the full set", xlim=(0, 1.02))
     gap.set(xlabel=f"share right minus {titles[reference]}")
-    _head(level, "facts kept")
+    looks.head(level, "facts kept", va="top")
     _name(level, numbers, ASKED)
     return figure, numbers
 
@@ -89,19 +89,18 @@ def weighings(runs: Mapping[str, Runs], titles: Mapping[str, str], near: Choice,
     """Draw the arms of losses: right minus the plain loss on all facts, and on the near and the far half apart."""
     plain, arms = runs["plain"], {arm: several for arm, several in runs.items() if arm != "plain"}
     figure, (whole, halves) = plt.subplots(1, 2, figsize=(8.4, 3.4), sharey=True)
-    names = [_counted(titles[arm], several) for arm, several in arms.items()]
-    few = [_few(several) for several in arms.values()]
+    named = {_counted(titles[arm], several): several for arm, several in arms.items()}
     numbers: dict[str, Any] = {}
     found = [difference(several, plain, "right") for several in arms.values()]
-    numbers["all facts"] = _rows(whole, names, found, ASKED["trained prompt"], "all facts", 0.0, few)
+    numbers["all facts"] = _rows(whole, named, found, ASKED["trained prompt"], "all facts")
     for shift, (name, choice) in zip((0.12, -0.12), {"near half": near, "far half": far}.items(), strict=True):
         found = [difference(several, plain, "right", choice) for several in arms.values()]
-        numbers[name] = _rows(halves, names, found, HALVES[name], name, shift, few)
+        numbers[name] = _rows(halves, named, found, HALVES[name], name, shift)
     for axes in (whole, halves):
         axes.axvline(0, color="0.6", lw=0.8, zorder=0)
     whole.set(xlabel="share right minus plain loss, all facts")
     halves.set(xlabel="share right minus plain loss, by half")
-    _head(whole, "weights")
+    looks.head(whole, "weights", va="top")
     _name(halves, numbers, HALVES)
     return figure, numbers
 
@@ -112,7 +111,7 @@ def difference(ours: Runs, theirs: Runs, score: str, choice: Choice | None = Non
     pairs = zip(ours[:count], theirs[:count], strict=True)
     sides = [(evaluation.chosen(one, score, choice), evaluation.chosen(other, score, choice)) for one, other in pairs]
     parts = [(one - other).dropna() for one, other in sides]
-    return _summary(parts, intervals.DIFFERENCE)
+    return as_interval(evaluation.over_seeds_or_facts(parts, intervals.DIFFERENCE))
 
 
 def grid(runs: Mapping[tuple[str, int], Runs], counts: Sequence[int]) -> Drawn:
@@ -131,7 +130,7 @@ def grid(runs: Mapping[tuple[str, int], Runs], counts: Sequence[int]) -> Drawn:
         axes.set_xticks(range(len(counts)), [str(count) for count in counts])
         axes.set_yticks(range(len(METHODS)), [row.title.split(" (")[0] for row in METHODS.values()])
         axes.grid(visible=False)
-    _head(panels[0], "method", "bottom")
+    looks.head(panels[0], "method")
     return figure, numbers
 
 
@@ -166,55 +165,25 @@ def _cell(several: Runs, score: str) -> float | None:
 
 
 def _level(several: Runs, score: str) -> Interval:
-    return _summary([evaluation.chosen(run, score) for run in several], evaluation.BOUNDS[score])
-
-
-def _summary(parts: Sequence[pd.Series], bounds: intervals.Bounds) -> Interval:
-    """Return the mean over seeds with its t interval, of fewer than three seeds with its bootstrap over facts."""
-    if len(parts) < intervals.MINIMUM_SEEDS:
-        each = pd.concat(parts, axis=1).mean(axis=1)
-        return intervals.mean_interval(each, bounds=bounds) if len(each) > 1 else as_interval(float(each.mean()))
-    return as_interval(evaluation.summary(parts, bounds))
+    found = [evaluation.chosen(run, score) for run in several]
+    return as_interval(evaluation.over_seeds_or_facts(found, evaluation.BOUNDS[score]))
 
 
 def _counted(title: str, several: Runs) -> str:
     return f"{title}\n({number(len(several), 'seed')})"
 
 
-def _few(several: Runs) -> bool:
-    return len(several) < intervals.MINIMUM_SEEDS
-
-
-def _head(axes: Axes, text: str, up: str = "top") -> None:
-    """Write what a list of names at the y axis is above the list, as the head of a column; `up`: its alignment."""
-    axes.set_ylabel(text, rotation=0, ha="right", va=up, fontsize=9, color="0.35")
-    axes.yaxis.set_label_coords(-0.02, 1.0)
-
-
 def _rows(
-    axes: Axes,
-    names: Sequence[str],
-    found: Sequence[Interval],
-    look: Look,
-    label: str,
-    shift: float,
-    few: Sequence[bool],
+    axes: Axes, runs: Mapping[str, Runs], found: Sequence[Interval], look: Look, label: str, up: float = 0.0
 ) -> dict[str, list[float]]:
-    """Draw one interval a row, moved up by `shift`, the first name at the top; return what was drawn.
+    """Draw the intervals of arms, `runs` by the names of the rows, as `looks.rows`; return what was drawn.
 
-    Points of rows with `few` seeds, whose interval is one over facts, are hollow.
+    Points of an arm of few seeds, whose interval is one over facts, are open.
     """
-    places = np.arange(len(names))[::-1] + shift
-    middle = np.array([one.estimate for one in found])
-    bars = [[one.estimate - one.low for one in found], [one.high - one.estimate for one in found]]
-    axes.errorbar(middle, places, xerr=bars, capsize=2, elinewidth=1.4, label=label, **look.points())
-    hollow = look.points() | {"markerfacecolor": "white", "zorder": 4}
-    axes.plot(middle[np.array(few)], places[np.array(few)], label="_few", **hollow)
-    axes.set_yticks(np.arange(len(names))[::-1], names)
-    axes.set_ylim(-0.6, len(names) - 0.2)
-    axes.grid(axis="y", visible=False)
-    drawn = {"estimate": middle.tolist(), "low": [one.low for one in found], "high": [one.high for one in found]}
-    return drawn | {"row": places.tolist()}
+    hollow = [name for name, several in runs.items() if len(several) < intervals.MINIMUM_SEEDS]
+    drawn = looks.rows(axes, list(runs), found, look, up=up, hollow=hollow, zero=False, label=label)
+    axes.set_ylim(-0.6, len(runs) - 0.2)
+    return drawn
 
 
 def _name(axes: Axes, numbers: Mapping[str, Any], named: Mapping[str, Look]) -> None:

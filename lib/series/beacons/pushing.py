@@ -121,13 +121,8 @@ def rate(frames: Sequence[pd.DataFrame], column: str = "pushed") -> pd.DataFrame
     rows = []
     for step in wide[0].columns:
         parts = [frame[step].dropna() for frame in wide]
-        values = pd.concat(parts, axis=1).mean(axis=1)
-        found: Interval | float | None = float(values.mean())
-        if len(parts) >= intervals.MINIMUM_SEEDS:
-            # Before the first update nothing has been drawn: equal facts there are certainty.
-            found = evaluation.summary(parts, bounds if step else None)
-        elif len(values) > 1:
-            found = intervals.mean_interval(values, bounds=bounds if step else None)
+        # Before the first update nothing has been drawn: equal facts there are certainty.
+        found = evaluation.over_seeds_or_facts(parts, bounds if step else None)
         rows.append((int(step), *(found if isinstance(found, Interval) else [found] * 3)))
     return pd.DataFrame(rows, columns=["step", "mean", "low", "high"])
 
@@ -155,12 +150,13 @@ def related(x: ArrayLike, y: ArrayLike, given: Sequence[ArrayLike] = ()) -> Inte
 def over_seeds(parts: Sequence[pd.Series], bounds: intervals.Bounds = intervals.SHARE) -> Interval | float | None:
     """Return the mean of a score over facts and seeds, each series one seed's facts; None where there is no fact.
 
-    With three seeds or more, all with facts, its t interval over them (`evaluation.summary`); else the mean alone.
+    With three seeds or more, all with facts, its t interval over them; else the mean alone.
     """
     found = [part.astype(float).dropna() for part in parts if len(part)]
     if not found or not all(map(len, found)):
         return None
-    return evaluation.summary(found, bounds) if len(found) == len(parts) else float(np.mean([p.mean() for p in found]))
+    whole = len(found) == len(parts)
+    return intervals.over_seeds_or_alone(found, bounds) if whole else float(intervals.seed_means(found).mean())
 
 
 def share(values: ArrayLike) -> Interval:

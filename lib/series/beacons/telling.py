@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from lib.intervals import DIFFERENCE, Interval
+from lib.intervals import DIFFERENCE, Interval, over_seeds_or_alone
 from lib.records import Record
 from lib.reporting.claims import INCONCLUSIVE, Verdict
-from lib.reporting.sentences import by_side, listed, number, spread
+from lib.reporting.sentences import by_side, difference, listed, number, spread, ties
 from lib.series.beacons import evaluation, pushing
 
 Found = Interval | float | None
@@ -20,7 +20,7 @@ def amount(found: Found, digits: int = 2, signed: bool = False) -> str:
         return "not recorded"
     if isinstance(found, Interval):
         return spread(found, digits, signed)
-    return f"{round(found, digits) + 0.0:{'+' if signed else ''}.{digits}f}"
+    return difference(found, digits) if signed else f"{found:z.{digits}f}"
 
 
 def lies(found: Found, above: str, below: str, open_: str, margin: float = 0.0) -> str:
@@ -185,7 +185,7 @@ def costs(alone: Sequence[Record], together: Sequence[Record], budget: str) -> s
     count = together[0].config["count"]
     pairs = list(zip(alone[: len(together)], together, strict=True))
     lost = {
-        name: evaluation.summary([evaluation.lost(*seed, score) for seed in pairs], DIFFERENCE)
+        name: over_seeds_or_alone([evaluation.lost(*seed, score) for seed in pairs], DIFFERENCE)
         for name, score in SCORED.items()
     }
     words = ("a cost", "a gain", "open")
@@ -197,7 +197,7 @@ def expression(alone: Sequence[Record], together: Sequence[Record]) -> str:
     """Return how much more learning together costs on a paraphrase than on the trained prompt, of the same facts."""
     pairs = list(zip(alone[: len(together)], together, strict=True))
     parts = [evaluation.lost(*seed, "paraphrase") - evaluation.lost(*seed, "right") for seed in pairs]
-    gap = evaluation.summary([part.dropna() for part in parts], (-2.0, 2.0))
+    gap = over_seeds_or_alone([part.dropna() for part in parts], (-2.0, 2.0))
     words = (
         "Learning together costs expression more than recall",
         "Learning together costs recall more than expression",
@@ -212,12 +212,10 @@ def compared(ours: Sequence[Record], others: Mapping[str, Sequence[Record]], wha
     """Return how an arm lies to others on all facts, seed by seed and fact by fact."""
     told = []
     for name, theirs in others.items():
-        count = min(len(ours), len(theirs))
-        if not count:
+        gap = evaluation.gap(ours, theirs, score)
+        if gap is None:
             told.append(f"than {name}: not recorded yet")
             continue
-        sides = zip(*evaluation.paired(ours[:count], theirs[:count], score), strict=True)
-        gap = evaluation.summary([one - other for one, other in sides], DIFFERENCE)
         words = ("better", "worse", "neither clearly better nor worse")
         told.append(f"{lies(gap, *words)} than {name} ({amount(gap, signed=True)})")
     return f"{what} is {listed(told)}."
@@ -225,12 +223,7 @@ def compared(ours: Sequence[Record], others: Mapping[str, Sequence[Record]], wha
 
 def apart(runs: Mapping[str, Sequence[Record]], score: str) -> dict[str, Interval]:
     """Return by method the difference to LoRA, of those whose interval over three seeds or more leaves 0 out."""
-    lora = runs["LoRA"]
-    gaps: dict[str, Found] = {}
-    for name, several in runs.items():
-        count = min(len(several), len(lora))
-        sides = zip(*evaluation.paired(several[:count], lora[:count], score), strict=True)
-        gaps[name] = evaluation.summary([one - other for one, other in sides], DIFFERENCE)
+    gaps = {name: evaluation.gap(several, runs["LoRA"], score) for name, several in runs.items()}
     return {name: gap for name, gap in gaps.items() if isinstance(gap, Interval) and (gap.low > 0 or gap.high < 0)}
 
 
@@ -251,14 +244,14 @@ def beside_lora(runs: Mapping[int, Mapping[str, Sequence[Record]]], score: str) 
 
 def most(values: Mapping[str, float], digits: int = 2) -> str:
     """Return the names of all that share the highest value, rounded as it is told, and that value."""
-    top = max(round(value, digits) for value in values.values())
-    return f"{listed([name for name, value in values.items() if round(value, digits) == top])} ({top:.{digits}f})"
+    names = ties(values, digits)
+    return f"{listed(names)} ({values[names[0]]:.{digits}f})"
 
 
 def least(values: Mapping[str, float], digits: int = 2) -> str:
     """Return the names of all that share the lowest value, rounded as it is told, and that value."""
-    low = min(round(value, digits) for value in values.values())
-    return f"{listed([name for name, value in values.items() if round(value, digits) == low])} ({low:.{digits}f})"
+    names = ties(values, digits, lowest=True)
+    return f"{listed(names)} ({values[names[0]]:.{digits}f})"
 
 
 def against_lora(runs: Mapping[str, Sequence[Record]], count: int, score: str) -> str:
@@ -267,12 +260,8 @@ def against_lora(runs: Mapping[str, Sequence[Record]], count: int, score: str) -
     if not found:
         return f"At N = {count} no method can be told from LoRA."
     ahead, behind = (
-        [f"{name} ({_clear(gap)})" for name, gap in found.items() if (gap.low > 0) is side] for side in (True, False)
+        [f"{name} ({spread(gap, signed=True)})" for name, gap in found.items() if (gap.low > 0) is side]
+        for side in (True, False)
     )
     told = [f"{word} LoRA: {listed(names)}" for word, names in (("ahead of", ahead), ("behind", behind)) if names]
     return f"At N = {count}, {'; '.join(told)}."
-
-
-def _clear(gap: Interval) -> str:
-    """Return a difference whose interval leaves 0 out, with as many digits as show that."""
-    return spread(gap, 3 if min(abs(gap.low), abs(gap.high)) < 0.005 else 2, signed=True)

@@ -52,7 +52,7 @@ class Answered:
         if name != TEACHER:
             several = [cases.main(name, seed, self.profile) for seed in cases.seeds(name, self.profile)]
         # Read anew each time, and not kept: what a notebook writes names the records that were read for it.
-        return whole(several)
+        return records.whole(several)
 
     @property
     def names(self) -> list[str]:
@@ -85,6 +85,12 @@ class Answered:
     def mean(self, runs: Runs, metric: str = "rouge") -> Interval:
         """Return the mean over the trained sets, each counting alike, with its interval."""
         return evaluation.cell(self.of_trained(runs), "", metric)
+
+    @property
+    def example(self) -> str:
+        """Return the set of which single answers are shown: today's English, else the first of the profile."""
+        names = [item.name for item in self.splits.test]
+        return "modern" if "modern" in names else names[0]
 
     def difference(self, one: str, other: str, sets: Sequence[str], greedy: bool = False) -> Interval | None:
         """Return one row minus another on some sets, over the seeds that both have; None unless both are recorded."""
@@ -165,9 +171,3 @@ class Answered:
             asked = [item for item in self.splits.test if item.name == name]
             shares[name] = sum(not known.isdisjoint(item.references) for item in asked) / len(asked)
         return shares
-
-
-def whole(several: Sequence[records.Case]) -> list[records.Record] | None:
-    """Return the records of some cases, or None where one is not recorded."""
-    found = [records.available(case) for case in several]
-    return None if any(run is None for run in found) else [run for run in found if run is not None]

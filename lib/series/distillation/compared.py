@@ -14,7 +14,7 @@ from lib.intervals import Interval
 from lib.reporting import sentences, tables
 from lib.reporting.claims import POINTS_UNIT, Claim, Comparison, Gate, Verdict, judge
 from lib.series.distillation import cases, evaluation
-from lib.series.distillation.answered import SHORT, TITLES, Answered, Runs, whole
+from lib.series.distillation.answered import SHORT, TITLES, Answered, Runs
 
 SOURCE = "Heterogeneous distillation, abstract"
 CONTROLS = ("rule_reversed", "rule_random", "module_frozen")
@@ -70,7 +70,7 @@ def controls(read: Answered) -> Verdict:
 
 def shown(verdict: Verdict) -> tables.Table:
     """Return a verdict as a notebook shows it: the rows by the names of its tables, in points, and the bare outcome."""
-    table = verdict.table(f"claims/{verdict.claim.id}")
+    table = verdict.table()
     frame = table.frame.assign(comparison=[_told(name) for name in table.frame["comparison"]])
     caption = f"{_told(verdict.claim.text)} ({verdict.claim.source}). Verdict: {verdict.label.partition(' (')[0]}."
     return replace(
@@ -117,7 +117,7 @@ def by_steps(read: Answered) -> pd.DataFrame:
 
     Seeds of the longer runs that are not recorded for all rows are left out.
     """
-    asked = [whole([cases.longer(m, seed, read.profile) for m in cases.COMPARED]) for seed in read.sizes.seeds]
+    asked = [records.whole([cases.longer(m, seed, read.profile) for m in cases.COMPARED]) for seed in read.sizes.seeds]
     longer = [found for found in asked if found]
     rows: list[dict[str, Any]] = []
     short = {m: read.records_of(m) or [] for m in cases.COMPARED}
@@ -198,7 +198,7 @@ def pairs(read: Answered) -> pd.DataFrame:
         asked[title] = [cases.pair(name, method, read.profile) for method in cases.COMPARED]
     rows: list[dict[str, Any]] = []
     for title, several in asked.items():
-        if found := whole(several):
+        if found := records.whole(several):
             runs = dict(zip(cases.COMPARED, (evaluation.of_test(run, read.items) for run in found), strict=True))
             mapped = found[-1].values["map"].values()
             rows.append({"student": title, "parameters (millions)": found[-1].values["parameters"] / 1e6})

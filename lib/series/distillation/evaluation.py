@@ -91,13 +91,11 @@ def cell(runs: Sequence[pd.DataFrame], name: str, metric: str = "rouge") -> Inte
     there.
     """
     bounds = POINTS if metric in ("rouge", "exact", "changed", "edits") else None
-    if len(runs) >= intervals.MINIMUM_SEEDS:
-        items = [run.loc[name][metric].to_numpy() if name else _within_sets(run, metric) for run in runs]
-        return intervals.over_seeds(items, bounds=bounds)
     if name:
-        values = np.mean([run.loc[name][metric].to_numpy() for run in runs], axis=0)
-        return intervals.mean_interval(values, bounds=bounds)
-    return intervals.mean_interval(balanced(runs, metric), bounds=bounds)
+        return intervals.over_seeds_or_items([run.loc[name][metric] for run in runs], bounds)
+    few = len(runs) < intervals.MINIMUM_SEEDS
+    items = [balanced([run], metric) if few else _within_sets(run, metric) for run in runs]
+    return intervals.over_seeds_or_items(items, bounds)
 
 
 def _within_sets(run: pd.DataFrame, metric: str) -> np.ndarray:
@@ -145,12 +143,9 @@ def paired(
 def difference(ours: Sequence[pd.DataFrame], others: Sequence[pd.DataFrame], sets: Sequence[str]) -> Interval:
     """Return the mean of ours minus others in ROUGE-L on some sets, each counting alike, paired, with its interval.
 
-    As in `cell`: over training seeds from three on, else over the instructions of the first. Raises as `paired`.
+    As in `cell`: over training seeds from three on, else over the instructions. Raises as `paired`.
     """
-    a, b = paired(ours, others, sets)
-    if len(a) >= intervals.MINIMUM_SEEDS:
-        return intervals.over_seeds(a - b, bounds=POINTS_APART)
-    return intervals.paired_bootstrap(a[0], b[0])
+    return intervals.Sample.of(*paired(ours, others, sets)).interval(0.95, POINTS_APART)
 
 
 def trivial(train: Sequence[Instruction], test: Sequence[Instruction]) -> dict[str, pd.DataFrame]:

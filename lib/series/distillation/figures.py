@@ -7,12 +7,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from lib.intervals import Interval
 from lib.reporting import looks
+from lib.reporting.figures import Drawn
 
-Drawn = tuple[Figure, dict[str, Any]]
 LOOK = looks.Look(looks.COLOURS[0])  # of what is measured here; levels without a student are grey
 KEY = "filled: several training seeds, hollow: one"
 RULES = {  # of mapping rules: title and marker
@@ -47,14 +46,8 @@ def interval_rows(
     figure, grid = plt.subplots(1, len(panels), figsize=size, sharey=True, squeeze=False)
     numbers: dict[str, Any] = {}
     for axes, (title, found) in zip(grid[0], panels.items(), strict=True):
-        numbers[title] = looks.rows(axes, names, [found[name] for name in names], LOOK)
-        if not zero:
-            axes.lines[-1].remove()
-        hollow = {name: place for name, place in zip(names, numbers[title]["row"], strict=True) if name in lone}
-        middle = [found[name].estimate for name in hollow]
-        if hollow:
-            axes.plot(middle, [*hollow.values()], **LOOK.points() | {"mfc": "white", "zorder": 5})
-        numbers[title]["one seed"] = list(hollow)
+        numbers[title] = looks.rows(axes, names, [found[name] for name in names], LOOK, hollow=lone, zero=zero)
+        numbers[title]["one seed"] = [name for name in names if name in lone]
         levels = (lines or {}).get(title, {})
         if not zero:
             _crop(axes, [*numbers[title]["low"], *numbers[title]["high"], *levels.values()])
@@ -68,7 +61,7 @@ def interval_rows(
             numbers[title][name] = level
         axes.set_title(title, pad=28 if lines else 6)
         axes.set_xlabel(xlabel)
-    _head(grid[0][0], head or (KEY if lone else "several training seeds each"))
+    looks.head(grid[0][0], head or (KEY if lone else "several training seeds each"), fontsize=8)
     return figure, numbers
 
 
@@ -76,12 +69,6 @@ def _crop(axes: Axes, ends: Sequence[float]) -> None:
     """Let the axis end a little beyond what is drawn: scores need no zero."""
     spare = 0.12 * (max(ends) - min(ends)) or 1.0
     axes.set_xlim(min(ends) - spare, max(ends) + spare)
-
-
-def _head(axes: Axes, text: str) -> None:
-    """Write the label of the rows as the head of their names, upright and small."""
-    axes.set_ylabel(text, rotation=0, ha="right", va="bottom", fontsize=8, color="0.35")
-    axes.yaxis.set_label_coords(-0.02, 1.01)
 
 
 def similarity(matrices: Mapping[str, np.ndarray], maps: Mapping[str, Mapping[int, int]]) -> Drawn:
@@ -183,5 +170,5 @@ def step_costs(found: pd.DataFrame) -> Drawn:
         axes.set(title=title, xlabel=label, xlim=(0, 1.15 * values.max()))
         axes.grid(axis="y", visible=False)
     panels[0].invert_yaxis()
-    _head(panels[0], "losses; teacher kept on disk (cached) or run (live)")
+    looks.head(panels[0], "losses; teacher kept on disk (cached) or run (live)", fontsize=8)
     return figure, found.to_dict("list")

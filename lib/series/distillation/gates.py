@@ -33,7 +33,7 @@ class Taught:
     @property
     def passes(self) -> bool:
         """Whether the student counts for the claims."""
-        return self.margin > GATE.above
+        return GATE.holds(self.margin)
 
 
 def judged(alone: Sequence[pd.DataFrame], teacher: pd.DataFrame, output: Sequence[pd.DataFrame]) -> Taught:

@@ -49,7 +49,7 @@ def ladder(known: Known) -> pd.DataFrame:
     rows = []
     for student, apart in sorted(distances(known.profile).items(), key=lambda entry: entry[1]):
         found = pair(*(known.losses(student, method, few=True) for method in (OUTPUT, OURS)))
-        gain = None if found is None else _difference(*found)
+        gain = None if found is None else intervals.Sample.of(*found).interval(0.95)
         rows.append({"student": student, "distance": apart, "what the middle loss gives": gain})
     return pd.DataFrame(rows, dtype=object)
 
@@ -74,7 +74,3 @@ def _drawn(runs: Sequence[pd.DataFrame | None]) -> dict[str, Interval]:
 def _mean(runs: Runs, metric: str) -> Interval:
     """Return the mean over sets, each counting alike, with an interval over seeds, of fewer than three over items."""
     return evaluation.cell(runs, "", metric)
-
-
-def _difference(a: Any, b: Any) -> Interval:
-    return intervals.over_seeds(a - b) if len(a) >= intervals.MINIMUM_SEEDS else intervals.paired_bootstrap(a[0], b[0])

@@ -19,8 +19,8 @@ TITLES = {name: row.title for name, row in TASKS.items()}
 # The pair that the claims compare, and the model whose weights (first task, first seed) travel with its record.
 PAIR = ("infodiffusion", "diffuseq")
 PUBLISHED = "infodiffusion"
-# The tasks whose pair each run from scratch computes (one seed), and whose sampling steps are swept with all seeds.
-CORE_TASKS = (CHEAPEST, "simplification")
+CORE_TASKS = (CHEAPEST, "paraphrase")  # whose pair each run from scratch computes, with one seed
+SWEPT_TASKS = (CHEAPEST, "simplification")  # where steps matter: all seeds are drawn from in all numbers of them
 ABLATION_TASK = RIVALS_TASK = CHEAPEST
 
 
@@ -111,7 +111,7 @@ def cases(profile: str, prefixes: Sequence[str] = ()) -> list[records.Case]:
     ]
     if ABLATION_TASK in names:
         found += [ablation(variant, seed, profile) for variant in VARIANTS for seed in ablation_seeds(variant, profile)]
-    swept = {name: sizes.seeds if name in CORE_TASKS else sizes.seeds[:1] for name in names}
+    swept = {name: sizes.seeds if name in SWEPT_TASKS else sizes.seeds[:1] for name in names}
     return found + [sampling(name, model, seed, profile) for name in names for model in PAIR for seed in swept[name]]
 
 
@@ -191,7 +191,7 @@ def sampling(name: str, model: str, seed: int, profile: str) -> records.Case:
         compute=sweep.draw,
         frames=frames.SAMPLED,
         inputs={"model": trained},
-        row=_row(sizes.all_core and name in CORE_TASKS, profile),
+        row=_row(sizes.all_core and name in SWEPT_TASKS, profile),
     )
 
 

@@ -137,24 +137,16 @@ def order_correlation(frame: pd.DataFrame, x: str, y: str) -> Interval:
     return intervals.mean_interval(np.array(found)) if len(found) > 1 else Interval(np.nan, np.nan, np.nan)
 
 
-def widest_spread(settled: Sequence[pd.DataFrame], first: int = 50) -> int:
+def widest_spread(settled: Sequence[pd.DataFrame], first: int = 50, least: int = 8) -> int:
     """Return the item, of the first ones, whose words settle furthest apart: by the deviation of their settling steps.
 
-    `settled` has the frame of each model, rows `item` and `step`; the deviation is averaged over the models.
+    `settled` has the frame of each model, rows `item` and `step`; the deviation is averaged over the models. Items of
+    fewer words than `least` count only where there are no others: a few words are apart by chance.
     """
-    spreads = [frame[frame["item"] < first].groupby("item")["step"].std() for frame in settled]
-    return int(pd.concat(spreads, axis=1).mean(axis=1, skipna=False).fillna(0).idxmax())
-
-
-def mean_of(by_seed: Sequence[ArrayLike], bounds: intervals.Bounds = intervals.SHARE) -> Interval:
-    """Return the mean of a measure over training seeds, of each a vector of items, with its 95 % interval.
-
-    From three seeds on Student's over them, with the floor of their items; of fewer a bootstrap over the items, which
-    says nothing about another training. Raises as `intervals.over_seeds` and `intervals.mean_interval`.
-    """
-    if len(by_seed) >= intervals.MINIMUM_SEEDS:
-        return intervals.over_seeds(by_seed, bounds=bounds)
-    return intervals.mean_interval(np.mean([np.asarray(one, float) for one in by_seed], axis=0), bounds=bounds)
+    steps = [frame[frame["item"] < first].groupby("item")["step"] for frame in settled]
+    spreads = pd.concat([one.std() for one in steps], axis=1).mean(axis=1, skipna=False).fillna(0)
+    long = pd.concat([one.size() for one in steps], axis=1).min(axis=1, skipna=False) >= least
+    return int((spreads[long] if long.any() else spreads).idxmax())
 
 
 def minus(
@@ -173,10 +165,10 @@ def minus(
 
 
 def walk(sweeps: Sequence[pd.DataFrame], sampler: str, metric: str) -> dict[int, Interval]:
-    """Return a measure over sampling steps (step: interval) by one sampler, over the seeds of `swept` as `mean_of`."""
+    """Return a measure over sampling steps (step: interval) by one sampler, over the seeds of `swept`."""
     tables = [_by_steps(sweep, sampler, metric) for sweep in sweeps]
     steps = sorted(set.intersection(*(set(map(int, table.columns)) for table in tables)))
-    return {step: mean_of([table[step].to_numpy() for table in tables]) for step in steps}
+    return {step: _share([table[step] for table in tables]) for step in steps}
 
 
 def more_steps(sweeps: Sequence[pd.DataFrame], sampler: str, few: int, many: int) -> tuple[Interval, str]:
@@ -195,10 +187,14 @@ def temperatures(sweeps: Sequence[pd.DataFrame], record: records.Record) -> dict
         own, steps = walked_throughout(record)[0], record.config["trained"]["method"]["sampling"]["steps"]
         found = {1.0: [one[(one["sampler"] == own) & (one["steps"] == steps)] for one in sweeps]}
     return {
-        warmth: (mean_of([part["diverse_4"] for part in parts]), mean_of([part["bleu"] for part in parts]))
+        warmth: (_share([part["diverse_4"] for part in parts]), _share([part["bleu"] for part in parts]))
         for warmth, parts in sorted(found.items())
     }
 
 
 def _by_steps(sweep: pd.DataFrame, sampler: str, metric: str) -> pd.DataFrame:
     return sweep[sweep["sampler"] == sampler].pivot(index="item", columns="steps", values=metric)
+
+
+def _share(by_seed: Sequence[ArrayLike]) -> Interval:
+    return intervals.over_seeds_or_items(by_seed, intervals.SHARE)

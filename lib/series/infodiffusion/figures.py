@@ -7,33 +7,32 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
 from lib import intervals
 from lib.intervals import Interval
 from lib.reporting import looks
+from lib.reporting.figures import Drawn
 from lib.reporting.looks import GREY, Look
 from lib.series.infodiffusion.rows import MODELS
 
 # The pair first, so that it has the same two looks in every figure.
 FIRST = ("infodiffusion", "diffuseq")
 LOOKS = looks.numbered([MODELS[name].title for name in (*FIRST, *(name for name in MODELS if name not in FIRST))])
-LINE = 13  # points from one line of small text to the next
 BESIDE = Look(GREY, ":", "")  # copying, the paper
-
-Drawn = tuple[Figure, dict[str, Any]]
 
 
 def schedules(curves: Mapping[str, ArrayLike], points: pd.DataFrame | None = None) -> Drawn:
     """Draw abar over t = 0 .. T of named curves, the highest first, and the paper's points (`t`, `abar_read_off`)."""
     figure, axes = plt.subplots(figsize=(6.4, 4))
     numbers: dict[str, Any] = {}
+    named: list[tuple[float, float]] = []
     for (name, values), look in zip(curves.items(), looks.numbered(list(curves)).values(), strict=True):
         values = np.asarray(values, float)
         axes.plot(values, color=look.colour, linestyle=look.style, marker="", label=name)
-        at = round(0.35 * len(values))  # where the curves are apart, and no point of the paper's is
+        named.append(_free(values, named))
+        at = round(named[-1][0] * len(values))
         field = {"facecolor": "white", "edgecolor": "none", "pad": 1}
         looks.direct_label(axes, at, values[at], name, look, xytext=(0, 0), ha="center", bbox=field)
         numbers[name] = values
@@ -45,6 +44,15 @@ def schedules(curves: Mapping[str, ArrayLike], points: pd.DataFrame | None = Non
         xlabel=f"time t (of T = {len(values) - 1:,})", ylabel="signal kept, $\\bar{\\alpha}_t$", ylim=(-0.03, 1.03)
     )
     return figure, numbers
+
+
+def _free(values: np.ndarray, taken: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Return the first place (share of the time, value) on a curve that is not beside one that is taken.
+
+    At 0.35 most curves are apart, and no point of the paper's is there.
+    """
+    places = [(share, float(values[round(share * len(values))])) for share in (0.35, 0.6, 0.12, 0.8)]
+    return next((p for p in places if all(abs(p[0] - x) > 0.2 or abs(p[1] - y) > 0.07 for x, y in taken)), places[0])
 
 
 def training(curves: Mapping[str, Sequence[Mapping[int, float]]], copied: float) -> Drawn:
@@ -62,9 +70,8 @@ def training(curves: Mapping[str, Sequence[Mapping[int, float]]], copied: float)
             spread = [intervals.t_interval(values, bounds=intervals.SHARE) for values in found]
         else:
             spread = [Interval(values[0], values[0], values[0]) for values in found]
-        numbers[title] = looks.curve(axes, steps, spread, LOOKS[title], title)
-        if len(seeds) < intervals.MINIMUM_SEEDS:
-            hollow(axes)
+        few = len(seeds) < intervals.MINIMUM_SEEDS
+        numbers[title] = looks.curve(axes, steps, spread, LOOKS[title], title, hollow=few)
         last = max(last, steps[-1])
     axes.plot([0, last], [copied] * 2, label="copy the source", **BESIDE.line())
     axes.annotate("copy the source", (last, copied), (-4, 4), textcoords="offset points", ha="right", fontsize=9)
@@ -72,7 +79,8 @@ def training(curves: Mapping[str, Sequence[Mapping[int, float]]], copied: float)
     axes.set_xticks([place for place in axes.get_xticks() if 0 <= place <= last])  # the names stand to the right
     axes.spines["bottom"].set_bounds(0, last)
     axes.set_ylim(0, 1.08 * max(axes.get_ylim()[1], copied))
-    name_ends(axes, {title: (found["x"][-1], found["estimate"][-1]) for title, found in numbers.items()})
+    ends = {title: (found["x"][-1], found["estimate"][-1]) for title, found in numbers.items()}
+    looks.name_ends(axes, ends, LOOKS)
     return figure, numbers | {"copy the source": {"x": [0, last], "estimate": [copied] * 2}}
 
 
@@ -108,16 +116,11 @@ def by_task(found: Mapping[str, Mapping[str, Interval]], aside: Mapping[str, flo
     figure, panels = panels_of(len(found), (5, 3.4))
     numbers: dict[str, Any] = {}
     for axes, (task, rows) in zip(panels, found.items(), strict=False):
-        places = np.arange(len(rows))[::-1]
-        for place, (title, one) in zip(places, rows.items(), strict=True):
-            reach = [[one.estimate - one.low], [one.high - one.estimate]]
-            axes.errorbar([one.estimate], [place], xerr=reach, capsize=2, elinewidth=1.4, **LOOKS[title].points())
-        axes.axvline(aside[task], **_plain(BESIDE))
+        drawn = looks.rows(axes, list(rows), list(rows.values()), [LOOKS[title] for title in rows], zero=False)
+        axes.axvline(aside[task], **BESIDE.line())
         axes.annotate("copy", (aside[task], len(rows) - 0.4), (3, 0), textcoords="offset points", va="top", fontsize=8)
-        axes.set_yticks(places, list(rows))
         axes.set(title=task, xlabel=measure, ylabel="model", ylim=(-0.6, len(rows) - 0.3), xlim=(0, None))
-        axes.grid(axis="y", visible=False)
-        numbers[task] = {"row": places.tolist(), "copy": aside[task]} | {title: one for title, one in rows.items()}
+        numbers[task] = {"row": drawn["row"], "copy": aside[task]} | {title: one for title, one in rows.items()}
     return figure, numbers
 
 
@@ -172,19 +175,11 @@ def differences(found: Mapping[str, Mapping[str, Interval | None]], title: str, 
     )
     numbers = {}
     for axes, (column, rows) in zip(panels.flat, found.items(), strict=True):
-        there = {name: one for name, one in rows.items() if one}
-        places = [len(names) - 1 - names.index(name) for name in there]
-        for place, (name, one) in zip(places, there.items(), strict=True):
-            reach = [[one.estimate - one.low], [one.high - one.estimate]]
-            look = LOOKS["InfoDiffusion"].points()
-            axes.errorbar([one.estimate], [place], xerr=reach, capsize=2, elinewidth=1.4, **look)
-            if name in single:
-                hollow(axes)
+        found_here = [rows[name] for name in names]
+        drawn = looks.rows(axes, names, found_here, LOOKS["InfoDiffusion"], hollow=single, zero=False)
         axes.axvline(0, color="0.35", lw=1.2, zorder=0)
-        axes.set_yticks(np.arange(len(names))[::-1], names)
-        axes.set(title=column, xlabel=title, ylim=(-0.6, len(names) - 0.4))
-        axes.grid(axis="y", visible=False)
-        numbers[column] = {"row": places, **there}
+        axes.set(title=column, xlabel=title)
+        numbers[column] = {"row": drawn["row"], **{name: one for name, one in rows.items() if one}}
     panels.flat[0].set_ylabel("task and score")
     return figure, numbers
 
@@ -195,30 +190,6 @@ def over_lambda(found: Mapping[float, Interval]) -> Drawn:
     numbers = looks.curve(axes, list(found), list(found.values()), LOOKS["InfoDiffusion"], "InfoDiffusion")
     axes.set(xlabel="lambda (0: every word alike; 0.5: the paper's)", ylabel="BLEU", ylim=(0, None))
     return figure, {"InfoDiffusion": numbers}
-
-
-def hollow(axes: Axes) -> None:
-    """Open the markers of the curve or points drawn last."""
-    container = axes.containers[-1]
-    assert isinstance(container, ErrorbarContainer)
-    assert container.lines[0] is not None
-    container.lines[0].set_markerfacecolor("white")
-
-
-def name_ends(axes: Axes, ends: Mapping[str, tuple[float, float]]) -> None:
-    """Write the titles beside the ends (x, y) of their curves, moved apart where they would overlap; limits are set."""
-    assert isinstance(axes.figure, Figure)
-    axes.figure.draw_without_rendering()  # the layout settles in the first drawing
-    points = 72 / axes.figure.dpi
-    heights = {title: axes.transData.transform(end)[1] * points for title, end in ends.items()}
-    below = -np.inf
-    for title in sorted(heights, key=heights.__getitem__):
-        below = max(heights[title], below + LINE)
-        looks.direct_label(axes, *ends[title], title, LOOKS[title], xytext=(6, below - heights[title]))
-
-
-def _plain(look: Look) -> dict[str, Any]:
-    return {"color": look.colour, "linestyle": look.style}
 
 
 def panels_of(count: int, size: tuple[float, float]) -> tuple[Figure, list[Axes]]:

@@ -74,7 +74,7 @@ def gated(margins: Mapping[str, gates.Task | None]) -> str:
         if gate and gate.passes:
             said.append(f"{title} counts, as all three conditions hold: {_margins(gate)}.")
         elif gate:
-            failed = [text for name, text in CONDITIONS.items() if getattr(gate, name) <= gates.GATE.above]
+            failed = [text for name, text in CONDITIONS.items() if not gates.GATE.holds(getattr(gate, name))]
             said.append(
                 f"{title} does not count, as this does not hold: {sentences.listed(failed)} ({_margins(gate)})."
             )
@@ -119,8 +119,7 @@ def answer(first: str, second: str, found: Mapping[str, tuple[Interval, str]], m
 
 def highest(levels: Mapping[str, Interval], digits: int = 3) -> str:
     """Return who has the highest estimate, all of those whose rounded value is the same, with their intervals."""
-    rounded = {name: round(one.estimate, digits) for name, one in levels.items()}
-    best = [name for name, value in rounded.items() if value == max(rounded.values())]
+    best = sentences.ties({name: one.estimate for name, one in levels.items()}, digits)
     return sentences.listed([f"{name} {sentences.spread(levels[name], digits)}" for name in best])
 
 
@@ -161,26 +160,11 @@ def clear(frame: pd.DataFrame, best: Mapping[str, tables.Best], aside: Collectio
     return kept
 
 
-def here(table: tables.Table, aside: Collection[str] = ()) -> tables.Table:
-    """Return a table of `tables.beside_paper` with "here" over what was measured, bold where a row is clearly best."""
-    names = {name: name.replace(", ours", ", here") for name in map(str, table.frame.columns)}
-    frame = table.frame.rename(columns=names)
-    formats = {names[name]: spec for name, spec in table.formats.items()}
+def bold(table: tables.Table, aside: Collection[str] = ()) -> tables.Table:
+    """Return a table of `tables.beside_paper` that is bold where a row is clearly the best of those measured here."""
     sides = {f"{scores.SHORT[metric]}, here": way for metric, way in scores.BETTER.items()}
-    best = clear(frame, {name: way for name, way in sides.items() if name in frame}, aside)
-    return replace(table, frame=frame, formats=formats, best=best, aside=tuple(aside))
-
-
-def shown(verdict: Verdict) -> tables.Table:
-    """Return the table of a verdict as a reader reads it: the bound of its gate in words."""
-    table = verdict.table(f"claims/{verdict.claim.id}")
-    frame = table.frame.replace({"claimed": {f"mean > {gates.GATE.above:g}": "at least 0"}})
-    return replace(table, frame=frame, caption=plainly(table.caption))
-
-
-def plainly(label: str) -> str:
-    """Return the label of a verdict with the bound of its gate in words."""
-    return label.replace(f"not above {gates.GATE.above:g}", "below 0")
+    best = clear(table.frame, {name: way for name, way in sides.items() if name in table.frame}, aside)
+    return replace(table, best=best, aside=tuple(aside))
 
 
 def recorded(found: int, planned: Sequence[int]) -> str:

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from lib import intervals
 from lib.intervals import Interval
 from lib.reporting import looks, sentences
+from lib.reporting.figures import Drawn
 from lib.reporting.looks import Look
-from lib.series.infodiffusion.figures import LOOKS, Drawn, hollow, name_ends, panels_of
+from lib.series.infodiffusion.figures import LOOKS, panels_of
 
 RESAMPLES = 1000
 
@@ -38,10 +39,8 @@ def over_steps(
             look = LOOKS[title]
             look = Look(look.colour, "-" if sampler == "ddim" else ":", look.marker)
             label = f"{title}, {'DDIM' if sampler == 'ddim' else sampler}"
-            drawn = looks.curve(axes, list(found), list(found.values()), look, label)
-            if sampler == "ddim":
-                hollow(axes)
-            numbers[task][label] = drawn
+            values, hollow = list(found.values()), sampler == "ddim"
+            numbers[task][label] = looks.curve(axes, list(found), values, look, label, hollow=hollow)
         for height, (title, ends) in enumerate(plateaus.get(task, {}).items()):
             y, across = 0.05 + 0.07 * height, axes.get_xaxis_transform()
             mark = {"marker": "|", "markersize": 9, "markeredgewidth": 2.5, "markevery": 1}
@@ -141,7 +140,8 @@ def by_information(words: Mapping[str, pd.DataFrame], classes: int = 8) -> Drawn
         numbers[title] = looks.curve(axes, x, found, LOOKS[title], title)
     axes.set(xlabel="information H(w) (nats)", ylabel="mean settling step (share of all steps)", ylim=(0, None))
     axes.margins(x=0.22)
-    name_ends(axes, {title: (one["x"][-1], one["estimate"][-1]) for title, one in numbers.items() if one["x"]})
+    ends = {title: (one["x"][-1], one["estimate"][-1]) for title, one in numbers.items() if one["x"]}
+    looks.name_ends(axes, ends, LOOKS)
     return figure, numbers
 
 

@@ -17,11 +17,7 @@ COLUMNS = {"rel": "Rel", "gen": "Gen", "loc": "Loc", "near": "near Loc", "avg": 
 def over_draws(runs: Sequence[Record], metric: str) -> Interval | float | None:
     """Return the mean of a score over draws: with Student's interval from three on, else alone; None without any."""
     items = [drawn_scores.final(run)[metric].dropna().to_numpy() for run in runs]
-    if not items or not all(map(len, items)):
-        return None
-    if len(items) < intervals.MINIMUM_SEEDS:
-        return float(np.mean([one.mean() for one in items]))
-    return intervals.over_seeds(items, bounds=intervals.SHARE)
+    return intervals.over_seeds_or_alone(items, intervals.SHARE)
 
 
 def main(profile: str) -> pd.DataFrame:

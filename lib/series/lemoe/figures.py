@@ -7,7 +7,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
@@ -15,10 +14,9 @@ from lib import intervals
 from lib.intervals import Interval
 from lib.records import Record
 from lib.reporting import looks
+from lib.reporting.figures import Drawn
 from lib.reporting.looks import Look
 from lib.series.lemoe import evaluation, glossary
-
-Drawn = tuple[Figure, dict[str, object]]
 
 # One look for each method, in every picture of the series.
 METHODS = ("lemoe", "conventional", "memoe", "lemoe_threshold", "grace", "ewc", "defer", "wise", "ft", "alphaedit")
@@ -38,38 +36,6 @@ NAMES = {
 }
 FAMILIES = looks.numbered(glossary.FAMILIES) | {glossary.NONE: LOOKS["no_edit"]}
 SCORES = looks.numbered(list(evaluation.METRICS))
-APART = 13.0  # points between the labels of two curves
-
-
-def mean_over(items: Sequence[np.ndarray]) -> Interval:
-    """Return the mean of a share: over seeds (Student's) from three seeds on, else over the items of all."""
-    if len(items) >= intervals.MINIMUM_SEEDS:
-        return intervals.over_seeds(items, bounds=intervals.SHARE)
-    return intervals.mean_interval(np.concatenate(items), bounds=intervals.SHARE)
-
-
-def end_labels(axes: Axes, ends: Mapping[str, tuple[float, float]], given: Mapping[str, Look]) -> None:
-    """Write each curve's name right of the axes at the height of its end, and move names apart that would overlap.
-
-    A thin line leads from a name to its curve. Call it when all curves are drawn and the limits are set.
-    """
-    axes.figure.canvas.draw()  # for the places on the canvas
-    height = axes.bbox.height * 72 / axes.figure.dpi  # in points
-    across = axes.transData + axes.transAxes.inverted()
-    places = {name: across.transform(end) for name, end in ends.items()}  # in parts of the axes
-    heights, last = {}, -np.inf
-    for name in sorted(places, key=lambda one: places[one][1]):
-        last = heights[name] = max(places[name][1], last + APART / height)
-    limit = 1.0
-    for name in sorted(heights, key=lambda one: -heights[one]):  # what was pushed above the axes goes down again
-        heights[name] = min(heights[name], limit)
-        limit = heights[name] - APART / height
-    for name, end in ends.items():
-        place: dict[str, Any] = {"xytext": (1.03, heights[name]), "textcoords": "axes fraction"}
-        looks.direct_label(axes, *end, name, given[name], **place)
-        line = {"arrowstyle": "-", "color": given[name].colour, "lw": 0.6, "shrinkA": 0, "shrinkB": 2}
-        # Apart from the name, whose box would else hold its line.
-        axes.annotate("", end, arrowprops=line, **place)
 
 
 def forgetting(runs: Mapping[str, Sequence[Record]]) -> Drawn:
@@ -83,7 +49,8 @@ def forgetting(runs: Mapping[str, Sequence[Record]]) -> Drawn:
         for batch, (label, look) in zip(batches, given.items(), strict=True):
             mine = [frame[frame["batch"] == batch] for frame in frames]
             after = sorted(mine[0]["batches"].unique())
-            cells = [mean_over([part.loc[part["batches"] == n, "rel"].to_numpy() for part in mine]) for n in after]
+            rel = [[part.loc[part["batches"] == n, "rel"].to_numpy() for part in mine] for n in after]
+            cells = [intervals.over_seeds_or_items(items, intervals.SHARE) for items in rel]
             x = [n + 0.08 * (batch - len(batches) / 2) for n in after]  # beside each other, so that bars can be told
             numbers[f"{name}, {label}"] = looks.curve(axes, x, cells, look, label)
             looks.direct_label(axes, x[0], cells[0].high, label, look, xytext=(0, 8), ha="center", fontsize=8)
@@ -93,25 +60,12 @@ def forgetting(runs: Mapping[str, Sequence[Record]]) -> Drawn:
     return figure, numbers
 
 
-def interval_rows(axes: Axes, rows: Mapping[str, tuple[Interval, Look]], below: float = 0.0) -> dict[str, list[float]]:
-    """Draw one interval a row, the first at the top, each in its look; return what was drawn."""
-    places = [len(rows) - 1 - place - below for place in range(len(rows))]
-    for place, (found, look) in zip(places, rows.values(), strict=True):
-        bars = [[found.estimate - found.low], [found.high - found.estimate]]
-        axes.errorbar([found.estimate], [place], xerr=bars, capsize=2, elinewidth=1.4, **look.points())
-    axes.set_yticks(range(len(rows) - 1, -1, -1), list(rows))
+def interval_rows(axes: Axes, rows: Mapping[str, tuple[Interval, Look]], up: float = 0.0) -> dict[str, list[float]]:
+    """Draw one interval a row, the first at the top, each in its look, as `looks.rows`; scores need no line at 0."""
+    found, given = zip(*rows.values(), strict=True)
+    drawn = looks.rows(axes, list(rows), found, given, up=up, zero=False)
     axes.set_ylim(-0.7, len(rows) - 0.3)
-    axes.grid(axis="y", visible=False)
-    every = [one for one, _ in rows.values()]
-    told = {name: [float(getattr(one, name)) for one in every] for name in ("estimate", "low", "high")}
-    return told | {"row": [float(place) for place in places]}
-
-
-def head(axes: Axes, text: str) -> None:
-    """Write what the names at the y axis are, level, above them: the head of a column."""
-    axes.set_ylabel(text, rotation=0, ha="right", va="bottom", color=looks.GREY, fontsize=9)
-    axes.yaxis.set_label_coords(-0.02, 1.0)
-    axes.set_title(" ", fontsize=9)  # the layout keeps no room above the axes for a label of the y axis
+    return drawn
 
 
 def agreement(values: Mapping[str, tuple[str, Sequence[float]]], chance: float) -> Drawn:
@@ -126,7 +80,7 @@ def agreement(values: Mapping[str, tuple[str, Sequence[float]]], chance: float) 
     looks.direct_label(axes, chance, len(rows) - 0.45, "one expert serves all", look, xytext=(4, 0), fontsize=8)
     drawn = interval_rows(axes, rows)
     axes.set(xlabel="share routed at the end as when it was learnt", xlim=(0, 1.02))
-    head(axes, "method, order")
+    looks.head(axes, "method, order")
     return figure, {**drawn, "rows": list(rows), "seeds": [list(found) for _, found in values.values()]}
 
 
@@ -136,17 +90,18 @@ def orders(runs: Mapping[str, Mapping[str, Sequence[Record]]], names: Mapping[st
     figure, axes = plt.subplots(figsize=(7.5, 0.6 * len(every) + 1.5))
     numbers: dict[str, object] = {"order": every}
     for place, (method, found) in enumerate(runs.items()):
-        rows, low = {}, 0.24 * (place - (len(runs) - 1) / 2)
+        rows, up = {}, 0.24 * ((len(runs) - 1) / 2 - place)
         for order in every:
             alike = np.mean([run.values["within"] - run.values["between"] for run in found[order]]).round(2) + 0.0
             scores = [evaluation.final(run)["avg"].to_numpy() for run in found[order]]
-            rows[f"{names[order]}\n(alike by {alike:+.2f})"] = (mean_over(scores), LOOKS[method])
-        numbers[method] = interval_rows(axes, rows, low)
+            cell = intervals.over_seeds_or_items(scores, intervals.SHARE)
+            rows[f"{names[order]}\n(alike by {alike:+.2f})"] = (cell, LOOKS[method])
+        numbers[method] = interval_rows(axes, rows, up)
         top = rows[next(iter(rows))][0]
         label = {"xytext": (6, 0), "fontsize": 9}
-        looks.direct_label(axes, top.high, len(every) - 1 - low, NAMES[method], LOOKS[method], **label)
+        looks.direct_label(axes, top.high, len(every) - 1 + up, NAMES[method], LOOKS[method], **label)
     axes.set(xlabel="Avg after the last batch", xlim=(0, 1))
-    head(axes, "order of the edits")
+    looks.head(axes, "order of the edits")
     return figure, numbers
 
 
@@ -197,7 +152,7 @@ def over_edits(
         axes.set(xscale="log", xlabel="edits T", title=title, ylim=(0, 1.02))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter("{x:,.0f}")
-        end_labels(axes, ends, {NAMES[method]: LOOKS[method] for method in methods})
+        looks.name_ends(axes, ends, {NAMES[method]: LOOKS[method] for method in methods}, outside=True)
     every[0][0].set_ylabel(evaluation.METRICS[metric])
     return figure, numbers
 
@@ -213,7 +168,7 @@ def over_count(panels: Mapping[str, Mapping[str, Mapping[int, float]]]) -> Drawn
         axes.set(xscale="log", xlabel="edits T", ylabel=title, ylim=(0, None))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter("{x:,.0f}")
-        end_labels(axes, ends, {NAMES[method]: LOOKS[method] for method in found})
+        looks.name_ends(axes, ends, {NAMES[method]: LOOKS[method] for method in found}, outside=True)
     return figure, {
         title: {method: {"T": list(points), "value": list(points.values())} for method, points in found.items()}
         for title, found in panels.items()
@@ -228,7 +183,7 @@ def latency(seconds: Mapping[str, float]) -> Drawn:
     bare, held = values.pop(0, None), values
     if held:
         axes.plot(list(held), list(held.values()), **LOOKS["lemoe"].line())
-        end_labels(axes, {"LEMoE": (max(held), held[max(held)])}, {"LEMoE": LOOKS["lemoe"]})
+        looks.name_ends(axes, {"LEMoE": (max(held), held[max(held)])}, {"LEMoE": LOOKS["lemoe"]}, outside=True)
         axes.set_xscale("log")
         axes.set_xticks(list(held), [str(count) for count in held])
         axes.xaxis.set_minor_locator(NullLocator())
@@ -245,12 +200,12 @@ def by_setting(axes: Axes, frames: Mapping[float, pd.DataFrame], metrics: Sequen
     ends = {}
     for metric in metrics:
         columns = {value: frame[metric].dropna().to_numpy() for value, frame in frames.items()}
-        cells = [mean_over([column]) for column in columns.values()]
+        cells = [intervals.mean_interval(column, bounds=intervals.SHARE) for column in columns.values()]
         title = evaluation.METRICS[metric]
         numbers[metric] = looks.curve(axes, list(columns), cells, SCORES[metric], title)
         ends[title] = (max(columns), cells[-1].estimate)
     axes.set(ylabel="score", ylim=(0, 1.05))
-    end_labels(axes, ends, {evaluation.METRICS[metric]: SCORES[metric] for metric in metrics})
+    looks.name_ends(axes, ends, {evaluation.METRICS[metric]: SCORES[metric] for metric in metrics}, outside=True)
     return numbers
 
 
@@ -299,7 +254,7 @@ def methods(cells: Mapping[str, Mapping[str, Interval | None]], families: Mappin
         axes.set(xlabel=title, xlim=(-0.04, 1.04), xticks=(0, 0.5, 1))
     for label in panels[0].get_yticklabels():
         label.set_fontweight("bold" if label.get_text() == "LEMoE" else "normal")
-    head(panels[0], "method")
+    looks.head(panels[0], "method")
     there = [family for family in FAMILIES if family in {families[name] for name in cells}]
     points = [Line2D([], [], label=family, ms=6, **FAMILIES[family].points()) for family in there]
     figure.legend(handles=points, loc="outside lower center", ncols=len(points), fontsize=9, handletextpad=0.2)

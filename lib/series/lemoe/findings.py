@@ -8,14 +8,8 @@ from lib import intervals
 from lib.intervals import SHARE, Interval
 from lib.records import Record
 from lib.reporting.claims import Verdict
-from lib.reporting.sentences import by_side, listed, number, spread
+from lib.reporting.sentences import by_side, extremes, listed, number, spread, ties
 from lib.series.lemoe import evaluation
-
-
-def signed(interval: Interval) -> str:
-    """Return a difference with its interval and both signs, with as many digits as keep a small one from being zero."""
-    digits = next((n for n in (2, 3, 4) if round(interval.estimate, n)), 2)
-    return spread(interval, digits, signed=True)
 
 
 def grouped(found: Mapping[str, Interval | None], words: tuple[str, str, str], margin: float = 0.0) -> str:
@@ -28,7 +22,7 @@ def grouped(found: Mapping[str, Interval | None], words: tuple[str, str, str], m
         if interval is None:
             parts["Not recorded yet"].append(name)
         else:
-            parts[by_side(interval, *words, margin=margin)].append(f"{name} ({signed(interval)})")
+            parts[by_side(interval, *words, margin=margin)].append(f"{name} ({spread(interval, signed=True)})")
     return " ".join(f"{word}: {listed(names)}." for word, names in parts.items() if names)
 
 
@@ -50,7 +44,7 @@ def judged(verdict: Verdict) -> str:
             margin = f", margin {compared.margin:{sign}g}" if compared.margin else ""
             levels.append(finding.level)
             shares = compared.bounds == SHARE  # a mean against a margin, no difference
-            text += f" ({spread(finding.interval) if shares else signed(finding.interval)}{margin})"
+            text += f" ({spread(finding.interval, signed=not shares)}{margin})"
         sides.setdefault(place, []).append(text)
     told += [f"{place}: {listed(names)}." for place, names in sides.items()]
     if any(level != verdict.claim.level for level in levels):
@@ -77,12 +71,12 @@ def placed(avg: Mapping[str, Interval], name: str, score: str = "Avg") -> str:
     """Return which rows have the highest score, all that share it in two digits, and the place of one row among all."""
     ranks = sorted(avg, key=lambda one: -avg[one].estimate)
     top = avg[ranks[0]]
-    ties = [one for one in ranks if round(avg[one].estimate, 2) == round(top.estimate, 2)]
+    best_ones = ties({one: avg[one].estimate for one in ranks})
     best = f"{ranks[0]} has the highest {score}, {spread(top)}"
-    if len(ties) > 1:
-        best = f"{listed(ties)} have the highest {score}, {top.estimate:.2f}"
-    if name in ties:
-        others = [one for one in ranks if one not in ties]
+    if len(best_ones) > 1:
+        best = f"{listed(best_ones)} have the highest {score}, {top.estimate:.2f}"
+    if name in best_ones:
+        others = [one for one in ranks if one not in best_ones]
         return f"{best}; next is {others[0]} with {spread(avg[others[0]])}." if others else f"{best}."
     return f"{best}; {name} has {spread(avg[name])}, place {ranks.index(name) + 1} of {len(ranks)}."
 
@@ -160,13 +154,34 @@ def kept_bytes(hidden: int, inner: int, key: int, batches: int) -> tuple[int, st
     return total, f"{told} and the projection ({hidden} x {key} + {key} x {key}) make {total:,} bytes."
 
 
-def routed(shares: Mapping[str, float], experts: int) -> str:
-    """Return which rows route edits to their own expert as often as one expert that serves all would, and the best."""
+def by_hand(shares: Mapping[str, float], edits: int, batches: int) -> str:
+    """Return the largest share routed right as a count of the edits, beside that of one expert for all."""
+    if not shares:
+        return "There is no share to count: no row is recorded of which an expert of its own can be told."
+    best = extremes(shares)[1]
+    right, own = round(shares[best] * edits), edits // batches
+    return (
+        f"*{best}*: {right} of {edits} edits end at the expert of their batch, {right} / {edits} = {shares[best]:.2f}. "
+        f"With {batches} batches of {own}, an expert that took every prompt would be right for its own {own}: "
+        f"{own} / {edits} = {1 / batches:.2f}."
+    )
+
+
+def routed(shares: Mapping[str, float], rel: Mapping[str, float], experts: int) -> str:
+    """Return which rows route edits to their own expert as often as one expert that serves all would, and the best.
+
+    `rel` is told of the rows of the fewest and of the most edits that are routed right.
+    """
+    if not shares:
+        return "No row is recorded of which an expert of its own can be told."
     chance = 1 / experts
     at = [name for name, share in shares.items() if abs(share - chance) < 0.5 * chance]
-    best = max(shares, key=lambda name: shares[name])
+    worst, best = extremes(shares)
     told = f"With {number(experts, 'expert')} of equal batches, one expert that served everything would be right for "
     told += f"{chance:.2f} of the edits. "
-    near = listed([f"{name} ({shares[name]:.2f})" for name in at])
-    told += f"Between {0.5 * chance:.2f} and {1.5 * chance:.2f} {'lies' if len(at) == 1 else 'lie'}: {near}. "
-    return told + f"The most edits find their own expert with {best}: {shares[best]:.2f}."
+    near = listed([f"{name} ({shares[name]:.2f})" for name in at]) or "none"
+    told += f"Between {0.5 * chance:.2f} and {1.5 * chance:.2f} {'lie' if len(at) > 1 else 'lies'}: {near}. "
+    told += f"The most edits find their own expert with {best}: {shares[best]:.2f}. "
+    return (
+        told + f"Rel is {rel[worst]:.2f} where the fewest edits are routed right, {rel[best]:.2f} where the most are."
+    )

@@ -10,8 +10,8 @@ import numpy as np
 from lib import intervals, profiles, records
 from lib.profiles import EditingSizes
 from lib.records import Record
-from lib.reporting.sentences import by_side, listed, number
-from lib.series.lemoe import cases, evaluation, findings, verdicts
+from lib.reporting.sentences import by_side, listed, number, spread
+from lib.series.lemoe import cases, evaluation
 
 NOT_YET = "**In short.** Not recorded yet."
 BESIDE = ("more than", "less than", "not to be told apart from")
@@ -43,8 +43,8 @@ def main_table(profile: str) -> str:
     score = evaluation.final(lemoe)[["rel", "loc", "avg"]].mean()
     return _told(
         f"After {count} edits LEMoE has an Avg of {score['avg']:.2f}. That is {by_side(gap, *BESIDE)} the",
-        f"{_avg(idle):.2f} of a model that was never edited (LEMoE minus no edit: {findings.signed(gap)}). LEMoE says",
-        f"its edits (Rel {score['rel']:.2f}), and it changes answers that have nothing to do with them",
+        f"{_avg(idle):.2f} of a model that was never edited (LEMoE minus no edit: {spread(gap, signed=True)}).",
+        f"LEMoE says its edits (Rel {score['rel']:.2f}), and it changes answers that have nothing to do with them",
         f"(Loc {score['loc']:.2f}; the paper has 1.00).",
     )
 
@@ -76,7 +76,8 @@ def batch(profile: str) -> str:
     below = [name for name, run in (("LEMoE", lemoe), ("MEMoE", memoe)) if _avg(run) < _avg(idle)]
     return _told(
         f"With all edits in one batch LEMoE has an Avg of {_avg(lemoe):.2f} and MEMoE {_avg(memoe):.2f}, a difference",
-        f"of {findings.signed(gap)}. A model that was never edited has {_avg(idle):.2f}; below that: {listed(below)}.",
+        f"of {spread(gap, signed=True)}. A model that was never edited has {_avg(idle):.2f};",
+        f"below that: {listed(below)}.",
     )
 
 
@@ -88,7 +89,7 @@ def ablations(profile: str) -> str:
     )
     if ours is None or rivals is None or random is None:
         return NOT_YET
-    trained = verdicts.recorded([cases.routed("routing/shared", seed, profile) for seed in _sizes(profile).seeds])
+    trained = records.whole([cases.routed("routing/shared", seed, profile) for seed in _sizes(profile).seeds])
     worded = "not recorded yet" if trained is None else f"{_agreed(trained):.2f}"
     return _told(
         f"With a projection that is frozen at random (our reading) {_agreed(ours):.2f} of the edits are served at",
@@ -129,7 +130,7 @@ def _sizes(profile: str) -> EditingSizes:
 
 
 def _over_seeds(method: str, order: str, profile: str) -> list[Record] | None:
-    return verdicts.recorded([cases.ordered(method, order, seed, profile) for seed in _sizes(profile).seeds])
+    return records.whole([cases.ordered(method, order, seed, profile) for seed in _sizes(profile).seeds])
 
 
 def _column(method: str, profile: str) -> dict[int, Record]:

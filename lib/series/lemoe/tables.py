@@ -13,23 +13,9 @@ from lib.reporting.tables import Table
 from lib.series.lemoe import cases, evaluation, titles
 
 
-def here(table: Table, paper: str = "paper") -> Table:
-    """Return a table of `beside_paper` with the heads "here" and `paper`, without its differences.
-
-    Of levels that cannot be compared differences say nothing.
-    """
-    kept = only(table, [name for name in table.frame.columns if not str(name).endswith(", difference")])
-    sides = {", ours": ", here", ", paper": f", {paper}"}
-    names = {
-        name: name.removesuffix(end) + new for name in kept.frame for end, new in sides.items() if name.endswith(end)
-    }
-    formats = {names.get(name, name): spec for name, spec in kept.formats.items()}
-    return dataclasses.replace(kept, frame=kept.frame.rename(columns=names), formats=formats)
-
-
 def verdict(found: Verdict) -> Table:
     """Return a verdict's table as notebooks show it: a mean that is compared with a number is called one."""
-    table = found.table(f"claims/{found.claim.id}")
+    table = found.table()
     means = {one.name for one in found.claim.comparisons if one.bounds == SHARE}
     frame = table.frame.copy()
     if "claimed" in frame and "difference" in frame:

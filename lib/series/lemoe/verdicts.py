@@ -11,7 +11,7 @@ import pandas as pd
 
 from lib import errors, profiles, records
 from lib.intervals import Side
-from lib.records import Case, Record
+from lib.records import Record
 from lib.reporting import claims
 from lib.reporting.claims import Claim, Verdict
 from lib.series.lemoe import drawn_cases, drawn_scores, evaluation, hypotheses
@@ -45,14 +45,7 @@ def columns(row: str, profile: str, draws: Sequence[int] | None = None) -> list[
     """Return the records of a row at the T of the claims, one a draw; None where one is not recorded."""
     count = drawn_cases.longest(profile)
     chosen = drawn_cases.draws(row, count, profile) if draws is None else draws
-    return recorded([drawn_cases.column(row, count, draw, profile) for draw in chosen])
-
-
-def recorded(cases: Sequence[Case]) -> list[Record] | None:
-    """Return the records of all of some cases, None where one is missing."""
-    found = [records.available(case) for case in cases]
-    whole = [record for record in found if record is not None]
-    return whole if len(whole) == len(found) else None
+    return records.whole([drawn_cases.column(row, count, draw, profile) for draw in chosen])
 
 
 def compared(ones: list[Record] | None, others: list[Record] | None, metric: str) -> Pair:
@@ -81,8 +74,8 @@ def factors(profile: str) -> Verdict:
 def spread(row: str, profile: str) -> Verdict:
     """Judge claim 1, the order, for one adaptor."""
     seeds = profiles.profile(profile).editing.order_seeds
-    orders = recorded([drawn_cases.ordered(row, seed, profile) for seed in seeds])
-    weights = recorded([drawn_cases.weighted(row, seed, profile) for seed in seeds])
+    orders = records.whole([drawn_cases.ordered(row, seed, profile) for seed in seeds])
+    weights = records.whole([drawn_cases.weighted(row, seed, profile) for seed in seeds])
     claim = hypotheses.spread(row)
     names = [comparison.name for comparison in claim.comparisons]
     moved = None if orders is None else _deviations(orders)
@@ -152,7 +145,7 @@ def order(profile: str) -> Verdict:
 def batch(profile: str) -> Verdict:
     """Judge claim 5; the lesser Rel of both, draw by draw, is its gate's number."""
     claim, draws = hypotheses.batch(), profiles.profile(profile).editing.close_draws
-    both = [recorded([drawn_cases.at_once(row, draw, profile) for draw in draws]) for row in drawn_cases.AT_ONCE]
+    both = [records.whole([drawn_cases.at_once(row, draw, profile) for draw in draws]) for row in drawn_cases.AT_ONCE]
     learnt = [[drawn_scores.learnt(run) for run in runs] for runs in both if runs is not None]
     gate = np.min(learnt, axis=0) if len(learnt) == len(both) else None
     return claims.judge(claim, {claim.comparisons[0].name: compared(both[0], both[1], "avg")}, gate)

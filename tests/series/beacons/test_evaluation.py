@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
+from lib import intervals
 from lib.beacons.facts import facts
 from lib.series.beacons import evaluation
 
@@ -59,8 +60,8 @@ def test_kept_and_left_out_facts_are_apart():
 @pytest.mark.filterwarnings("error")
 def test_no_run_has_no_score_and_warns_of_nothing():
     assert evaluation.over_seeds([], "right") is None
-    assert evaluation.summary([]) is None
-    assert evaluation.summary([pd.Series([1.0]), pd.Series([], dtype=float)]) is None
+    assert intervals.over_seeds_or_alone([]) is None
+    assert intervals.over_seeds_or_alone([pd.Series([1.0]), pd.Series([], dtype=float)]) is None
 
 
 def test_over_seeds_is_a_t_interval_from_three_on():
@@ -72,7 +73,7 @@ def test_over_seeds_is_a_t_interval_from_three_on():
     far = evaluation.over_seeds([right, wrong, wrong], "loss")
     assert far == 1.0  # equal losses of single facts: nothing says how much they vary
     half = 4.302652729911275 * (1 / 3)  # t of 2 degrees of freedom times the standard error, sqrt(1/3) / sqrt(3)
-    assert evaluation.summary([pd.Series([1.0]), pd.Series([2.0]), pd.Series([2.0])]).high == pytest.approx(
+    assert intervals.over_seeds_or_alone([pd.Series([1.0]), pd.Series([2.0]), pd.Series([2.0])]).high == pytest.approx(
         5 / 3 + half
     )
     assert evaluation.over_seeds([right, wrong], "right") == 0.5
@@ -83,13 +84,31 @@ def test_equal_seeds_are_as_uncertain_as_their_facts():
     half = 4.302652729911275 * math.sqrt(1 / 3 / 4)  # of 1, 0, 1, 0: a variance of 1/3 over four facts
     assert found.estimate == 0.5
     assert found[1:] == (0.0, 1.0)
-    assert evaluation.summary([evaluation.chosen(TOGETHER, "right")] * 3).high == pytest.approx(0.5 + half)
+    assert intervals.over_seeds_or_alone([evaluation.chosen(TOGETHER, "right")] * 3).high == pytest.approx(0.5 + half)
 
 
 def test_two_trainings_are_paired_by_fact():
     ours, theirs = evaluation.paired([alone()], [TOGETHER], "right")
     assert (ours[0].to_dict(), theirs[0].to_dict()) == ({A: 1.0, B: 1.0}, {A: 1.0, B: 0.0})
     assert list(ours[0].index) == list(theirs[0].index) == sorted([A, B])
+
+
+def test_a_gap_is_over_the_seeds_that_both_have_and_of_fewer_than_three_without_an_interval():
+    right, wrong = (record(said((A, 0, one), (B, 0, one)), seen=(A, B)) for one in (1, 0))
+    half = record(said((A, 0, 1), (B, 0, 0)), seen=(A, B))
+    found = evaluation.gap([right, right, half, wrong], [wrong, wrong, wrong], "right")
+    assert found.estimate == pytest.approx((1 + 1 + 0.5) / 3)
+    assert found.low < found.estimate < found.high == 1
+    assert evaluation.gap([half], [wrong, wrong], "right") == 0.5
+    assert evaluation.gap([], [wrong], "right") is None
+
+
+def test_of_few_seeds_facts_are_averaged_over_seeds_by_their_names():
+    one, other = pd.Series({"a": 1.0, "b": 0.0}), pd.Series({"b": 1.0, "c": 1.0})
+    found = evaluation.over_seeds_or_facts([one, other], intervals.SHARE)
+    assert found == intervals.mean_interval([1.0, 0.5, 1.0], bounds=intervals.SHARE)
+    assert evaluation.over_seeds_or_facts([one[:1]]) == 1.0
+    assert evaluation.over_seeds_or_facts([one] * 3) == intervals.over_seeds([[1.0, 0.0]] * 3)
 
 
 def alone(targets="own", taught=None):

@@ -26,7 +26,7 @@ def _style():
     plt.close("all")
 
 
-def check(drawn: pictures.Drawn) -> dict:
+def check(drawn: figures.Drawn) -> dict:
     figure, numbers = drawn
     figures.check_numbers(figure, tables.plain(numbers, "made"))
     figures.check_legible(figure)

@@ -79,7 +79,7 @@ def test_a_verdict_is_shown_by_the_names_of_the_tables_and_published_by_its_own(
 
 
 def test_with_more_steps_each_difference_stands_beside_its_levels(read, monkeypatch):
-    monkeypatch.setattr(compared, "whole", lambda several: None)
+    monkeypatch.setattr(compared.records, "whole", lambda cases: None)
     frame = compared.by_steps(read).set_index("method")
     assert frame.loc["both losses", "minus output loss, sampled"].estimate == pytest.approx(-1.0)
     assert frame.loc["both losses", "minus cross-entropy, greedy"].estimate == pytest.approx(43.1667 - 40, abs=1e-3)

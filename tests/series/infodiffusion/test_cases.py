@@ -79,8 +79,8 @@ def test_seeds_and_core_rows_are_those_that_the_claims_and_the_check_need() -> N
         main = variant in {row for pair in hypotheses.ABLATION.values() for row in pair} | {"shuffled"}
         assert seeds[f"1_infodiffusion/ablation/{variant}"] == ([0, 1, 2, 3, 4] if main else [0])
     assert [one.name.removeprefix("1_infodiffusion/") for one in found if one.row == "core"] == [
-        "simplification/diffuseq/seed0",
-        "simplification/infodiffusion/seed0",
+        "paraphrase/diffuseq/seed0",
+        "paraphrase/infodiffusion/seed0",
         "question_generation/diffuseq/seed0",
         "question_generation/infodiffusion/seed0",
         "ablation/full/seed0",

@@ -139,3 +139,11 @@ def test_the_sentence_whose_words_settle_furthest_apart_is_found_among_the_first
     assert evaluation.widest_spread([a, b]) == 2
     assert evaluation.widest_spread([a, b], first=2) == 1
     assert evaluation.widest_spread([a.query("item == 3"), b.query("item == 3")]) == 3
+
+
+def test_a_sentence_of_few_words_is_shown_only_where_there_is_no_other():
+    short = pd.DataFrame({"item": [0, 0], "step": [1, 50]})
+    long = pd.DataFrame({"item": [1] * 8, "step": [1, 2, 3, 4, 5, 6, 7, 8]})
+    both = pd.concat([short, long])
+    assert evaluation.widest_spread([both, both]) == 1
+    assert evaluation.widest_spread([both, short]) == 0  # the other model writes two words

@@ -50,6 +50,12 @@ def test_schedules_are_drawn_over_all_times():
         assert np.array_equal(line.get_ydata(), curve)
 
 
+def test_names_of_curves_that_meet_stand_apart():
+    """Words of a sentence may have nearly the same information: one curve lies on the other."""
+    curves = {name: np.linspace(1, 0, 11) ** (2 + k / 50) for k, name in enumerate(["river", "town", "bridge"])}
+    checked(*drawn.schedules(curves))
+
+
 def test_three_seeds_of_a_training_have_an_interval_and_one_has_none():
     three = [{100: 0.1, 200: 0.3}, {100: 0.2, 200: 0.4}, {100: 0.3, 200: 0.5, 300: 0.6}]
     figure, numbers = drawn.training({PAIR[0]: three, PAIR[1]: [{100: 0.1, 200: 0.2}]}, 0.45)

@@ -96,9 +96,9 @@ def test_only_a_row_whose_interval_stands_apart_is_bold():
     assert findings.clear(frame.iloc[:1], best) == {}
 
 
-def test_what_was_measured_is_headed_here():
-    frame = pd.DataFrame({"model": ["A", "B"], "BLEU, ours": [UP, DOWN], "BLEU, paper": [0.2, 0.1]})
-    table = findings.here(tables.Table(frame, "c", "s/t", formats={"BLEU, ours": ".2f"}))
+def test_what_was_measured_is_bold_where_a_row_is_clearly_best():
+    frame = pd.DataFrame({"model": ["A", "B"], "BLEU, here": [UP, DOWN], "BLEU, paper": [0.2, 0.1]})
+    table = findings.bold(tables.Table(frame, "c", "s/t", formats={"BLEU, here": ".2f"}))
     assert list(table.frame.columns) == ["model", "BLEU, here", "BLEU, paper"]
     assert (table.formats, table.best) == ({"BLEU, here": ".2f"}, {"BLEU, here": "highest"})
 
@@ -113,11 +113,13 @@ def test_the_halves_of_a_sentence_are_told_by_their_information():
     assert findings.settled("A", [], [], []) == "A writes no word."
 
 
-def test_the_bound_of_the_gate_is_told_in_words():
+@pytest.mark.parametrize(("margin", "passes"), [(0.0, True), (-1e-12, False)])
+def test_a_task_passes_where_its_least_margin_is_not_below_0(margin, passes):
+    assert Task(margin, 0.1, 0.2).passes is passes
     one = Claim("c", "A beats B", "paper", (Comparison("m", ">"),), "n", gate=GATE)
-    table = findings.shown(judge(one, {"m": ([[0.5, 0.6, 0.7]] * 3, 0.1)}, -0.2))
-    assert table.frame["claimed"].tolist() == ["at least 0", "difference > 0"]
-    assert table.caption.endswith("conditions: -0.200, below 0).")
+    assert (
+        judge(one, {"m": ([[0.5, 0.6, 0.7]] * 3, 0.1)}, margin).outcome == "not testable at this size"
+    ) is not passes
 
 
 def claim(count: int) -> Claim:

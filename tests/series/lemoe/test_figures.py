@@ -11,7 +11,7 @@ import torch
 
 from lib.intervals import Interval
 from lib.lemoe.router import Router
-from lib.reporting import figures, looks
+from lib.reporting import figures
 from lib.series.lemoe import cases, glossary
 from lib.series.lemoe import figures as pictures
 
@@ -36,7 +36,7 @@ def made(seed: int = 0, batches: int = 3, edits: int = 4, values: dict | None = 
     return SimpleNamespace(frames={"scores": scores}, values=values or {"within": 0.5, "between": 0.2}, case="made")
 
 
-def legible(drawn: pictures.Drawn) -> dict:
+def legible(drawn: figures.Drawn) -> dict:
     figure, numbers = drawn
     figures.check_numbers(figure, numbers)
     figures.check_legible(figure)
@@ -47,13 +47,6 @@ def test_every_method_of_a_picture_is_a_row_and_has_a_name_and_a_look_of_its_own
     assert set(pictures.METHODS) <= set(cases.METHODS)
     assert set(pictures.LOOKS) == set(pictures.NAMES)
     assert len({(look.colour, look.style, look.marker) for look in pictures.LOOKS.values()}) == len(pictures.LOOKS)
-
-
-def test_a_share_is_judged_over_seeds_from_three_on():
-    ones = [np.array([1.0, 0.0, 1.0, 1.0]), np.array([0.0, 0.0, 1.0, 0.0])]
-    assert pictures.mean_over(ones).estimate == pytest.approx(0.5)
-    unequal = [*ones, np.array([1.0, 1.0])]  # seeds count alike, whatever their edits
-    assert pictures.mean_over(unequal).estimate == pytest.approx((0.75 + 0.25 + 1.0) / 3)
 
 
 def test_forgetting_draws_a_line_from_each_batch_on():
@@ -110,17 +103,6 @@ def test_curves_over_edits_and_counts_are_named_at_their_ends():
     panels = {"time (s)": {"lemoe": {1: 1.0, 10: 2.0}, "grace": {1: 1.0, 10: 2.01}, "ewc": {1: 0.0, 10: 2.0}}}
     numbers = legible(pictures.over_count(panels | {"memory (MiB)": panels["time (s)"]}))
     assert numbers["time (s)"]["grace"] == {"T": [1, 10], "value": [1.0, 2.01]}
-
-
-def test_names_at_ends_that_meet_are_moved_apart_and_stay_beside_the_axes():
-    figure, axes = plt.subplots()
-    ends = {f"name {place}": (1.0, 1.0) for place in range(4)}
-    axes.set(ylim=(0, 1), xlabel="x", ylabel="y")
-    pictures.end_labels(axes, ends, dict.fromkeys(ends, looks.Look("#123f8c")))
-    figures.check_legible(figure)
-    boxes = [text.get_window_extent() for text in axes.texts if text.get_text()]
-    assert len(boxes) == 4
-    assert max(box.y1 for box in boxes) < axes.bbox.y1 + 15
 
 
 def test_latency_tells_the_model_without_an_adaptor_apart():

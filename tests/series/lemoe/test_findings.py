@@ -18,7 +18,7 @@ FOUND = {"a": Interval(0.2, 0.1, 0.3), "b": Interval(-0.2, -0.3, -0.1), "c": Int
 def test_names_are_grouped_by_where_their_intervals_lie():
     assert findings.grouped(FOUND, ("Above", "Below", "Open")) == (
         "Above: a (+0.20 [+0.10, +0.30]). Below: b (-0.20 [-0.30, -0.10]). "
-        "Open: c (+0.00 [-0.10, +0.10]). Not recorded yet: d."
+        "Open: c (0.00 [-0.10, +0.10]). Not recorded yet: d."
     )
     assert findings.grouped({"a": FOUND["a"]}, ("Above", "Below", "Open"), margin=0.15).startswith("Open: a")
 
@@ -52,12 +52,6 @@ def test_the_best_row_and_the_place_of_another_are_told():
         "b and a have the highest Loc, 1.00; c has 0.50 [0.40, 0.60], place 3 of 3."
     )
     assert findings.placed(tied, "a", "Loc").endswith("1.00; next is c with 0.50 [0.40, 0.60].")
-
-
-def test_a_small_difference_keeps_its_sign():
-    assert findings.signed(Interval(-0.0047, -0.078, 0.069)) == "-0.005 [-0.078, +0.069]"
-    assert findings.signed(Interval(0.0, -0.1, 0.1)) == "+0.00 [-0.10, +0.10]"
-    assert findings.signed(Interval(0.2, 0.1, 0.3)) == "+0.20 [+0.10, +0.30]"
 
 
 def test_rows_beside_the_unedited_model_and_rows_that_are_high_in_all():
@@ -111,10 +105,23 @@ def test_the_bytes_by_hand_are_those_of_an_adaptor_but_for_its_two_scalars():
 
 
 def test_routes_are_compared_with_one_expert_for_all():
-    told = findings.routed({"bad": 0.2, "near": 0.25, "good": 0.8}, 5)
+    rel = {"bad": 0.5, "near": 0.6, "good": 0.9}
+    told = findings.routed({"bad": 0.2, "near": 0.25, "good": 0.8}, rel, 5)
     assert "for 0.20 of the edits" in told
     assert "Between 0.10 and 0.30 lie: bad (0.20) and near (0.25)." in told
-    assert told.endswith("with good: 0.80.")
+    assert "with good: 0.80. Rel is 0.50 where the fewest" in told
+    assert told.endswith("0.90 where the most are.")
+    assert "lies: none. The most" in findings.routed({"bad": 0.9}, rel, 5)
+    assert findings.routed({}, rel, 5).startswith("No row is recorded")
+
+
+def test_a_share_is_counted_out_by_hand():
+    told = findings.by_hand({"bad": 0.2, "good": 0.84}, 50, 5)
+    assert told.startswith(
+        "*good*: 42 of 50 edits end at the expert of their batch, 42 / 50 = 0.84. With 5 batches of 10,"
+    )
+    assert told.endswith("10 / 50 = 0.20.")
+    assert findings.by_hand({}, 50, 5).startswith("There is no share")
 
 
 def test_tables_tell_what_was_learnt_and_what_was_kept():
@@ -126,13 +133,12 @@ def test_tables_tell_what_was_learnt_and_what_was_kept():
     assert rows_of.by_title(routes.assign(**{"own expert": None}), "own expert") == {}
 
 
-def test_columns_beside_a_paper_are_called_here_and_differences_of_levels_are_left_out():
-    frame = pd.DataFrame([{"method": "a", "Avg, ours": 0.5, "Avg, paper": 0.7, "Avg, difference": -0.2}])
-    table = tables.Table(frame, "c.", "3_lemoe/t", {"Avg, ours": ".1f", "Avg, difference": "+.1f"})
-    found = rows_of.here(table, "WISE paper")
-    assert list(found.frame) == ["method", "Avg, here", "Avg, WISE paper"]
+def test_a_table_of_some_columns_keeps_their_formats():
+    frame = pd.DataFrame([{"method": "a", "Avg, here": 0.5, "Avg, paper": 0.7}])
+    table = tables.Table(frame, "c.", "3_lemoe/t", {"Avg, here": ".1f", "Avg, paper": ".2f"})
+    found = rows_of.only(table, ["method", "Avg, here"])
+    assert list(found.frame) == ["method", "Avg, here"]
     assert found.formats == {"Avg, here": ".1f"}
-    assert list(rows_of.only(table, ["method"]).frame) == ["method"]
 
 
 def test_a_verdict_calls_a_mean_that_is_held_against_a_number_no_difference():
