@@ -20,7 +20,9 @@ Projection = Literal["shared", "frozen_after_first", "per_expert", "frozen"]
 Keys = Literal["learned", "mean", "each"]
 Gate = Literal["one", "softmax", "straight_through"]
 NONE = -1  # the expert of a sequence that the unedited model answers
-SAME = 1e-4  # half the squared distance from a key within which a prompt is the key's own: others lie 1 or more apart
+# Half the squared distance from a key within which a prompt is the key's own. Rounding makes 1e-12 of it; on SmolLM2
+# short prompts lie 0.06 or more apart, and two of 341 tokens that differ in one word 4e-5.
+SAME = 1e-8
 
 
 class Route(NamedTuple):

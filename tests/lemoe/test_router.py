@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 from lib.causal_lm.encoding import encode_edits
 from lib.lemoe.adaptor import Adaptor, AdaptorConfig, Edit
@@ -89,6 +90,21 @@ def test_with_a_key_for_each_edit_the_nearest_edit_has_the_route() -> None:
         assert router.route(asked).expert[50:].tolist() == [0, 0, 2, 1, 2, 2, 2, 2]
         assert router.known().shape == (8, 4)
         assert not any(key.requires_grad for key in router.keys)
+
+
+def test_long_prompts_that_differ_in_one_word_are_told_apart_and_rounding_is_not() -> None:
+    """The mean of 341 embeddings, which share a direction, hardly moves by one; rounding moves it less."""
+    torch.manual_seed(0)
+    router, words = Router(576, 128, "frozen", "one", "each"), 3 + torch.randn(342, 576)
+    first, second = words[:341].mean(0), words[1:].mean(0)
+    anchors = functional.rms_norm(torch.stack([first, second]), (576,))
+    for anchor in anchors:
+        router.add()
+        router.set_key(anchor[None])
+    assert router.route(anchors).expert.tolist() == [0, 1]
+    router.add()
+    router.set_key(anchors[[0]] + 1e-7 * torch.randn(1, 576))
+    assert router.route(anchors).expert.tolist() == [2, 1]
 
 
 def test_unlike_edits_of_one_batch_are_not_lost_to_a_later_one() -> None:
