@@ -22,6 +22,7 @@ from lib.beacons.distance import Ruler
 from lib.beacons.facts import BeaconFact, checked
 from lib.distillation.batches import collate
 from lib.errors import UserError
+from lib.text import json_records
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -49,8 +50,7 @@ def read_facts(rows: Iterable[Mapping[str, Any]]) -> list[BeaconFact]:
     """
     found = []
     for number, row in enumerate(rows, start=1):
-        if not isinstance(row, Mapping):
-            raise UserError(f'fact {number} is of type {type(row).__name__}: give {{"prompt": ..., "target": ...}}')
+        row = json_records.fields(row, f"fact {number}", '{"prompt": ..., "target": ...}')
         for name in ("prompt", "target"):
             if not isinstance(row.get(name), str) or not row[name].strip():
                 raise UserError(f"fact {number}: {name} must be a text that is not empty, not {row.get(name)!r}")
@@ -165,11 +165,13 @@ class WeightedTrainer(Trainer):
         self._facts = read_facts(facts)
         args = args or TrainingArguments(output_dir="weighted", report_to=[])
         size = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
-        if min(size, len(self._facts) % size or size) < 2:
+        try:
+            reweighting.check_batch(min(size, len(self._facts) % size or size))
+        except UserError as error:  # in the names of this call
             raise UserError(
                 f"of {len(self._facts)} facts in steps of {size}, one step has one fact, whose normalised weight is "
                 "always 1: set per_device_train_batch_size otherwise, or give more facts"
-            )
+            ) from error
         check_trained(model)
         examples = encode(tokenizer, [{"prompt": fact.prompt, "response": fact.taught} for fact in self._facts])
         pad = WholeVocabulary(tokenizer).pad

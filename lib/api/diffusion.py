@@ -37,6 +37,7 @@ __all__ = ["METHODS", "Writer", "WriterConfig", "load", "train"]
 # What the two papers differ in: the schedule and self-conditioning. All else is alike, as in our tables.
 METHODS: dict[str, dict[str, Any]] = {"infodiffusion": {**OURS}, "diffuseq": {**OURS, **DIFFUSEQ}}
 WEIGHTS, WORDS, CONFIG, CARD = "model.safetensors", "vocabulary.json", "config.json", "README.md"
+LAYOUT = '{"src": ..., "trg": ...}'  # of a pair
 TITLES = {"infodiffusion": "InfoDiffusion", "diffuseq": "DiffuSeq"}
 
 
@@ -230,13 +231,10 @@ def load(folder: Path | str, device: str = "cpu") -> Writer:
 def _read(pairs: Path | str | Iterable[Mapping[str, Any]]) -> tuple[list[str], list[str]]:
     """Return sources and targets, with single blanks."""
     if isinstance(pairs, Path | str):
-        rows = json_records.read(Path(pairs), "sentence pairs", '{"src": ..., "trg": ...}')
+        rows = json_records.read(Path(pairs), "sentence pairs", LAYOUT)
     else:
-        rows = []
-        for number, pair in enumerate(pairs, start=1):
-            if not isinstance(pair, Mapping):
-                raise UserError(f'pair {number} is of type {type(pair).__name__}: give {{"src": ..., "trg": ...}}')
-            rows.append(Record(f"pair {number}", number, dict(pair)))
+        named = ((f"pair {number}", number, pair) for number, pair in enumerate(pairs, start=1))
+        rows = [Record(place, number, json_records.fields(pair, place, LAYOUT)) for place, number, pair in named]
     found: tuple[list[str], list[str]] = [], []
     for row in rows:
         for side, name in zip(found, ("src", "trg"), strict=True):

@@ -10,6 +10,7 @@ from torch.utils.data import Dataset
 from lib.causal_lm.encoding import leading, pair_parts
 from lib.distillation.batches import Example
 from lib.errors import UserError
+from lib.text import json_records
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -99,11 +100,7 @@ def encode(
 
 def _texts(tokenizer: "PreTrainedTokenizerBase", row: Mapping[str, Any], number: int) -> tuple[str, str]:
     """Return the text of a row's prompt, and of prompt and response together."""
-    if not isinstance(row, Mapping):
-        kind = type(row).__name__
-        raise UserError(
-            f'row {number} is of type {kind}: give {{"prompt": ..., "response": ...}} or {{"messages": ...}}'
-        )
+    row = json_records.fields(row, f"row {number}", '{"prompt": ..., "response": ...} or {"messages": ...}')
     if "messages" in row:
         if getattr(tokenizer, "chat_template", None) is None:
             raise UserError(f"row {number}: a chat, and the tokenizer has no template: give prompt and response")

@@ -76,11 +76,15 @@ def rows(
     moves the points of several calls apart, above the middle of their rows; `label` names those of one call.
     """
     each = [look] * len(names) if isinstance(look, Look) else look
-    there = [(len(names) - 1 - place + up, one) for place, one in enumerate(found) if one is not None]
-    kinds = [(each[n], names[n] in hollow) for n, one in enumerate(found) if one is not None]
+    there: list[tuple[float, Interval]] = []
+    alike: dict[tuple[Look, bool], list[tuple[float, Interval]]] = {}
+    for place, (name, one, kind) in enumerate(zip(names, found, each, strict=True)):
+        if one is not None:
+            there.append((len(names) - 1 - place + up, one))
+            alike.setdefault((kind, name in hollow), []).append(there[-1])
     told = label
-    for kind, is_open in dict.fromkeys(kinds):
-        places, mine = zip(*(one for one, of in zip(there, kinds, strict=True) if of == (kind, is_open)), strict=True)
+    for (kind, is_open), points in alike.items():
+        places, mine = zip(*points, strict=True)
         style = kind.points() | (OPEN if is_open else {})
         middle = [one.estimate for one in mine]
         axes.errorbar(middle, places, xerr=_bars(mine), capsize=2, elinewidth=1.4, label=told, **style)

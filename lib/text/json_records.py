@@ -1,6 +1,6 @@
 """The records in files of the user's own: JSON lines, one object a line, or one JSON list of objects."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -14,6 +14,13 @@ _MENDED_BY = {
     "a number": "put it in quotation marks",
     "true or false": "put it in quotation marks",
 }
+
+
+def fields(row: Any, place: str, layout: str) -> dict[str, Any]:
+    """Return the fields of a row that was given in a call; `UserError` for what has none, as a tuple or a text."""
+    if not isinstance(row, Mapping):
+        raise UserError(f"{place} is of type {type(row).__name__}: give {layout}")
+    return dict(row)
 
 
 @dataclass(frozen=True)
