@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+import lib.machine.bfloat16  # noqa: F401  # makes such products quick where the processor has none
 from lib import progress
 from lib.seq2seq import draws
 from lib.seq2seq.batches import Window

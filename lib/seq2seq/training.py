@@ -13,6 +13,7 @@ import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
+import lib.machine.bfloat16  # noqa: F401  # makes such products quick where the processor has none
 from lib import errors, paths, progress, seeds
 from lib.causal_lm import processes, training_states
 from lib.errors import UserError
