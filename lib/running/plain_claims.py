@@ -37,6 +37,7 @@ SHORT = {
     "3_lemoe/claim_routing_trained": "Anchor routing helps (trained projection: the paper's)",
     "3_lemoe/claim_order": "Clustered order beats random order",
     "4_hetero_kd/claim_middle": "The middle-layer loss helps",
+    "4_hetero_kd/claim_middle_answers": "Its answers are better",
     "4_hetero_kd/claim_controls": "Mapping rule and alignment module matter",
 }
 

@@ -1,6 +1,7 @@
 """All scores of one system's sentences, item by item, as the InfoDiffusion authors report them."""
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -34,35 +35,44 @@ BETTER: dict[str, Literal["highest", "lowest"]] = {
 
 
 def compare(
-    systems: Mapping[str, Sequence[Sequence[str]]], references: Sequence[str], released: bool = False
+    systems: Mapping[str, Sequence[Sequence[str]]],
+    references: Sequence[str],
+    released: bool = False,
+    close: bool = True,
 ) -> dict[str, pd.DataFrame]:
     """Return the scores of several systems on the same references: of each one row per item, the columns of `NAMES`.
 
     A system is the sentences drawn for each item. BLEU, ROUGE-L, BERTScore, Dist-1 and length are those of the
     candidate that minimum Bayes risk chooses; Self-BLEU and Diverse-4 are over the first three candidates, and NaN
-    where there is but one. The released script differs in three things (`released`): BLEU takes the reference as
-    hypothesis and the candidate as its reference, minimum Bayes risk likewise, and Self-BLEU counts each pair once.
-    Raises `ValueError` when items and references differ in number, and for none.
+    where there is but one. Without `close` there is no BERTScore, whose encoder takes most of the time. The released
+    differs in three things (`released`): BLEU takes the reference as hypothesis and the candidate as its
+    reference, minimum Bayes risk likewise, and Self-BLEU counts each pair once. Raises `ValueError` when items and
+    references differ in number, and for none.
     """
     if not len(references):
         raise ValueError("no references: give one at least")
     role: mbr.Role = "reference" if released else "hypothesis"
-    chosen = {name: mbr.select(candidates, role) for name, candidates in systems.items()}
+    chosen = {name: _chosen(tuple(map(tuple, candidates)), role) for name, candidates in systems.items()}
     for candidates in systems.values():
         if len(candidates) != len(references):
             raise ValueError(f"{len(candidates)} items but {len(references)} references")
-    close = kept_scores.bertscores(chosen, references)
-    return {
-        name: _scores(candidates, chosen[name], references, close[name], released)
-        for name, candidates in systems.items()
-    }
+    found = {name: _scores(candidates, chosen[name], references, released) for name, candidates in systems.items()}
+    if close:
+        place = list(NAMES).index("bertscore")
+        for name, scores in kept_scores.bertscores(chosen, references).items():
+            found[name].insert(place, "bertscore", scores)
+    return found
+
+
+@lru_cache(maxsize=128)  # a notebook scores the same sentences for a table and for a claim
+def _chosen(candidates: tuple[tuple[str, ...], ...], role: mbr.Role) -> tuple[str, ...]:
+    return tuple(mbr.select(candidates, role))
 
 
 def _scores(
     candidates: Sequence[Sequence[str]],
     chosen: Sequence[str],
     references: Sequence[str],
-    close: np.ndarray,
     released: bool,
 ) -> pd.DataFrame:
     several = [list(texts[:DIVERSITY]) for texts in candidates]
@@ -72,7 +82,6 @@ def _scores(
         {
             "bleu": metrics.bleu(references, chosen) if released else metrics.bleu(chosen, references),
             "rouge_l": metrics.rouge_l(chosen, references),
-            "bertscore": close,
             "dist_1": metrics.dist_1(chosen),
             "self_bleu": nothing if alone else metrics.self_bleu(several, "released" if released else "ordered"),
             "diverse_4": nothing if alone else metrics.diverse_4(several),

@@ -30,6 +30,13 @@ def test_quality_is_that_of_the_minimum_risk_candidate_and_diversity_that_of_the
     assert found["diverse_4"].tolist() == pytest.approx(metrics.diverse_4(three).tolist())
 
 
+def test_without_bertscore_nothing_is_encoded_and_the_rest_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = scores.compare({"": CANDIDATES}, REFERENCES)[""]
+    monkeypatch.setattr(scores.kept_scores, "bertscores", None)
+    found = scores.compare({"": CANDIDATES}, REFERENCES, close=False)[""]
+    pd.testing.assert_frame_equal(found, whole.drop(columns="bertscore"))
+
+
 def test_as_released_the_reference_is_the_hypothesis() -> None:
     found = scores.compare({"": CANDIDATES}, REFERENCES, released=True)[""]
     chosen = [candidates[0] for candidates in CANDIDATES]

@@ -69,13 +69,30 @@ def controls(read: Answered) -> Verdict:
 
 
 def shown(verdict: Verdict) -> tables.Table:
-    """Return a verdict as a notebook shows it: the rows by the names of its tables, in points, and the bare outcome."""
+    """Return a verdict as a notebook shows it: the rows by the names of its tables, their digits, and the bare outcome.
+
+    Differences in points have one digit, those in nats three.
+    """
     table = verdict.table()
+    points = all(one.unit == POINTS_UNIT for one in verdict.claim.comparisons)
     frame = table.frame.assign(comparison=[_told(name) for name in table.frame["comparison"]])
     caption = f"{_told(verdict.claim.text)} ({verdict.claim.source}). Verdict: {verdict.label.partition(' (')[0]}."
-    return replace(
-        table, frame=frame, caption=caption, formats={**table.formats, "difference": "+.1f", "level (%)": ".1f"}
-    )
+    formats = {**table.formats, "difference": "+.1f" if points else "+.3f", "level (%)": ".1f"}
+    return replace(table, frame=frame, caption=caption, formats=formats)
+
+
+def findings(verdict: Verdict) -> str:
+    """Return in one sentence what each comparison of a verdict came to, then the verdict."""
+    points = all(one.unit == POINTS_UNIT for one in verdict.claim.comparisons)
+    unit, digits = ("points", 1) if points else ("nats a token", 3)
+    told = [
+        f"{_told(one.comparison.name)} {sentences.spread(one.interval, digits, signed=True)}"
+        for one in verdict.findings
+        if one.interval is not None
+    ]
+    if not told:
+        return "The comparison is not recorded yet."
+    return f"In {unit}: {'; '.join(told)}. Verdict: {verdict.outcome}."
 
 
 def _told(text: str) -> str:

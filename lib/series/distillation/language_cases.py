@@ -40,6 +40,16 @@ def sizes_of(profile: str) -> tuple[DistillationSizes, LanguageSizes]:
     return sizes, sizes.language
 
 
+def judges(profile: str) -> bool:
+    """Whether a profile has these sets and all rows of the main claims, so that its claims are judged on them."""
+    if profiles.profile(profile).distillation.language is None:
+        return False
+    rows = (
+        (student, method, seed) for student in MAIN for method in MANY_SEEDS for seed in seeds(student, method, profile)
+    )
+    return all(arm(*row, profile).path.is_file() for row in rows)
+
+
 def students(profile: str) -> dict[str, dict[str, Any]]:
     """Return the students by name: changes to the profile's, whose style and shape the first two share but for blocks.
 

@@ -7,13 +7,23 @@ import pandas as pd
 
 from lib import intervals
 from lib.intervals import Interval
-from lib.series.distillation import evaluation, language_cases, language_scores
-from lib.series.distillation.answered import TOLD
-from lib.series.distillation.language_cases import OURS, OUTPUT, ROWS
+from lib.reporting.sentences import listed, number
+from lib.series.distillation import evaluation, hypotheses, language_cases, language_scores
+from lib.series.distillation.answered import SHORT, TITLES, TOLD
+from lib.series.distillation.language_cases import CONTROLS, GOLD_ONLY, MAIN, OURS, OUTPUT, ROWS
 from lib.series.distillation.verdicts import Known, Runs, distances, pair
 from lib.series.distillation.world import Splits
+from lib.text import suites
 
 LOSS, SAMPLED = "held-out loss", "ROUGE-L, sampled"
+# What each set asks for, in the reader's words.
+ASKED = {
+    "modern": "a King James clause, to be put into today's English",
+    "ask": "a statement, to be made a question",
+    "state": "a question, to be made a statement",
+    "shorter": "a clause, to be said without what only describes",
+    "simple": "a clause of the World English Bible, to be put into simple words; learnt by nobody",
+}
 _TITLES = {"rouge": "ROUGE-L, greedy", "edits": "edits, greedy", "exact": "exact, greedy (%)"}
 
 
@@ -39,6 +49,93 @@ def main_table(known: Known, student: str = "gpt2") -> pd.DataFrame:
             rows.append(row | _scores(answers) | _drawn(drawn_runs))
     columns = ["method", "seeds", LOSS, *_TITLES.values(), SAMPLED]
     return pd.DataFrame(rows, columns=columns, dtype=object)
+
+
+def examples(known: Known) -> str:
+    """Return a Markdown list with what each set asks for and its first test row."""
+    first = {item.name: item for item in reversed(list(known.items.values()))}
+    return "\n".join(
+        f"- `{name}`, {asked}: “{first[name].input}” → “{first[name].output}”"
+        for name, asked in ASKED.items()
+        if name in first
+    )
+
+
+def sets() -> pd.DataFrame:
+    """Return a row a set: rows of each split, and mean words of what is given and of what is wanted."""
+    rows = []
+    for name in ASKED:
+        loaded = suites.SUITES[language_cases.SUITE].load(name)
+        every = [item for split in loaded.values() for item in split]
+        words = {"words given": [item.input for item in every], "words wanted": [item.output for item in every]}
+        means = {title: sum(len(text.split()) for text in texts) / len(texts) for title, texts in words.items()}
+        rows.append({"set": name, **{split: len(items) for split, items in loaded.items()}, **means})
+    return pd.DataFrame(rows)
+
+
+def remembered(known: Known) -> dict[str, float]:
+    """Return by set the share of test rows whose wanted text is the wanted text of some training row."""
+    data = Splits.load(language_cases.data_config(known.profile))
+    learnt = {item.output for item in data.train}
+    found = pd.DataFrame([{"set": item.name, "known": item.output in learnt} for item in data.test])
+    return found.groupby("set")["known"].mean().to_dict()
+
+
+def setting(known: Known) -> str:
+    """Return what teacher and students learn, with the numbers of the profile and of the teacher's record."""
+    sizes, language = language_cases.sizes_of(known.profile)
+    width, layers, heads = sizes.student
+    told = (
+        f"The teacher learns {language.own} rows of each set that is learnt, and answers {language.further} further "
+        f"prompts of each. A student draws {language.student_own} of these rows and {language.student_further} of "
+        f"these prompts, and learns for {number(language.steps, 'step')} of {number(sizes.batch, 'row')}. Both "
+        f"students have {number(layers, 'block')} of width {width} with {number(heads, 'head')}."
+    )
+    if known.teacher is None:
+        return f"{told} The teacher is not recorded yet."
+    values = known.teacher.values
+    losses = listed([f"{loss:.3f} after {step}" for step, loss in values["validation"].items()])
+    return f"{told} The teacher's validation loss, in nats a token: {losses} steps; it stays as after {values['step']}."
+
+
+def minus(known: Known, other: str) -> dict[str, dict[str, Interval]]:
+    """Return by student what each main row has more of held-out loss than another, in nats a token: below 0 is better.
+
+    Over the seeds of the main claims, each set counting alike; a student whose rows are not all recorded is left out.
+    """
+    found: dict[str, dict[str, Interval]] = {}
+    for student in MAIN:
+        rows = {name: known.losses(student, name) for name in (GOLD_ONLY, OUTPUT, OURS, *CONTROLS)}
+        base = rows.pop(other)
+        sides = {SHORT[name]: pair(runs, base) for name, runs in rows.items()}
+        whole = {name: one for name, one in sides.items() if one is not None}
+        if len(whole) == len(sides):
+            told = {name: intervals.Sample.of(*one).interval(0.95) for name, one in whole.items()}
+            found[hypotheses.TITLES[student]] = told
+    return found
+
+
+def side_by_side(known: Known, names: Sequence[str], count: int, student: str = "gpt2") -> pd.DataFrame:
+    """Return greedy answers to the first test rows of each set, of the teacher and of a student's rows at seed 0.
+
+    Columns: set, given, wanted, then a column a row of the main table that is recorded.
+    """
+    rows = [item for name in ASKED for item in [one for one in known.items.values() if one.name == name][:count]]
+    frame = pd.DataFrame(
+        {
+            "set": [item.name for item in rows],
+            "given": [item.input for item in rows],
+            "wanted": [item.output for item in rows],
+        }
+    )
+    first = language_cases.sizes_of(known.profile)[1].seeds[0]
+    answered = {"teacher": known.teacher} | {TITLES[name]: known.record(student, name, first) for name in names}
+    for title, record in answered.items():
+        if record is not None:
+            outputs = record.frames["outputs"]
+            greedy = outputs[(outputs["split"] == "test") & (outputs["seed"] == evaluation.GREEDY)]
+            frame[title] = [greedy.set_index("identity")["text"][item.identity] for item in rows]
+    return frame
 
 
 def ladder(known: Known) -> pd.DataFrame:

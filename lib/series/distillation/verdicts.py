@@ -36,13 +36,13 @@ class Known:
     @cached_property
     def teacher(self) -> records.Record | None:
         """Return the teacher's record."""
-        return records.stored(language_cases.teacher(self.profile))
+        return records.available(language_cases.teacher(self.profile))
 
     def record(self, student: str, method: str, seed: int) -> records.Record | None:
         """Return the record of an arm, or None."""
         key = (student, method, seed)
         if key not in self._records:
-            self._records[key] = records.stored(language_cases.arm(student, method, seed, self.profile))
+            self._records[key] = records.available(language_cases.arm(student, method, seed, self.profile))
         return self._records[key]
 
     def of(self, student: str, method: str, few: bool = False) -> list[records.Record] | None:
@@ -108,6 +108,11 @@ def distances(profile: str) -> dict[str, float]:
         built = {"layers": layers, "width": width, **changes}
         found[name] = hypotheses.distance(built["style"], built["layers"], built["width"], language_cases.TEACHER)
     return found
+
+
+def by_claim(profile: str) -> dict[str, Verdict]:
+    """Return the verdicts of `every` by the id of their claim."""
+    return {verdict.claim.id: verdict for verdict in every(profile)}
 
 
 def every(profile: str) -> list[Verdict]:

@@ -18,11 +18,16 @@ COPY, REFERENCE = "copy the source", "reference"
 
 
 def on_test(
-    runs: Mapping[str, records.Record], pairs: PairSet, split: str = "test", most: int | None = None
+    runs: Mapping[str, records.Record],
+    pairs: PairSet,
+    split: str = "test",
+    most: int | None = None,
+    close: bool = True,
 ) -> dict[str, pd.DataFrame]:
     """Return the scores per item of every run (title: record), of copying the source, and of the references.
 
-    With `most`, only so many candidates of each item are looked at: 1 is what a single draw yields.
+    With `most`, only so many candidates of each item are looked at: 1 is what a single draw yields. Without `close`
+    there is no BERTScore, which takes most of the time.
 
     Items are the first test sentences of `pairs`, as many as all runs have written for `split`. Runs of `paper`, or of
     a profile that starts from it, are scored as the released script does. Raises as `scores.compare`, and `ValueError`
@@ -34,7 +39,7 @@ def on_test(
     sources, references = pairs.sources("test")[:count], pairs.targets("test")[:count]
     systems |= {COPY: [[text] for text in sources], REFERENCE: [[text] for text in references]}
     released = all(profiles.origin(run.profile) == "paper" for run in runs.values())
-    return scores.compare(systems, references, released=released)
+    return scores.compare(systems, references, released=released, close=close)
 
 
 def recorded(name: str, model: str, profile: str) -> list[records.Record]:
@@ -44,13 +49,16 @@ def recorded(name: str, model: str, profile: str) -> list[records.Record]:
 
 
 def over_seeds(
-    name: str, models: Sequence[str], profile: str, most: int | None = None
+    name: str, models: Sequence[str], profile: str, most: int | None = None, close: bool = True
 ) -> dict[str, list[pd.DataFrame]]:
-    """Return the scores of rows on the test sentences of a task, a table a training seed that all of them have."""
+    """Return the scores of rows on the test sentences of a task, a table a training seed that all of them have.
+
+    `most` and `close` as in `on_test`.
+    """
     runs, pairs = {model: recorded(name, model, profile) for model in models}, cases.task(name, profile).pairs
     found: dict[str, list[pd.DataFrame]] = {model: [] for model in models}
     for several in zip(*runs.values(), strict=False):
-        scored = on_test(dict(zip(models, several, strict=True)), pairs, most=most)
+        scored = on_test(dict(zip(models, several, strict=True)), pairs, most=most, close=close)
         for model in models:
             found[model].append(scored[model])
     return found

@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 
 from lib.intervals import Interval
-from lib.series.distillation import answered, compared, in_short
+from lib.reporting.claims import judge
+from lib.series.distillation import answered, compared, hypotheses, in_short
 
 
 def test_an_interval_is_told_by_its_ends_and_whether_its_sign_is_open():
@@ -30,6 +31,51 @@ def test_the_main_sentence_follows_the_interval(monkeypatch, gain, told):
     monkeypatch.setattr(answered.Answered, "difference", lambda *_: gain)
     monkeypatch.setattr(answered.Answered, "sampled", lambda *_: [1, 2, 3])
     assert told in in_short.main("cpu")
+
+
+def judged(claim, differences, gate=1.0):
+    """Return the verdict on seeds that all differ by about as much, half of the comparisons by a difference each."""
+    seeds = [[[float(seed) / 100, -float(seed) / 100] for seed in range(10)], [[0.0, 0.0]] * 10]
+    pairs = {
+        one.name: ([[a + gap for a in items] for items in seeds[0]], seeds[1])
+        for one, gap in zip(claim.comparisons, differences, strict=True)
+    }
+    return judge(claim, pairs, gate)
+
+
+@pytest.mark.parametrize(
+    ("differences", "gate", "told"),
+    [
+        ((-1.0, -1.0), 1.0, "**In short.** It does."),
+        ((-1.0, 1.0), 1.0, "**In short.** It does not."),
+        ((0.0, 0.0), 1.0, "**In short.** It is not shown."),
+        ((-1.0, -1.0), -1.0, "**In short.** It cannot be tested at this size."),
+    ],
+)
+def test_the_main_sentence_follows_the_verdict_where_the_language_sets_judge(monkeypatch, differences, gate, told):
+    verdict = judged(hypotheses.middle(["gpt2", "llama"]), differences, gate)
+    monkeypatch.setattr(in_short.language_cases, "judges", lambda _: True)
+    monkeypatch.setattr(in_short.verdicts, "by_claim", lambda _: {"middle": verdict})
+    found = in_short.main("cpu")
+    assert found.startswith(told)
+    assert "for GPT-2 style and" in found
+    assert "two students together, over ten training seeds" in found
+    assert compared.findings(verdict).endswith(f"Verdict: {verdict.outcome}.")
+    assert compared.findings(verdict).startswith("In nats a token: GPT-2 style: both losses minus output loss ")
+    assert compared.shown(verdict).formats["difference"] == "+.3f"
+    nothing = {one.name: None for one in verdict.claim.comparisons}
+    monkeypatch.setattr(in_short.verdicts, "by_claim", lambda _: {"middle": judge(verdict.claim, nothing)})
+    assert "Not recorded yet" in in_short.main("cpu")
+
+
+def test_controls_are_counted_where_the_language_sets_judge(monkeypatch):
+    verdict = judged(hypotheses.controls(["gpt2"]), (-1.0, 1.0, 0.0))
+    monkeypatch.setattr(in_short.language_cases, "judges", lambda _: True)
+    monkeypatch.setattr(in_short.verdicts, "by_claim", lambda _: {"controls": verdict})
+    told = in_short.ablations("cpu")
+    assert "of three comparisons with controls" in told
+    assert "wins 1 and loses 1 by whole intervals" in told
+    assert told.endswith("So it is not shown that rule and module matter.")
 
 
 def test_similarity_is_read_at_the_layers_that_are_paired(monkeypatch):

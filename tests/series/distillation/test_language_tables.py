@@ -42,7 +42,8 @@ def known(monkeypatch) -> verdicts.Known:
             return record(mean, "is it late?", number == 0)
         return None
 
-    monkeypatch.setattr(verdicts.records, "stored", stored)
+    for name in ("stored", "available"):
+        monkeypatch.setattr(verdicts.records, name, stored)
     monkeypatch.setattr(language_cases, "seeds", lambda *_: SEEDS)
     return verdicts.Known("cpu")
 
@@ -77,3 +78,51 @@ def test_what_is_pending_is_told_in_one_line(known, monkeypatch) -> None:
     assert told.endswith("more")
     monkeypatch.setattr(known, "pending", list)
     assert language_tables.told_pending(known) == ""
+
+
+def test_what_each_row_has_more_of_loss_than_another_is_told_for_students_whose_rows_are_all_there(
+    known, monkeypatch
+) -> None:
+    assert language_tables.minus(known, "forward_kl") == {}
+    means = dict.fromkeys(language_tables.CONTROLS, 1.75) | {"sft": 2.5, "forward_kl": 2.0, "ours": 1.5}
+    frames = {
+        method: [verdicts.language_scores.losses_of(record(mean * (1 + 0.01 * (seed - 1)), None)) for seed in SEEDS]
+        for method, mean in means.items()
+    }
+    monkeypatch.setattr(known, "losses", lambda student, method: frames[method] if student == "llama" else None)
+    found = language_tables.minus(known, "forward_kl")
+    assert list(found) == ["Llama style"]
+    told = {name: one.estimate for name, one in found["Llama style"].items()}
+    assert told == pytest.approx(
+        {"cross-entropy alone": 0.5, "both losses": -0.5}
+        | dict.fromkeys(["reversed", "random layers", "frozen random projection"], -0.25)
+    )
+
+
+def test_sets_are_shown_with_an_example_and_with_what_could_be_remembered(known) -> None:
+    told = language_tables.examples(known).splitlines()
+    assert [line.split("`")[1] for line in told] == ["ask", "simple"]
+    assert told[0].endswith("“it is late.” → “is it late?”")
+    # The first two test rows are the training rows, and their set has four.
+    assert language_tables.remembered(known) == {"ask": 0.5, "simple": 0.5}
+    frame = language_tables.sets().set_index("set")
+    assert list(frame.index) == list(language_tables.ASKED)
+    assert (frame["test"] > 50).all()
+    assert (frame["words wanted"] > 1).all()
+
+
+def test_answers_stand_side_by_side_where_they_are_recorded(known) -> None:
+    frame = language_tables.side_by_side(known, ["forward_kl", "sft"], 2)
+    assert frame["set"].tolist() == ["ask", "ask", "simple", "simple"]
+    assert (frame["teacher"] == frame["wanted"]).all()
+    assert set(frame["output loss: forward KL"]) == {"is it late?"}
+    assert frame.shape[1] == 5
+
+
+def test_the_setting_says_what_the_teacher_came_to(known, monkeypatch) -> None:
+    known.teacher.values |= {"validation": {"50": 1.5, "100": 1.25}, "step": 100}
+    told = language_tables.setting(known)
+    assert "learns 200 rows" in told
+    assert "1.500 after 50 and 1.250 after 100 steps; it stays as after 100." in told
+    monkeypatch.setattr(known, "teacher", None)
+    assert language_tables.setting(known).endswith("The teacher is not recorded yet.")
