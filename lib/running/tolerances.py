@@ -11,8 +11,8 @@ Tolerances (our choice). The same environment (lock, threads, processor) compute
 significant digits: 1e-6 of the value leaves room for the last digits of a sum in another order, 1e-9 for values that
 are zero up to rounding. From the same records another processor rounds what is not recorded otherwise (the encodings of
 BERTScore, in float32): 1e-5, a tenth of the last digit that a table shows. Across machines training carries that on:
-two runs of one seed can then differ like two seeds. So scores between 0 and 1 may move by 0.02 and anything by 5 %; curves that are
-formulas still agree far better.
+two runs of one seed can then differ like two seeds. So scores between 0 and 1 may move by 0.02 and anything by 5 %;
+curves that are formulas still agree far better.
 """
 
 import argparse
