@@ -157,7 +157,12 @@ def _execute(notebook: Path, partial: Path, injected: Mapping[str, Any], timeout
     try:
         # papermill fills in braces.
         places = [str(path).replace("{", "{{").replace("}", "}}") for path in (notebook, partial)]
-        _in_a_thread(lambda: papermill.execute_notebook(*places, **settings))
+        try:
+            _in_a_thread(lambda: papermill.execute_notebook(*places, **settings))
+        except RuntimeError as error:
+            if str(error) != kernels.UNANSWERED:
+                raise
+            _in_a_thread(lambda: papermill.execute_notebook(*places, **settings))
     except PapermillExecutionError as error:
         raise NotebookFailedError(f"{error.ename}: {error.evalue}") from error
     except CellTimeoutError as error:

@@ -15,6 +15,9 @@ from lib.machine import threads, variables
 
 # Not `paths.BUILD`: tests set that anew, and a list of fonts takes seconds.
 PLACE = variables.ROOT / "build/kernels"
+# How jupyter_client tells that a kernel ended before it ran anything. Two that start at once can be given one port,
+# since a port is chosen before the kernel takes it: then to start it once more is all that helps.
+UNANSWERED = "Kernel died before replying to kernel_info"
 
 
 def environment(load: str) -> dict[str, str]:

@@ -1,12 +1,14 @@
 """Strict papermill: each fixture notebook is one way to fail, refused before a kernel or kept apart after it."""
 
 import errno
+import inspect
 import json
 import os
 import shutil
 import sys
 from pathlib import Path
 
+import jupyter_client.client
 import nbformat
 import papermill
 import pytest
@@ -251,6 +253,26 @@ def test_a_failed_run_is_named_kept_apart_and_publishes_nothing(project, name, p
     assert published.read_text() == "old"
     assert not (project / f"build/notebooks/cpu/{name}.ipynb").exists()
     assert json.loads(last_runs.file("cpu", name).read_text())["error"].startswith(reason)
+
+
+def test_a_kernel_that_ended_before_it_ran_anything_is_started_once_more(project, monkeypatch):
+    assert kernels.UNANSWERED in inspect.getsource(jupyter_client.client)
+    began, really = [], papermill.execute_notebook
+
+    def unlucky(*places, **settings):
+        began.append(len(began))
+        if len(began) <= ended:
+            raise RuntimeError(kernels.UNANSWERED)
+        return really(*places, **settings)
+
+    monkeypatch.setattr(papermill, "execute_notebook", unlucky)
+    ended = 1
+    execution.run(FIXTURES / "well_behaved.ipynb")
+    assert len(began) == 2
+    ended = 4
+    with pytest.raises(execution.NotebookFailedError, match=f"before its first cell.*\\n.*{kernels.UNANSWERED}"):
+        execution.run(FIXTURES / "well_behaved.ipynb")
+    assert len(began) == 4
 
 
 def test_kernels_run_in_the_notebooks_folder_with_the_threads_of_their_load(project, monkeypatch):
