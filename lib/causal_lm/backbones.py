@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import lib.machine.bfloat16  # noqa: F401  # makes such products quick where the processor has none
 from lib import files, sources
 from lib.causal_lm import edits
 from lib.errors import UserError

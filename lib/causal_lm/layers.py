@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from torch import Tensor, nn
 
 from lib.errors import UserError
+from lib.machine import bfloat16  # noqa: F401  # makes such products quick where the processor has none
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-import lib.machine.bfloat16  # noqa: F401  # makes such products quick where the processor has none
 from lib.causal_lm import sharding
 from lib.causal_lm.layers import blocks, final_norm
 from lib.distillation import decoding, proportions

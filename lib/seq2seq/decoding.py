@@ -7,8 +7,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-import lib.machine.bfloat16  # noqa: F401  # makes such products quick where the processor has none
 from lib import progress
+from lib.machine import bfloat16  # noqa: F401  # makes such products quick where the processor has none
 from lib.seq2seq import draws
 from lib.seq2seq.batches import Window
 from lib.seq2seq.counts import Count

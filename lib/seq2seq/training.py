@@ -13,10 +13,10 @@ import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-import lib.machine.bfloat16  # noqa: F401  # makes such products quick where the processor has none
 from lib import errors, paths, progress, seeds
 from lib.causal_lm import processes, training_states
 from lib.errors import UserError
+from lib.machine import bfloat16  # noqa: F401  # makes such products quick where the processor has none
 from lib.seq2seq import batches, draws
 from lib.seq2seq.blocks import Block
 from lib.seq2seq.counts import Count

@@ -278,8 +278,9 @@ def test_every_irrelevant_text_is_read_once_and_by_itself() -> None:
     assert len(pool) == len(texts) == 42
     for text, (entering, output) in zip(texts, pool, strict=True):
         expected = activations(llama(), text)
-        assert torch.allclose(entering, expected, atol=1e-5)
-        assert torch.allclose(output, wise._projection(expected), atol=1e-5)
+        # Activations reach 15, their products 23: some units in the last place of float32, as processors round.
+        assert torch.allclose(entering, expected, atol=1e-4)
+        assert torch.allclose(output, wise._projection(expected), atol=2e-4)
 
 
 @both
