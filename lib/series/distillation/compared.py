@@ -74,17 +74,15 @@ def shown(verdict: Verdict) -> tables.Table:
     Differences in points have one digit, those in nats three.
     """
     table = verdict.table()
-    points = all(one.unit == POINTS_UNIT for one in verdict.claim.comparisons)
     frame = table.frame.assign(comparison=[_told(name) for name in table.frame["comparison"]])
     caption = f"{_told(verdict.claim.text)} ({verdict.claim.source}). Verdict: {verdict.label.partition(' (')[0]}."
-    formats = {**table.formats, "difference": "+.1f" if points else "+.3f", "level (%)": ".1f"}
+    formats = {**table.formats, "difference": f"+.{_unit(verdict)[1]}f", "level (%)": ".1f"}
     return replace(table, frame=frame, caption=caption, formats=formats)
 
 
 def findings(verdict: Verdict) -> str:
     """Return in one sentence what each comparison of a verdict came to, then the verdict."""
-    points = all(one.unit == POINTS_UNIT for one in verdict.claim.comparisons)
-    unit, digits = ("points", 1) if points else ("nats a token", 3)
+    unit, digits = _unit(verdict)
     told = [
         f"{_told(one.comparison.name)} {sentences.spread(one.interval, digits, signed=True)}"
         for one in verdict.findings
@@ -93,6 +91,12 @@ def findings(verdict: Verdict) -> str:
     if not told:
         return "The comparison is not recorded yet."
     return f"In {unit}: {'; '.join(told)}. Verdict: {verdict.outcome}."
+
+
+def _unit(verdict: Verdict) -> tuple[str, int]:
+    """Return what the differences of a verdict are counted in, and how many of their digits are shown."""
+    points = all(one.unit == POINTS_UNIT for one in verdict.claim.comparisons)
+    return ("points", 1) if points else ("nats a token", 3)
 
 
 def _told(text: str) -> str:

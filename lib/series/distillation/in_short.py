@@ -53,8 +53,7 @@ def main(profile: str) -> str:
     """Return what the middle loss gives beside the output loss, by the measure that the profile's claims go by."""
     if not language_cases.judges(profile):
         return answers(profile)
-    verdict = verdicts.by_claim(profile)["middle"]
-    known = [one for one in verdict.findings if one.interval is not None]
+    outcome, known, seeds = _judged(profile, "middle")
     if not known:
         return OPEN.format("what the middle loss gives")
     words = {
@@ -63,12 +62,18 @@ def main(profile: str) -> str:
         claims.NOT_TESTABLE: "It cannot be tested at this size",
     }
     told = [f"{spread(one.interval, 3, signed=True)} for {one.comparison.name.partition(':')[0]}" for one in known]
-    seeds = number(min(one.seeds for one in known), "training seed")
     return (
-        f"**In short.** {words.get(verdict.outcome, 'It is not shown')}. On sets that need language the middle loss "
+        f"**In short.** {words.get(outcome, 'It is not shown')}. On sets that need language the middle loss "
         f"beside the output loss changes the held-out loss, in nats a token, by {listed(told)} (below 0 is better; "
         f"intervals for {number(len(known), 'student')} together, over {seeds})."
     )
+
+
+def _judged(profile: str, claim: str) -> tuple[str, list[claims.Finding], str]:
+    """Return the outcome of a claim on the language sets, its findings with an interval, and over how many seeds."""
+    verdict = verdicts.by_claim(profile)[claim]
+    known = [one for one in verdict.findings if one.interval is not None]
+    return verdict.outcome, known, number(min((one.seeds for one in known), default=0), "training seed")
 
 
 def answers(profile: str) -> str:
@@ -95,8 +100,7 @@ def ablations(profile: str) -> str:
     """Return how many controls, which should make the method useless, both losses beat."""
     if not language_cases.judges(profile):
         return controls_answered(profile)
-    verdict = verdicts.by_claim(profile)["controls"]
-    known = [one for one in verdict.findings if one.interval is not None]
+    outcome, known, seeds = _judged(profile, "controls")
     if not known:
         return OPEN.format("the controls")
     kinds = [one.outcome for one in known]
@@ -104,8 +108,7 @@ def ablations(profile: str) -> str:
         claims.SUPPORTED: "The method beats all of them, so rule and module matter",
         claims.NOT_TESTABLE: "Whether rule and module matter cannot be tested at this size",
     }
-    told = words.get(verdict.outcome, "So it is not shown that rule and module matter")
-    seeds = number(min(one.seeds for one in known), "training seed")
+    told = words.get(outcome, "So it is not shown that rule and module matter")
     return (
         f"**In short.** In held-out loss, of {number(len(known), 'comparison')} with controls (reversed or random "
         f"layers, a frozen projection; over {seeds}) the method wins {kinds.count(claims.SUPPORTED)} and loses "

@@ -10,7 +10,7 @@ from lib.intervals import Interval
 from lib.reporting.sentences import listed, number
 from lib.series.distillation import evaluation, hypotheses, language_cases, language_scores
 from lib.series.distillation.answered import SHORT, TITLES, TOLD
-from lib.series.distillation.language_cases import CONTROLS, GOLD_ONLY, MAIN, OURS, OUTPUT, ROWS
+from lib.series.distillation.language_cases import MAIN, MANY_SEEDS, OURS, OUTPUT, ROWS
 from lib.series.distillation.verdicts import Known, Runs, distances, pair
 from lib.series.distillation.world import Splits
 from lib.text import suites
@@ -105,7 +105,7 @@ def minus(known: Known, other: str) -> dict[str, dict[str, Interval]]:
     """
     found: dict[str, dict[str, Interval]] = {}
     for student in MAIN:
-        rows = {name: known.losses(student, name) for name in (GOLD_ONLY, OUTPUT, OURS, *CONTROLS)}
+        rows = {name: known.losses(student, name) for name in MANY_SEEDS}
         base = rows.pop(other)
         sides = {SHORT[name]: pair(runs, base) for name, runs in rows.items()}
         whole = {name: one for name, one in sides.items() if one is not None}

@@ -84,7 +84,7 @@ def test_what_each_row_has_more_of_loss_than_another_is_told_for_students_whose_
     known, monkeypatch
 ) -> None:
     assert language_tables.minus(known, "forward_kl") == {}
-    means = dict.fromkeys(language_tables.CONTROLS, 1.75) | {"sft": 2.5, "forward_kl": 2.0, "ours": 1.5}
+    means = dict.fromkeys(language_cases.CONTROLS, 1.75) | {"sft": 2.5, "forward_kl": 2.0, "ours": 1.5}
     frames = {
         method: [verdicts.language_scores.losses_of(record(mean * (1 + 0.01 * (seed - 1)), None)) for seed in SEEDS]
         for method, mean in means.items()
