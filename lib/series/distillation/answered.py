@@ -165,9 +165,4 @@ class Answered:
 
     def remembered(self) -> dict[str, float]:
         """Return, by tested set, the share of test rows with a right answer among the answers of the training rows."""
-        known = {item.output for item in self.splits.train}
-        shares = {}
-        for name in self.tested:
-            asked = [item for item in self.splits.test if item.name == name]
-            shares[name] = sum(not known.isdisjoint(item.references) for item in asked) / len(asked)
-        return shares
+        return evaluation.remembered(self.splits.train, self.splits.test)

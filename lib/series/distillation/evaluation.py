@@ -148,6 +148,16 @@ def difference(ours: Sequence[pd.DataFrame], others: Sequence[pd.DataFrame], set
     return intervals.Sample.of(*paired(ours, others, sets)).interval(0.95, POINTS_APART)
 
 
+def remembered(train: Sequence[Instruction], test: Sequence[Instruction]) -> dict[str, float]:
+    """Return, by set of the test rows, the share with a right answer among the answers of the training rows."""
+    known = {item.output for item in train}
+    shares = {}
+    for name in dict.fromkeys(item.name for item in test):
+        asked = [item for item in test if item.name == name]
+        shares[name] = sum(not known.isdisjoint(item.references) for item in asked) / len(asked)
+    return shares
+
+
 def trivial(train: Sequence[Instruction], test: Sequence[Instruction]) -> dict[str, pd.DataFrame]:
     """Return the scores of two rows without a model, as `of_test` does: the set's most frequent answer, and the input.
 

@@ -76,9 +76,7 @@ def sets() -> pd.DataFrame:
 def remembered(known: Known) -> dict[str, float]:
     """Return by set the share of test rows whose wanted text is the wanted text of some training row."""
     data = Splits.load(language_cases.data_config(known.profile))
-    learnt = {item.output for item in data.train}
-    found = pd.DataFrame([{"set": item.name, "known": item.output in learnt} for item in data.test])
-    return found.groupby("set")["known"].mean().to_dict()
+    return evaluation.remembered(data.train, data.test)
 
 
 def setting(known: Known) -> str:
