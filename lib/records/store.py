@@ -200,8 +200,11 @@ def _inspect(case: Case) -> tuple[str, Record | None]:
 def _announce(case: Case, found: str) -> None:
     """Say in one line, once for all of a kind, what a reader must know of records that are not current."""
     if found.startswith("pending"):
-        series, when = case.name.partition("/")[0], found.rpartition(" (")[2].rstrip(")")
-        _say(f"pending: some records of {series} are of older code ({when}); lib.running.catalogue status lists them")
+        series = case.name.partition("/")[0]
+        _say(
+            f"Some records of {series} were made by older code and wait to be computed again; "
+            "`python -m lib.running.catalogue status` lists them."
+        )
 
 
 _SAID: set[str] = set()

@@ -62,13 +62,15 @@ class Gate:
     """What must be so for a claim to be testable here: the mean of a number over its seeds is above a bound.
 
     "An expert learns most of its edits", "the teacher is better than what the student reaches alone": where it fails,
-    comparing says nothing about the claim. Where the bound is `inclusive`, a mean of exactly `above` holds, too. Raises
-    `ValueError` for a bound that is not finite.
+    comparing says nothing about the claim. Where the bound is `inclusive`, a mean of exactly `above` holds, too. `over`
+    says what one number was taken over that is a result of several seeds. Raises `ValueError` for a bound that is not
+    finite.
     """
 
     name: str
     above: float = 0.0
     inclusive: bool = False
+    over: str = ""
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.above):
@@ -248,7 +250,7 @@ class Verdict:
         }
         row |= {"level (%)": None, "over": NOT_RECORDED, "p": None, "p (Holm)": None, "outcome": self.gate_outcome}
         if self.gate is not None:
-            row |= {"difference": float(self.gate.mean()), "over": counted(len(self.gate))}
+            row |= {"difference": float(self.gate.mean()), "over": gate.over or counted(len(self.gate))}
         return [row]
 
     def show(self) -> None:

@@ -290,8 +290,8 @@ def test_a_pending_record_is_read_and_says_so_and_another_stale_one_is_not(packa
     assert records.status(changed) == "pending: config (since step7; step10 computes it)"
     assert records.get(changed).content_digest == old.content_digest
     assert records.available(changed).content_digest == old.content_digest
-    told = f"pending: some records of {NAME.partition('/')[0]} are of older code (since step7; step10 computes it); "
-    assert capsys.readouterr().out == f"{told}lib.running.catalogue status lists them\n"  # once
+    told = f"Some records of {NAME.partition('/')[0]} were made by older code and wait to be computed again; "
+    assert capsys.readouterr().out == f"{told}`python -m lib.running.catalogue status` lists them.\n"  # once
     record, computed = store.obtain(changed, again=True)
     assert (record.values["score"], computed) == (0.9, True)
     assert records.status(changed) == "current"

@@ -149,6 +149,12 @@ def test_a_gate_says_whether_a_claim_can_be_tested(differences, gate, outcome):
     assert (row["comparison"], row["claimed"]) == ("gate: experts learn", "mean > 0.5")
     assert row["difference"] == pytest.approx(None if gate is None else np.mean(gate))
     assert row["over"] == ("not recorded" if gate is None else "one seed" if np.ndim(gate) == 0 else "3 seeds")
+    if gate is not None:  # one number can be a result of several seeds
+        named = dataclasses.replace(gated, gate=claims.Gate("experts learn", above=0.5, over="means over seeds"))
+        assert (
+            claims.judge(named, {"x": (differences, 0.0)}, gate).table("1_series/claim_x").rows()[0]["over"]
+            == "means over seeds"
+        )
 
 
 @pytest.mark.parametrize(("found", "outcome"), [(0.5, "supported"), (0.499, "not testable at this size")])

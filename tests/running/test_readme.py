@@ -28,10 +28,7 @@ TOLD = [
     ),
     ("Avg above GRACE", ["3_lemoe/claim_drawn_lifelong", "3_lemoe/claim_lifelong"], 3),
 ]
-MIDDLE = {
-    "4_hetero_kd/claim_middle_answers": "GPT-2 style: ours minus output only",
-    "4_hetero_kd/claim_middle": "ours minus output only, four sets",
-}
+MIDDLE = "4_hetero_kd/claim_middle"
 
 
 @pytest.mark.parametrize(("content", "reason"), [(None, "No such file"), (b"caf\xe9", "not UTF-8"), (b"", "markers")])
@@ -73,8 +70,9 @@ def _interval(comparison: str, stems: list[str], digits: int) -> str:
 def test_the_first_screen_tells_the_numbers_of_the_claims() -> None:
     text = readme.READMES[0].read_text(encoding="utf-8")
     found = text[text.index("<!-- begin findings -->") : text.index("<!-- end findings -->")]
-    last = next(stem for stem in MIDDLE if (paths.FIGURES / f"{stem}.json").exists())
-    told = [_interval(*one) for one in [*TOLD, (MIDDLE[last], [last], 1)]]
+    last = [one for one in _published(MIDDLE) if not one["comparison"].startswith("gate")]
+    digits = 3 if "<" in last[0]["claimed"] else 1
+    told = [_interval(*one) for one in [*TOLD, *((one["comparison"], [MIDDLE], digits) for one in last)]]
     assert re.findall(r"-?\d+\.\d+ \[.*?\]", found) == told
     leaking = _published("3_lemoe/kinds")[-1]
     assert f"{leaking['leaking']} of its {leaking['edits']} edits" in found

@@ -20,7 +20,7 @@ LOST = 0.05
 SOURCE = "Beacons, abstract; definitions ours"
 CONTROL = "Beacons, abstract (the control is ours)"
 # Each arm of a filter or a weighing, and what it must be better than for its claim; then the direction controls.
-PLAINER = {"random": "random", "plain": "all"}
+PLAINER = {"plain": "all", "random": "random"}
 WEIGHED = {"plain": "plain", "permuted": "permuted"}
 
 

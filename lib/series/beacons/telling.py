@@ -132,7 +132,7 @@ def pushed_in_short(own: Sequence[pd.DataFrame], control: Sequence[pd.DataFrame]
     words = (
         "more often than facts that are taught a wrong target, so the fact's own target plays a part",
         "less often than facts that are taught a wrong target, so it is no mark of the fact's own target",
-        "about as often as facts that are taught a wrong target: nothing shows that training turns from the truth",
+        "no more and no less often for certain than facts that are taught a wrong target",
     )
     return (
         f"On the way, a share of {amount(share)} of the facts gives a wrong answer that is farther from the target "

@@ -233,6 +233,8 @@ def arm_config(row: Method, profile: str, changes: dict[str, Any] | None = None,
 
 
 def _arm(name: str, row: Method, seed: int, profile: str, core: bool, steps: int | None = None) -> records.Case:
+    # Where a profile has sets that need language, one seed of what is compared on these is core (`language_cases`).
+    core = core and profiles.profile(profile).distillation.language is None
     shown = name in SIMILARITY and seed == profiles.profile(profile).distillation.seeds[0]
     config = arm_config(row, profile, {"similarity": shown}, steps)
     return _case(name, config, seed, profile, run.trained_student, core)

@@ -39,8 +39,13 @@ def interval_rows(
     Rows stand as they are given, the first at the top; names of levels stand in two lines, so that near ones do not
     meet. `zero` keeps the line at 0, which a score does not need. Rows in `lone` have one training seed: their interval
     is over test items, so it knows nothing of another seed, and they are hollow. `head` stands above the names; where
-    it is empty it says what hollow means.
+    it is empty it says what hollow means. Without panels the picture says that nothing is recorded.
     """
+    if not panels:
+        figure, axes = plt.subplots(figsize=(4, 1))
+        axes.set_axis_off()
+        axes.text(0.5, 0.5, "nothing is recorded", ha="center", va="center")
+        return figure, {}
     names = list(next(iter(panels.values())))
     size = (3.2 + 3.2 * len(panels), max(2.4, 0.9 + 0.3 * len(names)))
     figure, grid = plt.subplots(1, len(panels), figsize=size, sharey=True, squeeze=False)

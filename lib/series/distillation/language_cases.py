@@ -1,11 +1,12 @@
 """The cases on the language sets: a teacher, its cache, and students of several builds, each arm with several seeds.
 
-All are extended rows until the rows of the main tables give way to them; the claims rest on these (`hypotheses`).
+Core is one seed of what the main claims compare, on both students, with their teacher (`hypotheses`); in `smoke`, all
+seeds of these rows.
 """
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel
 
@@ -40,14 +41,21 @@ def sizes_of(profile: str) -> tuple[DistillationSizes, LanguageSizes]:
     return sizes, sizes.language
 
 
+def has_sets(profile: str) -> bool:
+    """Whether a profile has these sets; one that reads the field's own files has not."""
+    return profiles.profile(profile).distillation.language is not None
+
+
 def judges(profile: str) -> bool:
     """Whether a profile has these sets and all rows of the main claims, so that its claims are judged on them."""
-    if profiles.profile(profile).distillation.language is None:
-        return False
-    rows = (
-        (student, method, seed) for student in MAIN for method in MANY_SEEDS for seed in seeds(student, method, profile)
-    )
-    return all(arm(*row, profile).path.is_file() for row in rows)
+    return has_sets(profile) and all(arm(*row, profile).path.is_file() for row in main_rows(profile))
+
+
+def main_rows(profile: str) -> Iterator[tuple[str, str, int]]:
+    """Yield student, method and seed of every row that the main claims rest on."""
+    for student in MAIN:
+        for method in MANY_SEEDS:
+            yield from ((student, method, seed) for seed in seeds(student, method, profile))
 
 
 def students(profile: str) -> dict[str, dict[str, Any]]:
@@ -96,7 +104,7 @@ def teacher_config(profile: str) -> LanguageTeacherConfig:
 
 def teacher(profile: str) -> records.Case:
     """Return the case that adapts the teacher and lets it answer."""
-    return _case("teacher/adapted", teacher_config(profile), 0, profile, language_run.adapted_teacher, ())
+    return _case("teacher/adapted", teacher_config(profile), 0, profile, language_run.adapted_teacher, (), core=True)
 
 
 def kept(profile: str) -> records.Case:
@@ -107,7 +115,7 @@ def kept(profile: str) -> records.Case:
     depths = {change.get("layers", deep) for change in students(profile).values()}
     maps = [("uniform", deep), *((rule, deep) for rule in rules), *(("uniform", d) for d in sorted(depths - {deep}))]
     config = LanguageKeepConfig(maps=tuple(maps), top_k=sizes.top_k, cache_gib=sizes.cache_gib)
-    return _case("teacher/cache", config, 0, profile, language_run.kept_teacher)
+    return _case("teacher/cache", config, 0, profile, language_run.kept_teacher, core=True)
 
 
 def arm(student: str, method: str, seed: int, profile: str) -> records.Case:
@@ -167,7 +175,10 @@ def _arm(student: str, method: str, row: Method, changes: Mapping[str, Any], see
         "texts": 0 if raw else language.texts,
     }
     name = f"{student}/{method}/seed{seed}"
-    return _case(name, LanguageConfig(**settings), seed, profile, language_run.trained_student)
+    core = (
+        student in MAIN and method in MANY_SEEDS and (seed == language.seeds[0] or profiles.origin(profile) == "smoke")
+    )
+    return _case(name, LanguageConfig(**settings), seed, profile, language_run.trained_student, core=core)
 
 
 def _case(
@@ -177,7 +188,9 @@ def _case(
     profile: str,
     compute: Callable[[records.Case], records.Outcome],
     teachers: tuple[str, ...] = ("teacher",),
+    core: bool = False,
 ) -> records.Case:
+    kind: Literal["core", "extended"] = "core" if core else "extended"
     return records.Case(
         name=f"{SERIES}/{name}",
         profile=profile,
@@ -185,7 +198,7 @@ def _case(
         data={"instructions": cases.instructions_digest(SUITE)},
         seed=seed,
         compute=compute,
-        row="extended",
+        row=kind,
         frames=frames.LANGUAGE,
         inputs={one: teacher(profile) for one in teachers},
     )

@@ -116,7 +116,12 @@ def by_claim(profile: str) -> dict[str, Verdict]:
 
 
 def every(profile: str) -> list[Verdict]:
-    """Return the verdict on each claim; a comparison whose rows are not all recorded is left open."""
+    """Return the verdict on each claim; a comparison whose rows are not all recorded is left open.
+
+    Where a profile has none of these sets, all are open.
+    """
+    if not language_cases.has_sets(profile):
+        return [judge(claim, dict.fromkeys(one.name for one in claim.comparisons)) for claim in hypotheses.every()]
     known = Known(profile)
     taught = {student: known.gate([student]) for student in MAIN}
     passing = [student for student, one in taught.items() if one is not None and one.passes]

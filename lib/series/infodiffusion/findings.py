@@ -81,6 +81,13 @@ def gated(margins: Mapping[str, gates.Task | None]) -> str:
     return " ".join(said)
 
 
+def decides(gate: gates.Task | None) -> str:
+    """Return whether differences on a task can decide a claim about diffusion; nothing where they can."""
+    if gate is None:
+        return "Whether the task can test a claim is not recorded yet."
+    return "" if gate.passes else "The task's gate fails, so neither difference decides a claim."
+
+
 def _margins(gate: gates.Task) -> str:
     """Return what a gate measured, beside what it asks."""
     gained = gates.STILL_GAINING - gate.trained

@@ -60,7 +60,7 @@ def test_pushing_is_told_with_its_peak_and_its_end() -> None:
     short = telling.pushed_in_short(scored["own target"], scored["shuffled target"])
     assert "a share of 0.20 [" in short
     assert "after the last update none does" in short
-    assert "about as often as facts that are taught a wrong target" in short
+    assert "no more and no less often for certain than facts that are taught a wrong target" in short
     calm = [frame.assign(ever=False) for frame in scored["own target"]]
     often = telling.pushed_in_short(scored["own target"], calm)
     assert "more often than facts that are taught a wrong target" in often

@@ -26,6 +26,12 @@ def checked(found):
     return figure, numbers
 
 
+def test_without_rows_a_picture_says_that_nothing_is_recorded():
+    figure, numbers = checked(drawn.interval_rows({}, "nats", zero=True))
+    assert numbers == {}
+    assert [text.get_text() for text in figure.axes[0].texts] == ["nothing is recorded"]
+
+
 def test_intervals_stand_in_rows_beside_named_levels():
     figure, numbers = checked(drawn.interval_rows({"one": {"a": A, "b": B}}, "points", {"one": {"teacher": 5.0}}))
     assert numbers["one"]["low"] == [0.5, -3.0]

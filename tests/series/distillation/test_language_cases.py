@@ -8,6 +8,7 @@ from lib.distillation import layer_maps
 from lib.profiles import profile as sizes_of
 from lib.running import reckoning
 from lib.series.distillation import cases, language_cases
+from lib.series.distillation.language_cases import MANY_SEEDS
 from lib.series.distillation.language_run import LanguageConfig
 
 
@@ -22,7 +23,11 @@ def test_every_arm_gets_the_same_steps_from_the_same_teacher(profile) -> None:
     found = language_cases.listed(profile)
     sizes = sizes_of(profile).distillation.language
     assert len({case.name for case in language_cases.every(profile)}) == len(cases.cases(profile)) + len(found)
-    assert {case.row for case in found} == {"extended"}  # none is computed by a notebook
+    core = [case.name for case in found if case.row == "core"]
+    many = [f"4_hetero_kd/language/{student}/{method}" for student in language_cases.MAIN for method in MANY_SEEDS]
+    computed = sizes.seeds if profile == "smoke" else sizes.seeds[:1]
+    wanted = [f"{row}/seed{seed}" for row in many for seed in computed]
+    assert sorted(core) == sorted([*wanted, *(f"4_hetero_kd/language/teacher/{one}" for one in ("adapted", "cache"))])
     for case in (case for case in found if isinstance(case.config, LanguageConfig)):
         assert case.config.training.steps == sizes.steps
         assert case.inputs["teacher"].config.data == case.config.data == language_cases.data_config(profile)
@@ -39,11 +44,9 @@ def test_there_are_none_where_a_profile_reads_the_fields_own_sets() -> None:
 
 def test_ten_seeds_for_what_the_main_claims_compare_and_three_for_all_else() -> None:
     for student, method in language_cases.arms("cpu"):
-        many = student in ("gpt2", "llama") and method in language_cases.MANY_SEEDS
+        many = student in ("gpt2", "llama") and method in MANY_SEEDS
         assert language_cases.seeds(student, method, "cpu") == tuple(range(10 if many else 3))
-    assert set(language_cases.MANY_SEEDS) == {
-        *("sft", "forward_kl", "ours", "rule_reversed", "rule_random", "module_frozen")
-    }
+    assert set(MANY_SEEDS) == {*("sft", "forward_kl", "ours", "rule_reversed", "rule_random", "module_frozen")}
 
 
 def test_the_teacher_is_looked_at_after_each_epoch_of_its_rows() -> None:

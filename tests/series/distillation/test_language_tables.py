@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
+from lib.reporting import claims
 from lib.series.distillation import cases, language_cases, language_tables, verdicts
 from lib.series.distillation.world import Splits
 from lib.text.instructions import Instruction
@@ -89,8 +90,19 @@ def test_what_each_row_has_more_of_loss_than_another_is_told_for_students_whose_
         method: [verdicts.language_scores.losses_of(record(mean * (1 + 0.01 * (seed - 1)), None)) for seed in SEEDS]
         for method, mean in means.items()
     }
-    monkeypatch.setattr(known, "losses", lambda student, method: frames[method] if student == "llama" else None)
+    asked = []
+
+    def losses(student, method, few):
+        asked.append((student, few))
+        return frames[method] if student == "llama" else None
+
+    monkeypatch.setattr(known, "losses", losses)
+    language_tables.minus(known, "forward_kl")
+    assert set(asked) == {("gpt2", True), ("llama", True)}  # until all planned seeds are there
+    asked.clear()
+    monkeypatch.setattr(known, "of", lambda student, method: student == "llama")
     found = language_tables.minus(known, "forward_kl")
+    assert set(asked) == {("gpt2", True), ("llama", False)}
     assert list(found) == ["Llama style"]
     told = {name: one.estimate for name, one in found["Llama style"].items()}
     assert told == pytest.approx(
@@ -126,3 +138,33 @@ def test_the_setting_says_what_the_teacher_came_to(known, monkeypatch) -> None:
     assert "1.500 after 50 and 1.250 after 100 steps; it stays as after 100." in told
     monkeypatch.setattr(known, "teacher", None)
     assert language_tables.setting(known).endswith("The teacher is not recorded yet.")
+
+
+def test_the_sentences_of_the_main_table_name_the_ends_and_the_rows_beside_them(known) -> None:
+    told = language_tables.told(language_tables.main_table(known))
+    assert "The lowest held-out loss of a student is that of *both losses*, 1.695 [" in told
+    assert "the highest that of *output loss: forward KL*, 2.185 [" in told
+    assert "The teacher has 1.175" in told
+    assert "*output loss: forward KL* is highest of the students" in told  # both answer alike: the first of them
+
+
+def test_a_profile_of_the_fields_own_files_says_that_it_has_none(monkeypatch) -> None:
+    paper = verdicts.Known("paper")
+    assert language_tables.examples(paper) == language_tables.setting(paper) == language_tables.NO_SETS
+    assert language_tables.remembered(paper) == language_tables.minus(paper, "forward_kl") == {}
+    assert language_tables.side_by_side(paper, ["forward_kl"], 2).empty
+    frame = language_tables.main_table(paper)
+    assert list(frame.columns[:3]) == ["method", "seeds", language_tables.LOSS]
+    assert language_tables.told(frame) == "No student is recorded at this size."
+    assert {one.outcome for one in verdicts.every("paper")} == {claims.INCONCLUSIVE}
+    assert not language_cases.judges("paper")
+
+
+def test_how_far_the_main_rows_are_recorded_is_said_until_all_are(known, monkeypatch) -> None:
+    rows = list(language_cases.main_rows("cpu"))
+    assert len(rows) == len(set(rows)) == 2 * 6 * len(SEEDS)
+    told = language_tables.standing(known)  # output loss and ours of GPT-2 style
+    assert told.startswith(f"Of {len(rows)} rows that the claim on the language sets rests on {2 * len(SEEDS)} are")
+    monkeypatch.setattr(known, "record", lambda *row: row in rows)
+    assert language_tables.standing(known) == ""
+    assert language_tables.standing(verdicts.Known("paper")) == language_tables.NO_SETS

@@ -66,6 +66,8 @@ def test_a_gate_names_the_tasks_that_count_and_why_others_do_not():
         "to reach; BLEU gained in the last quarter of training: 0.015, at most 0.005 is allowed)."
     )
     assert findings.gated({"C": None}) == "The gate is not recorded yet for C."
+    assert [bool(findings.decides(gate)) for gate in margins.values()] == [False, True, True]
+    assert findings.decides(margins["B"]) == "The task's gate fails, so neither difference decides a claim."
 
 
 def test_all_rows_that_share_the_best_rounded_value_are_named():
