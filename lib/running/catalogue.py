@@ -12,7 +12,7 @@ from typing import Literal
 from lib import errors, paths, profiles, records
 from lib.errors import UserError
 from lib.machine import environment
-from lib.records import Case, proof
+from lib.records import Case, digests, proof
 from lib.running import case_queue, needs
 from lib.series.beacons.cases import cases as beacons
 from lib.series.distillation.language_cases import every as distillation
@@ -40,12 +40,7 @@ def find(prefixes: Sequence[str], profile: str, rows: Rows = "all") -> list[Case
     without any case.
     """
     wanted = [prefix.rstrip("/") for prefix in prefixes]
-    cases = [
-        case
-        for series, listed in SERIES.items()
-        if not wanted or any(prefix.split("/")[0] == series for prefix in wanted)
-        for case in (IN_PART[series](profile, _within(series, wanted)) if series in IN_PART else listed(profile))
-    ]
+    cases = _listed(wanted, profile)
     for prefix in wanted:
         if not any(_below(case.name, prefix) for case in cases):
             raise UserError(
@@ -55,13 +50,38 @@ def find(prefixes: Sequence[str], profile: str, rows: Rows = "all") -> list[Case
     return [case for case in chosen if rows == "all" or case.row == "core"]
 
 
+def promised(prefixes: Sequence[str], profile: str, rows: Rows = "all") -> list[Case]:
+    """Return what `find` does for the prefixes that notebooks name, less those of which only other profiles have cases.
+
+    No prefix, no case. Raises `UserError` for a prefix that begins no case of any profile.
+    """
+    if not prefixes:
+        return []
+    with digests.unread():
+        names = [case.name for case in _listed(prefixes, profile)]
+        gone = [prefix for prefix in prefixes if not any(_below(name, prefix) for name in names)]
+        others = [case.name for other in profiles.PROFILES for case in _listed(gone, other)] if gone else []
+    there = [one for one in prefixes if one not in gone or not any(_below(name, one) for name in others)]
+    return find(there, profile, rows) if there else []
+
+
+def _listed(prefixes: Sequence[str], profile: str) -> list[Case]:
+    """Return the cases of the series that some prefix lies in; no prefix means all."""
+    return [
+        case
+        for series, listed in SERIES.items()
+        if not prefixes or any(prefix.split("/")[0] == series for prefix in prefixes)
+        for case in (IN_PART[series](profile, _within(series, prefixes)) if series in IN_PART else listed(profile))
+    ]
+
+
 def _within(series: str, prefixes: Sequence[str]) -> list[str]:
     return [prefix for prefix in prefixes if prefix.split("/")[0] == series]
 
 
 def recorded(prefixes: Sequence[str], profile: str) -> bool:
     """Whether there is anything to show of the cases below `prefixes`: a core row, or an extended one with a record."""
-    return any(case.row == "core" or readable(case) for case in find(prefixes, profile))
+    return any(case.row == "core" or readable(case) for case in promised(prefixes, profile))
 
 
 def readable(case: Case) -> bool:

@@ -45,7 +45,7 @@ def graph(only: Sequence[str], profile: str, rows: catalogue.Rows) -> "tuple[lis
     """
     with digests.unread():
         books = contract.below(only)
-        listed = {book.name: catalogue.find(book.cases, profile) if book.cases else [] for book in books}
+        listed = {book.name: catalogue.promised(book.cases, profile) for book in books}
         cases = {case.name: case for found in listed.values() for case in found}
         shown = [
             book for book in books if rows == "all" or not book.cases or any(_shown(case) for case in listed[book.name])

@@ -101,7 +101,7 @@ def chosen(only: Sequence[str], profile: str, rows: catalogue.Rows) -> list[Cont
 def needed(notebooks: Sequence[Contract], profile: str, rows: catalogue.Rows) -> list[catalogue.Case]:
     """Return the cases that one of the notebooks reads, each once, in the order of the registry."""
     prefixes = [prefix for notebook in notebooks for prefix in notebook.cases]
-    return catalogue.find(prefixes, profile, rows) if prefixes else []
+    return catalogue.promised(prefixes, profile, rows)
 
 
 @contextmanager

@@ -69,6 +69,18 @@ def test_a_prefix_without_cases_is_an_error(settings, prefix):
         catalogue.find(["9_fake", prefix], "smoke")
 
 
+def test_what_only_other_profiles_have_is_passed_over_for_a_notebook(settings, monkeypatch):
+    here = catalogue.SERIES["9_fake"]
+    monkeypatch.setitem(
+        catalogue.SERIES, "9_fake", lambda profile: here(profile)[:1] if profile == "paper" else here(profile)
+    )
+    assert [case.name for case in catalogue.promised(["9_fake/a", "9_fake/long"], "paper")] == ["9_fake/a/seed0"]
+    assert catalogue.promised(["9_fake/long"], "paper") == catalogue.promised([], "paper") == []
+    assert len(catalogue.promised(["9_fake/a", "9_fake/long"], "smoke")) == 3
+    with pytest.raises(UserError, match=r"^9_fake/b: no case of profile paper begins so"):
+        catalogue.promised(["9_fake/a", "9_fake/b"], "paper")
+
+
 def test_an_extended_row_counts_once_it_is_recorded(settings):
     assert catalogue.recorded(["9_fake"], "smoke")
     assert not catalogue.recorded(["9_fake/long"], "smoke")

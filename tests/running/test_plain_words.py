@@ -48,10 +48,20 @@ def test_a_finding_is_worded_by_its_intervals(figures: Path, nouns: tuple | None
 
 def test_a_finding_says_how_few_seeds_it_rests_on(figures: Path) -> None:
     publish(figures, "4_hetero_kd/claim_middle", comparison("ours minus output only, four sets", (1.0, 0.5, 1.5)))
-    assert findings.middle().endswith(", helps: 1.0 [0.5, 1.5] points of ROUGE-L.")
+    assert findings.middle().endswith(", helps: in points of ROUGE-L 1.0 [0.5, 1.5].")
     row = comparison("ours minus output only, four sets", (1.0, 0.5, 1.5), over="1,200 items of one seed")
     publish(figures, "4_hetero_kd/claim_middle", row)
-    assert findings.middle().endswith("points of ROUGE-L (one seed).")
+    assert findings.middle().endswith(", helps: in points of ROUGE-L 1.0 [0.5, 1.5] (one seed).")
+    sides = {
+        "GPT-2 style: ours minus output only": (-0.2, -0.3, -0.1),
+        "Llama style: ours minus output only": (0, -1, 1),
+    }
+    found = [comparison(name, interval, claimed="difference < 0") for name, interval in sides.items()]
+    publish(figures, "4_hetero_kd/claim_middle", *found)
+    assert findings.middle().endswith(
+        ", helps and makes no visible difference: in held-out loss (nats a token, lower is better) -0.200 [-0.300, "
+        "-0.100] (GPT-2 style student) and 0.000 [-1.000, 1.000] (Llama style student)."
+    )
 
 
 def test_a_new_verdict_takes_the_place_of_the_one_that_stood_in_for_it(figures: Path) -> None:
