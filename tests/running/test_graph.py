@@ -38,6 +38,8 @@ def find(prefixes, profile, rows="all"):
     cases = [Case(name, row, paths.results(profile) / f"{name}.json") for name, row in found]
     return [case for case in cases if case.name.startswith(tuple(prefixes)) and (rows == "all" or case.row == "core")]
 
+promised = find
+
 def recorded(prefixes, profile):
     return any(case.row == "core" or case.path.exists() for case in find(prefixes, profile))
 
