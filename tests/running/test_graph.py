@@ -66,6 +66,7 @@ READ = (
 
 
 STARTED: list[subprocess.Popen] = []
+SOON = 20  # seconds, on a machine that does other things: far less than what is ended would have slept or waited
 
 
 @pytest.fixture(autouse=True)
@@ -200,7 +201,7 @@ def test_a_run_that_is_ended_ends_its_cases_and_frees_the_lock(project, number):
     leftover = project / "data/results/cpu/.partial-killed.json"
     leftover.touch()
     wait_for(lambda: any("0_toy/b" in one.cmdline() for one in below(process)), process)
-    assert end_at_once(process, number) < 5
+    assert end_at_once(process, number) < SOON
     assert process.returncode == (143 if number == signal.SIGTERM else 130)
     wait.unlink()
     status, output = finish(project)
@@ -228,7 +229,7 @@ def test_a_run_that_is_ended_ends_its_notebook_and_what_that_started(project):
     names = [one.cmdline() for one in below(process)]
     assert any("ipykernel_launcher" in " ".join(line) for line in names)
     assert ["sleep", "71"] in names
-    assert end_at_once(process) < 5
+    assert end_at_once(process) < SOON
     content["cells"][2]["source"] = whole
     notebook.write_text(json.dumps(content))
     status, output = finish(project)
@@ -243,7 +244,7 @@ def test_one_notebook_that_is_ended_ends_its_kernel(project):
     notebook.write_text(json.dumps(content))
     process = start(project, str(notebook), module="lib.running.execution")
     wait_for((project / "started").exists, process)
-    assert end_at_once(process) < 5
+    assert end_at_once(process) < SOON
     assert process.returncode == 143
 
 
