@@ -294,7 +294,7 @@ errors.command(lambda: case_queue.start(Path("queue"), [], 2))
     STARTED.append(subprocess.Popen([sys.executable, "-c", script], env=environment, start_new_session=True))
     wait_for(lambda: (tmp_path / "0").exists() and (tmp_path / "1").exists(), STARTED[-1])
     assert len(below(STARTED[-1])) == 2
-    assert end_at_once(STARTED[-1]) < 5
+    assert end_at_once(STARTED[-1]) < SOON
     assert STARTED[-1].returncode == 143
 
 
