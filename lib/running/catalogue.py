@@ -41,13 +41,8 @@ def find(prefixes: Sequence[str], profile: str, rows: Rows = "all") -> list[Case
     """
     wanted = [prefix.rstrip("/") for prefix in prefixes]
     cases = _listed(wanted, profile)
-    for prefix in wanted:
-        if not any(_below(case.name, prefix) for case in cases):
-            raise UserError(
-                f"{prefix}: no case of profile {profile} begins so: see `python -m lib.running.catalogue list`"
-            )
-    chosen = [case for case in cases if not wanted or any(_below(case.name, prefix) for prefix in wanted)]
-    return [case for case in chosen if rows == "all" or case.row == "core"]
+    _require(wanted, cases, profile)
+    return _chosen(cases, wanted, rows)
 
 
 def promised(prefixes: Sequence[str], profile: str, rows: Rows = "all") -> list[Case]:
@@ -57,12 +52,25 @@ def promised(prefixes: Sequence[str], profile: str, rows: Rows = "all") -> list[
     """
     if not prefixes:
         return []
-    with digests.unread():
-        names = [case.name for case in _listed(prefixes, profile)]
-        gone = [prefix for prefix in prefixes if not any(_below(name, prefix) for name in names)]
-        others = [case.name for other in profiles.PROFILES for case in _listed(gone, other)] if gone else []
-    there = [one for one in prefixes if one not in gone or not any(_below(name, one) for name in others)]
-    return find(there, profile, rows) if there else []
+    cases = _listed(prefixes, profile)
+    if gone := [prefix for prefix in prefixes if not any(_below(case.name, prefix) for case in cases)]:
+        with digests.unread():
+            _require(gone, [case for other in profiles.PROFILES for case in _listed(gone, other)], profile)
+    return _chosen(cases, prefixes, rows)
+
+
+def _require(prefixes: Sequence[str], cases: Sequence[Case], profile: str) -> None:
+    """Raise `UserError` for the first prefix that begins none of the cases."""
+    for prefix in prefixes:
+        if not any(_below(case.name, prefix) for case in cases):
+            raise UserError(
+                f"{prefix}: no case of profile {profile} begins so: see `python -m lib.running.catalogue list`"
+            )
+
+
+def _chosen(cases: Sequence[Case], prefixes: Sequence[str], rows: Rows) -> list[Case]:
+    chosen = [case for case in cases if not prefixes or any(_below(case.name, prefix) for prefix in prefixes)]
+    return [case for case in chosen if rows == "all" or case.row == "core"]
 
 
 def _listed(prefixes: Sequence[str], profile: str) -> list[Case]:
